@@ -1,0 +1,165 @@
+"""Errors that a user can do something about, each with a stable id and an exit code."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_MAX_QUOTED = 200
+
+
+def quote(text: object) -> str:
+    """Return `text` in single quotes, safe to print on a terminal.
+
+    Control, bidirectional and other unprintable characters are written as escapes, so that a
+    hostile FQN or file name can neither move the cursor nor reorder the line. Texts of more
+    than 200 characters are cut, and the cut is shown.
+    """
+    raw = str(text)
+    shown = raw[:_MAX_QUOTED]
+    safe = "".join(_escape(char) for char in shown)
+    tail = f"...({len(raw)} characters)" if len(raw) > _MAX_QUOTED else ""
+    return f"'{safe}{tail}'"
+
+
+def printable(text: object) -> str:
+    """Return `text` with every unprintable character written as an escape, without quotes."""
+    return "".join(_escape(char) for char in str(text))
+
+
+def _escape(char: str) -> str:
+    if char == "\\" or char == "'":
+        return char
+    if char.isprintable() and unicodedata.category(char) not in ("Cf", "Cs"):
+        return char
+    return char.encode("unicode_escape").decode("ascii")
+
+
+class DcpctlError(Exception):
+    """Base of every error that dcpctl raises on purpose.
+
+    Attributes:
+        id: stable identifier, shown as `error[id]`.
+        exit_code: the process exit code that the CLI uses for it.
+        hint: the next step for the user, or None.
+    """
+
+    id = "error"
+    exit_code = 70
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(DcpctlError):
+    """The command line contradicts itself."""
+
+    id = "usage"
+    exit_code = 2
+
+
+class InputError(DcpctlError):
+    """The input is not a checkpoint that can be read."""
+
+    id = "unreadable"
+    exit_code = 3
+
+
+class NotACheckpoint(InputError):
+    """The path holds no checkpoint in any form that dcpctl knows."""
+
+    id = "not-a-checkpoint"
+
+
+class InterruptedSave(InputError):
+    """Shard files or `.metadata.tmp` without `.metadata`: the save did not finish."""
+
+    id = "interrupted-save"
+
+
+class UnsafePickle(InputError):
+    """A pickle refers to a global that no known writer puts there."""
+
+    id = "unsafe-pickle"
+
+
+class MalformedPickle(InputError):
+    """A pickle stream breaks the pickle format."""
+
+    id = "malformed-pickle"
+
+
+class MalformedMetadata(InputError):
+    """A well-formed pickle or header that does not describe a checkpoint."""
+
+    id = "malformed-metadata"
+
+
+class MalformedItem(InputError):
+    """A storage item that is not what its metadata says."""
+
+    id = "malformed-item"
+
+
+class ChecksumMismatch(InputError):
+    """Stored bytes do not have the checksum that was recorded for them."""
+
+    id = "checksum-mismatch"
+
+
+class TruncatedFile(InputError):
+    """A file ends before the bytes that the metadata places in it."""
+
+    id = "truncated-file"
+
+
+class MissingFile(InputError):
+    """A file that the metadata names is not there."""
+
+    id = "missing-file"
+
+
+class PathOutsideCheckpoint(InputError):
+    """A path in the metadata leads out of the checkpoint directory."""
+
+    id = "path-outside-checkpoint"
+
+
+class UnknownForm(InputError):
+    """An encoding, dtype or layout that dcpctl does not know."""
+
+    id = "unknown-form"
+
+
+class LimitExceeded(InputError):
+    """The input asks for more than the limits in `dcpctl.limits` allow."""
+
+    id = "limit-exceeded"
+
+
+class Refused(DcpctlError):
+    """dcpctl could go on, but something would be lost or guessed."""
+
+    id = "refused"
+    exit_code = 4
+
+
+class NothingSelected(DcpctlError):
+    """A key, glob or rule selection matches nothing."""
+
+    id = "nothing-selected"
+    exit_code = 4
+
+
+class ReadFailed(DcpctlError):
+    """The operating system failed to read or write."""
+
+    id = "io-failed"
+    exit_code = 5
+
+
+class MissingDependency(DcpctlError):
+    """An optional package is needed for what was asked and is not installed."""
+
+    id = "missing-dependency"
+    exit_code = 5

@@ -1,0 +1,28 @@
+"""Every limit that hostile input meets, with its reason. Sizes are bytes unless said otherwise."""
+
+from __future__ import annotations
+
+#: Largest metadata pickle that is read. 1,000 tensors on 1,024 ranks take 0.2 GB.
+METADATA_BYTES = 8 << 30
+#: Largest bytes entry or tensor pickle that is decoded.
+VALUE_BYTES = 256 << 20
+#: Largest `data.pkl` of a tensor item; real ones are a few hundred bytes.
+TENSOR_PICKLE_BYTES = 1 << 20
+#: Deepest nesting of containers in a pickle.
+PICKLE_DEPTH = 200
+#: Most objects that a bytes entry may build; `.metadata` is bounded by its own size.
+VALUE_NODES = 4_000_000
+#: Largest integer in a pickle, in bytes of its two's complement.
+PICKLE_INT_BYTES = 64
+#: Most tensor dimensions; torch itself allows 64.
+TENSOR_DIMS = 64
+#: Largest JSON header of a safetensors file, as the safetensors library has it.
+SAFETENSORS_HEADER_BYTES = 100_000_000
+#: Most records in the central directory of one storage item; torch writes 3 to 7 a tensor.
+ZIP_RECORDS = 100_000
+#: Largest central directory of one storage item.
+ZIP_DIRECTORY_BYTES = 16 << 20
+#: Largest tensor inside a bytes entry that is decoded to numbers.
+SMALL_TENSOR_BYTES = 64 << 10
+#: Largest decompressed size of one storage item held in memory.
+DECOMPRESSED_BYTES = 8 << 30
