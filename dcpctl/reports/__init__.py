@@ -1,1 +1,1 @@
-
+"""Floor 5: results to text, tables, JSON and Markdown."""
