@@ -1,6 +1,6 @@
 """The samples that no healthy save leaves behind, made from genuine ones, the same every time.
 
-python sample_checkpoints/derived.py
+Run by `make.py`, or alone: `python sample_checkpoints/derived.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A llama-like model of a few thousand parameters, and the two ways in which the samples shard it."""
+"""A llama-like model of a few thousand parameters, and the two ways in which it is sharded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions; heads are counted from the projections' width."""
+    """Causal self-attention with rotary positions; a rank may hold only some of the heads."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

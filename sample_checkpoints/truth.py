@@ -1,8 +1,8 @@
 """What a checkpoint must read back to, taken from the state in memory before it is saved.
 
-`X.expected.json` beside a checkpoint X holds `entries`, FQN -> `{kind: "tensor", shape, dtype, nbytes,
-sha256}` (of the contiguous full tensor's little-endian bytes) or `{kind: "object", type, value}`
-(`{"__tuple__": [...]}` for a tuple), and `mappings`, FQN -> object path.
+`X.expected.json` beside a checkpoint X holds `entries`, FQN -> `{kind: "tensor", shape, dtype,
+nbytes, sha256}` (of the contiguous full tensor's little-endian bytes) or `{kind: "object", type,
+value}` (`{"__tuple__": [...]}` for a tuple), and `mappings`, FQN -> object path.
 """
 
 from __future__ import annotations

@@ -1,0 +1,76 @@
+"""The docs checker finds what it should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools import console, docs, pythons
+
+DOCUMENT = """
+Text.
+
+```console
+$ echo one; echo two >&2
+one
+two
+$ printf 'a\\nb\\nc\\n'
+a
+...
+```
+
+```bash
+$ not an example
+```
+"""
+
+
+def test_examples_are_found() -> None:
+    found = console.examples(DOCUMENT)
+    assert [(e.line, e.command) for e in found] == [
+        (5, "echo one; echo two >&2"),
+        (8, "printf 'a\\nb\\nc\\n'"),
+    ]
+    assert found[1].shown == ["a", "..."]
+
+
+def test_examples_run(repository: Path) -> None:
+    with console.shell(repository) as environment:
+        for example in console.examples(DOCUMENT):
+            printed = console.run(example, repository, environment)
+            assert console.matches(example.shown, printed)
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        (["a"], ["a"], True),
+        (["a"], ["b"], False),
+        (["a."], ["ab"], False),
+        (["a", "..."], ["a"], True),
+        (["...", "c"], ["a", "b", "c"], True),
+        (["a", "...", "c"], ["a", "b", "d"], False),
+        ([], [], True),
+        ([], ["a"], False),
+    ],
+)
+def test_matching(shown: list[str], printed: list[str], same: bool) -> None:
+    assert console.matches(shown, printed) is same
+
+
+def test_rewriting_changes_only_what_was_wrong() -> None:
+    new = console.rewritten(DOCUMENT, {5: ["three"]})
+    assert "$ echo one; echo two >&2\nthree\n$ printf" in new
+    assert console.rewritten(DOCUMENT, {}) == DOCUMENT
+
+
+def test_broken_links_and_samples_are_found() -> None:
+    assert docs.broken_links("[a](README.md) [b](nowhere.md) [c](https://example.org)") == [
+        "link to nowhere.md, which is not there"
+    ]
+    assert "sample hostile is not in the table" in docs.unlisted_samples("healthy")
+
+
+def test_this_python_is_found() -> None:
+    assert pythons.supported_pythons()

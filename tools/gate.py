@@ -1,0 +1,126 @@
+"""Every gate of the project: `python -m tools.gate`.
+
+Runs all steps even after one has failed, says at the end which did, and exits 1 if any did.
+`--only NAME ...` runs some of them; the names are printed by `--list`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import tomli
+
+from tools import pythons
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def run(*command: str | Path) -> bool:
+    """Run a command in the repository, printed first; return whether it succeeded."""
+    print("$", *command, flush=True)
+    return subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 0
+
+
+def python(*arguments: str) -> bool:
+    """Run this interpreter."""
+    return run(sys.executable, *arguments)
+
+
+def format_() -> bool:
+    """Code is formatted."""
+    return python("-m", "ruff", "format", "--check", ".")
+
+
+def lint() -> bool:
+    """Lint rules hold."""
+    return python("-m", "ruff", "check", ".")
+
+
+def types() -> bool:
+    """Strict types hold."""
+    return python("-m", "mypy", "--strict", "dcpctl", "tools")
+
+
+def tests() -> bool:
+    """All tests pass, warnings being errors."""
+    return python("-m", "pytest", "-q", "-n", str(os.cpu_count() or 1), "--dist", "worksteal")
+
+
+def docs() -> bool:
+    """Every command is in the README, and every README example prints what it shows."""
+    return python("-m", "tools.docs")
+
+
+def torch_free() -> bool:
+    """The tests pass without torch under the oldest and the newest Python of this machine."""
+    here = pythons.supported_pythons()
+    absent = [f"3.{minor}" for minor in pythons.SUPPORTED if minor not in here]
+    if absent:
+        print("not on this machine, skipped: Python", ", ".join(absent))
+    results = [_torch_free(here[minor]) for minor in sorted({min(here), max(here)})]
+    return all(results)
+
+
+def _torch_free(interpreter: Path) -> bool:
+    with tempfile.TemporaryDirectory(prefix="dcpctl-gate-") as temporary:
+        try:
+            inside = pythons.torch_free_environment(
+                interpreter, Path(temporary) / "venv", REPOSITORY
+            )
+            pythons.install(inside, *_test_requirements())
+        except subprocess.CalledProcessError as error:
+            print("failed:", error)
+            return False
+        return run(
+            *(inside, "-m", "pytest", "-q", "-n", str(os.cpu_count() or 1)),
+            *("-m", "not torch and not slow", "-p", "no:cacheprovider"),
+        )
+
+
+def _test_requirements() -> list[str]:
+    project = tomli.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    requirements: list[str] = project["optional-dependencies"]["test"]
+    return requirements
+
+
+STEPS: dict[str, Callable[[], bool]] = {
+    "format": format_,
+    "lint": lint,
+    "types": types,
+    "tests": tests,
+    "docs": docs,
+    "torch-free": torch_free,
+}
+
+
+def main() -> int:
+    """Run the steps asked for; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.gate", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS), metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="print the steps and stop")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for name, step in STEPS.items():
+            print(f"{name:12} {step.__doc__}")
+        return 0
+    results: dict[str, bool] = {}
+    for name in arguments.only:
+        print(f"\n== {name}: {STEPS[name].__doc__}", flush=True)
+        begin = time.monotonic()
+        results[name] = STEPS[name]()
+        verdict = "passed" if results[name] else "FAILED"
+        print(f"== {name}: {verdict} in {time.monotonic() - begin:.0f} s", flush=True)
+    failed = [name for name, passed in results.items() if not passed]
+    print("\ngate:", "failed: " + ", ".join(failed) if failed else "all steps passed", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
