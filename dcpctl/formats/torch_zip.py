@@ -1,0 +1,208 @@
+"""One storage item that torch.save wrote, read by ranges and decoded without torch.
+
+A tensor entry of DCP is an archive of one tensor; a bytes entry is an archive of any picklable
+value, which may hold tensors of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dcpctl import limits
+from dcpctl.errors import LimitExceeded, MalformedItem, UnknownForm, quote
+from dcpctl.formats import transforms as stream_transforms
+from dcpctl.formats.crc import crc32_range
+from dcpctl.formats.dtypes import itemsize
+from dcpctl.formats.pickles import policy, vm
+from dcpctl.formats.pickles.standins import Opaque, TensorRef
+from dcpctl.formats.tensor_values import materialize
+from dcpctl.formats.zip_directory import Window, ZipRecord, read_directory
+from dcpctl.storage.base import Storage
+
+#: `_legacy_save`'s magic number as a protocol 2 pickle (`torch/serialization.py`, before 1.6).
+_LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
+#: What decompression may add to the tensor's own bytes: pickle, headers, padding.
+_ARCHIVE_OVERHEAD = 1 << 20
+
+
+def open_item(
+    storage: Storage,
+    name: str,
+    offset: int,
+    length: int,
+    *,
+    transforms: Sequence[str] = (),
+    subject: str,
+    payload_bytes: int | None = None,
+) -> TorchItem:
+    """Open the archive at [offset, offset + length) of a shard file.
+
+    Takes two reads of 4 KiB, or one where the item is small. A transformed item is decompressed
+    whole.
+
+    Args:
+        storage: the checkpoint's files.
+        name: shard file, relative.
+        offset: first byte of the item in the file.
+        length: bytes of the item.
+        transforms: the item's `transform_descriptors`.
+        subject: FQN or other name of the item, for messages; already quoted.
+        payload_bytes: bytes of tensor data that the metadata promises; bounds decompression.
+
+    Raises:
+        MalformedItem: the bytes are no archive, or one that contradicts itself.
+        UnknownForm: written by torch before 1.6, or transformed in an unknown way.
+        LimitExceeded: more records or decompressed bytes than the limits allow.
+        MissingDependency: the item is compressed and the package zstandard is not installed.
+        TruncatedFile, MissingFile, PathOutsideCheckpoint, ReadFailed: as `Storage.read`.
+    """
+    if transforms:
+        limit = None if payload_bytes is None else payload_bytes + _ARCHIVE_OVERHEAD
+        storage = stream_transforms.decode_item(
+            storage, name, offset, length, transforms=transforms, subject=subject, limit=limit
+        )
+        name, offset, length = "", 0, storage.size("")
+    return TorchItem(Window(storage, name, offset, length), subject)
+
+
+class TorchItem:
+    """An open archive; see `open_item`. Holds no file open by itself.
+
+    Attributes:
+        storage: where the records' `data_offset` count: the checkpoint's storage, or the
+            decompressed item.
+        file: the file in `storage` that they count in.
+        records: every record by its name without the archive's prefix, in order.
+        problems: what is unusual about the archive but does no harm, a sentence each.
+        subject: what the item is, for messages.
+    """
+
+    def __init__(self, window: Window, subject: str) -> None:
+        self._window = window
+        self.subject = subject
+        self.storage = window.storage
+        self.file = window.name
+        self.records: dict[str, ZipRecord]
+        self.problems: list[str]
+        try:
+            self.records, self.problems = read_directory(window, subject)
+        except MalformedItem:
+            if window.read(0, min(window.length, len(_LEGACY_MAGIC))) == _LEGACY_MAGIC:
+                raise UnknownForm(
+                    f"{subject}: written by torch.save before 1.6 (no ZIP archive)"
+                ) from None
+            raise
+
+    def read(self, record: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Return the bytes [start, stop) of a record, by default all of it.
+
+        Raises:
+            MalformedItem: there is no such record, or it is smaller than `stop`.
+        """
+        found = self.record(record)
+        last = found.size if stop is None else stop
+        if not 0 <= start <= last <= found.size:
+            raise MalformedItem(
+                f"{self.subject}: bytes {start} to {last} of record {quote(record)} are asked for, "
+                f"which has {found.size}"
+            )
+        first = found.data_offset - self._window.offset
+        return self._window.read(first + start, first + last)
+
+    def record(self, name: str) -> ZipRecord:
+        """Return the record `name`; raises MalformedItem if there is none."""
+        found = self.records.get(name)
+        if found is None:
+            raise MalformedItem(f"{self.subject}: the archive has no record {quote(name)}")
+        return found
+
+    def check_crc(self, name: str) -> bool | None:
+        """Read a record and compare its CRC-32.
+
+        Returns:
+            Whether it is the recorded one; None if the archive records none.
+        """
+        found = self.record(name)
+        if found.crc32 is None:
+            return None
+        return crc32_range(self.storage, self.file, found.data_offset, found.size) == found.crc32
+
+    def tensor(self) -> TensorRef:
+        """Describe the one tensor that the item holds, and see that its data are all there.
+
+        Raises:
+            UnknownForm: the item holds something else than one plain tensor, or was written on a
+                big-endian machine.
+            MalformedItem: the tensor does not fit into its record.
+            MalformedPickle, LimitExceeded: as `vm.load`.
+        """
+        ref = self._load(limits.TENSOR_PICKLE_BYTES)
+        if not isinstance(ref, TensorRef):
+            kind = ref.type if isinstance(ref, Opaque) else type(ref).__name__
+            raise UnknownForm(f"{self.subject}: holds a {quote(kind)}, not a plain tensor")
+        record = self.check_tensor(ref)
+        if math.prod(ref.shape) * itemsize(ref.dtype) > record.size:
+            # Of an expanded tensor DCP writes a contiguous copy, so that this one is made by hand.
+            raise UnknownForm(
+                f"{self.subject}: the tensor {ref.dtype}{list(ref.shape)} with strides "
+                f"{list(ref.stride)} shows the same bytes more than once"
+            )
+        return ref
+
+    def value(self) -> Any:
+        """Decode a bytes entry.
+
+        Returns:
+            Plain Python values. A tensor of up to `limits.SMALL_TENSOR_BYTES` is a `TensorValue`,
+            a larger one stays a `TensorRef`; an object of an unknown class is an `Opaque`.
+
+        Raises:
+            MalformedPickle, LimitExceeded: as `vm.load`.
+            MalformedItem, UnknownForm: as `tensor`.
+        """
+        return materialize(self, self._load(limits.VALUE_BYTES))
+
+    def _load(self, limit: int) -> Any:
+        size = self.record("data.pkl").size
+        if size > limit:
+            raise LimitExceeded(f"{self.subject}: a pickle of {size} bytes, over {limit}")
+        return vm.load(
+            self.read("data.pkl"),
+            policy.VALUES,
+            subject=self.subject,
+            persistent=policy.storage_from_persistent_id,
+        )
+
+    def check_tensor(self, ref: TensorRef) -> ZipRecord:
+        """Return the record with the numbers of `ref`, which lie all inside it.
+
+        Raises:
+            MalformedItem: there is no such record, or it is too small for shape and strides.
+            UnknownForm: unknown dtype or byte order, or too many dimensions.
+        """
+        if len(ref.shape) > limits.TENSOR_DIMS:
+            raise UnknownForm(f"{self.subject}: a tensor of {len(ref.shape)} dimensions")
+        self._check_byteorder()
+        record = self.record(f"data/{ref.key}")
+        width = itemsize(ref.dtype)
+        if 0 in ref.shape:
+            return record
+        steps = [(size - 1) * step for size, step in zip(ref.shape, ref.stride, strict=True)]
+        needed = (ref.storage_offset + sum(steps) + 1) * width
+        if needed > record.size:
+            raise MalformedItem(
+                f"{self.subject}: the tensor {ref.dtype}{list(ref.shape)} needs {needed} bytes, "
+                f"its record {quote(record.name)} has {record.size}"
+            )
+        return record
+
+    def _check_byteorder(self) -> None:
+        """Refuse big-endian numbers; `byteorder` is there from torch 2.1 on."""
+        if "byteorder" not in self.records:
+            return
+        if self.records["byteorder"].size > 8 or self.read("byteorder") not in (b"little", b"big"):
+            raise MalformedItem(f"{self.subject}: its byteorder record is neither little nor big")
+        if self.read("byteorder") == b"big":
+            raise UnknownForm(f"{self.subject}: written on a big-endian machine")

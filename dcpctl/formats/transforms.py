@@ -1,0 +1,120 @@
+"""Stream transforms of storage items: zstd, the one that torch has.
+
+A storage item with `transform_descriptors` was passed through each of them in turn before it was
+written (torch 2.7, `torch/distributed/checkpoint/_extension.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, cast
+
+from dcpctl import limits
+from dcpctl.errors import LimitExceeded, MalformedItem, MissingDependency, UnknownForm, quote
+from dcpctl.storage.base import Storage
+from dcpctl.storage.buffer import BufferStorage
+
+#: Bytes of compressed input handed over at once.
+_INPUT_BLOCK = 64 << 10
+#: Largest window that a frame may ask memory for; zstd's own default for decoders.
+_MAX_WINDOW = 128 << 20
+
+
+def check_known(transforms: Sequence[str], subject: str) -> None:
+    """Refuse transforms that dcpctl cannot undo.
+
+    Args:
+        transforms: descriptors as the metadata has them, such as `stream.zstd/1`.
+        subject: the item, for messages.
+
+    Raises:
+        UnknownForm: an unknown transform or version, or more than one.
+    """
+    for descriptor in transforms:
+        name, _, version = descriptor.partition("/")
+        # torch's ZStandard.from_descriptor takes every 1.x.
+        if name != "stream.zstd" or version.partition(".")[0] != "1":
+            raise UnknownForm(f"{subject}: unknown stream transform {quote(descriptor)}")
+    if len(transforms) > 1:
+        raise UnknownForm(f"{subject}: compressed {len(transforms)} times over")
+
+
+def decode_item(
+    storage: Storage,
+    name: str,
+    offset: int,
+    length: int,
+    *,
+    transforms: Sequence[str],
+    subject: str,
+    limit: int | None = None,
+) -> BufferStorage:
+    """Decompress one storage item.
+
+    Args:
+        storage: where the item lies.
+        name: its shard file.
+        offset: first byte of the item in the file.
+        length: compressed bytes of the item.
+        transforms: as in `check_known`; at least one.
+        subject: the item, for messages.
+        limit: most decompressed bytes; default `limits.DECOMPRESSED_BYTES`.
+
+    Returns:
+        The decompressed bytes; in memory up to 64 MiB, beyond that in a nameless temporary file.
+
+    Raises:
+        UnknownForm: as `check_known`.
+        MalformedItem: the bytes are no zstd stream.
+        LimitExceeded: the stream has more bytes than `limit`, or a window of over 128 MiB.
+        MissingDependency: the package zstandard is not installed.
+    """
+    check_known(transforms, subject)
+    most = limits.DECOMPRESSED_BYTES if limit is None else min(limit, limits.DECOMPRESSED_BYTES)
+    out = BufferStorage(subject)
+    for part in _zstd(_blocks(storage, name, offset, length), subject):
+        if out.size() + len(part) > most:
+            raise LimitExceeded(f"{subject}: decompresses to more than {most} bytes")
+        out.append(part)
+    return out
+
+
+def _blocks(storage: Storage, name: str, offset: int, length: int) -> Iterator[bytes]:
+    for done in range(0, length, _INPUT_BLOCK):
+        yield storage.read(name, offset + done, min(_INPUT_BLOCK, length - done))
+
+
+def _zstd(blocks: Iterator[bytes], subject: str) -> Iterator[bytes]:
+    """Yield the decompressed parts of one or more frames, at most 1 MiB each.
+
+    A block of 64 KiB of input can stand for gigabytes of zeros, so the output is drawn through a
+    reader that is asked for bounded pieces. A stream that is cut short ends without an error: what
+    is read from the decompressed bytes finds its end record missing.
+    """
+    try:
+        import zstandard
+    except ImportError:
+        raise MissingDependency(
+            f"{subject} is compressed with zstd, which needs the package zstandard",
+            hint="pip install zstandard",
+        ) from None
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+    source = cast(BinaryIO, _Source(blocks))
+    reader = decompressor.stream_reader(source, read_size=_INPUT_BLOCK, read_across_frames=True)
+    try:
+        while part := reader.read(1 << 20):
+            yield part
+    except zstandard.ZstdError as error:
+        if "memory" in str(error):
+            raise LimitExceeded(f"{subject}: its zstd window is over {_MAX_WINDOW} bytes") from None
+        raise MalformedItem(f"{subject}: not a zstd stream: {error}") from None
+
+
+class _Source:
+    """The input blocks as the file object that zstandard asks for."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+
+    def read(self, size: int) -> bytes:
+        return next(self._blocks, b"")
