@@ -16,8 +16,11 @@ VALUE_NODES = 4_000_000
 PICKLE_INT_BYTES = 64
 #: Most tensor dimensions; torch itself allows 64.
 TENSOR_DIMS = 64
-#: Largest JSON header of a safetensors file, as the safetensors library has it.
-SAFETENSORS_HEADER_BYTES = 100_000_000
+#: Largest JSON header of a safetensors file. The safetensors library takes 100 MB, which as Python
+#: objects is more memory than a hostile input may have; 200,000 tensors take 25 MB.
+SAFETENSORS_HEADER_BYTES = 32 << 20
+#: Most commas and brackets in that header; a tensor has 8, and 5 more if it is a DCP shard.
+SAFETENSORS_HEADER_NODES = 1_500_000
 #: Most records in the central directory of one storage item; torch writes 3 to 7 a tensor.
 ZIP_RECORDS = 100_000
 #: Largest central directory of one storage item.
