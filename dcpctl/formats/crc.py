@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dcpctl.storage.base import Storage
 
 #: Bytes read at once. Small enough to stay in the processor's cache between read and checksum.
-BLOCK_BYTES = 512 << 10
+BLOCK_BYTES = 256 << 10
 
 _local = threading.local()
 
