@@ -1,0 +1,199 @@
+"""`.metadata`: from its pickle to entries and chunk tables.
+
+The pickle is one `torch.distributed.checkpoint.metadata.Metadata` (1.13:
+`torch.distributed._shard.checkpoint.metadata`) whose `state_dict_metadata` says what there is and
+whose `storage_data` says where it lies; this module joins the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from dcpctl import limits
+from dcpctl.errors import MalformedMetadata, quote
+from dcpctl.formats.pickles import policy
+from dcpctl.formats.pickles.standins import DType, Record, Size
+from dcpctl.formats.pickles.vm import Machine
+from dcpctl.formats.records import (
+    ChunkTable,
+    Int64s,
+    StoredBytes,
+    StoredCheckpoint,
+    StoredTensor,
+)
+from dcpctl.formats.storage_table import StorageTable
+
+_KNOWN_FIELDS = ("state_dict_metadata", "planner_data", "storage_data")
+
+
+def parse_metadata(data: bytes | memoryview, *, subject: str = ".metadata") -> StoredCheckpoint:
+    """Decode a `.metadata` pickle of any release from 1.13 to 2.15.
+
+    Args:
+        data: the whole file.
+        subject: its name, for messages.
+
+    Returns:
+        The checkpoint that it describes; no shard file is looked at.
+
+    Raises:
+        UnsafePickle: it refers to a global that no known writer puts there.
+        MalformedPickle: it is no pickle, or a damaged one.
+        MalformedMetadata: it is a pickle of something else than a checkpoint's metadata.
+    """
+    machine = Machine(bytes(data), policy.METADATA, subject, None)
+    root = machine.run()
+    if not isinstance(root, Record) or root.name != "Metadata":
+        raise MalformedMetadata(f"{subject} holds a {_type_name(root)}, expected torch's Metadata")
+    described = _dict(root, "state_dict_metadata", subject)
+    table = StorageTable(subject)
+    for key, value in _dict(root, "storage_data", subject, optional=True).items():
+        table.add(key, value)
+    table.finish()
+    stored = StoredCheckpoint(
+        format="dcp",
+        files=table.files,
+        planner_data=_planner_data(root.fields.get("planner_data"), subject),
+        fields={k: v for k, v in root.fields.items() if k not in _KNOWN_FIELDS},
+        globals=frozenset(machine.globals),
+        protocol=machine.protocol,
+        metadata_file=subject,
+        metadata_bytes=len(data),
+    )
+    for fqn, record in described.items():
+        if not isinstance(fqn, str):
+            raise MalformedMetadata(f"{subject}: a key is a {_type_name(fqn)}, expected a string")
+        stored.entries[fqn] = _entry(fqn, record, table, subject)
+    stored.orphans = table.orphans(stored.entries)
+    return stored
+
+
+def _entry(fqn: str, record: Any, table: StorageTable, subject: str) -> StoredTensor | StoredBytes:
+    kind = record.name if isinstance(record, Record) else ""
+    if kind == "BytesStorageMetadata":
+        file, offset, length, transforms = table.bytes_item(fqn)
+        return StoredBytes(fqn, file, offset, length, transforms)
+    if kind != "TensorStorageMetadata":
+        raise MalformedMetadata(
+            f"{subject}: {quote(fqn)} is a {_type_name(record)}, "
+            "expected TensorStorageMetadata or BytesStorageMetadata"
+        )
+    shape = _shape(record.fields.get("size"), fqn, "size", subject)
+    offsets, sizes = _boxes(record.fields.get("chunks"), fqn, subject)
+    file, offset, length, transforms = table.chunk_items(fqn, offsets)
+    return StoredTensor(
+        fqn=fqn,
+        shape=shape,
+        chunks=ChunkTable(offsets, sizes, file, offset, length),
+        transforms=transforms,
+        **_properties(record.fields.get("properties"), fqn, subject),
+    )
+
+
+def _properties(record: Any, fqn: str, subject: str) -> dict[str, Any]:
+    """`TensorProperties`: a tuple of 5 fields up to 2.14 and of 6 in 2.15; a dict is accepted."""
+    fields = record.fields if isinstance(record, Record) else {}
+    state = fields.get("__state__")
+    names = ("dtype", "layout", "requires_grad", "memory_format", "pin_memory", "strides")
+    found: dict[str, Any] = (
+        dict(zip(names, state, strict=False)) if isinstance(state, tuple) else dict(fields)
+    )
+    dtype = found.get("dtype")
+    if not isinstance(dtype, DType):
+        raise MalformedMetadata(
+            f"{subject}: {quote(fqn)} has dtype {quote(_type_name(dtype))}, expected a torch.dtype"
+        )
+    memory_format = found.get("memory_format", 0)
+    strides = found.get("strides")
+    if strides is not None:
+        strides = _shape(strides, fqn, "strides", subject)
+    return {
+        "dtype": dtype.name,
+        "layout": str(found.get("layout", "strided")),
+        "requires_grad": bool(found.get("requires_grad", False)),
+        "memory_format": memory_format if type(memory_format) is int else 0,
+        "pin_memory": bool(found.get("pin_memory", False)),
+        "strides": strides,
+        "pickled_fields": len(state) if isinstance(state, tuple) else len(fields),
+    }
+
+
+def _boxes(chunks: Any, fqn: str, subject: str) -> tuple[Int64s, Int64s]:
+    """(n, d) offsets and sizes of a tensor's chunk list, which may hold decoded blocks."""
+    if not isinstance(chunks, (list, tuple)):
+        raise MalformedMetadata(f"{subject}: {quote(fqn)} has no list of chunks")
+    offsets: list[Int64s] = []
+    sizes: list[Int64s] = []
+    loose: tuple[list[Any], list[Any]] = ([], [])
+
+    def flush() -> None:
+        if loose[0]:
+            offsets.append(_table(loose[0], fqn, subject))
+            sizes.append(_table(loose[1], fqn, subject))
+            loose[0].clear()
+            loose[1].clear()
+
+    for chunk in chunks:
+        if isinstance(chunk, Record) and chunk.name == "ChunkStorageMetadata":
+            loose[0].append(_shape(chunk.fields.get("offsets"), fqn, "chunk offsets", subject))
+            loose[1].append(_shape(chunk.fields.get("sizes"), fqn, "chunk sizes", subject))
+        elif type(chunk).__name__ == "ChunkBlock":
+            flush()
+            offsets.append(chunk.offsets)
+            sizes.append(chunk.sizes)
+        else:
+            raise MalformedMetadata(
+                f"{subject}: {quote(fqn)} has a {_type_name(chunk)} among its chunks"
+            )
+    flush()
+    if not offsets:
+        empty = np.zeros((0, 0), dtype=np.int64)
+        return empty, empty
+    return _joined(offsets, fqn, subject), _joined(sizes, fqn, subject)
+
+
+def _joined(parts: list[Int64s], fqn: str, subject: str) -> Int64s:
+    if len({part.shape[1] for part in parts}) > 1:
+        raise MalformedMetadata(f"{subject}: chunks of {quote(fqn)} differ in number of dimensions")
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _table(rows: Iterable[tuple[int, ...]], fqn: str, subject: str) -> Int64s:
+    found = list(rows)
+    if len({len(row) for row in found}) > 1:
+        raise MalformedMetadata(f"{subject}: chunks of {quote(fqn)} differ in number of dimensions")
+    return np.array(found, dtype=np.int64).reshape(len(found), len(found[0]))
+
+
+def _shape(value: Any, fqn: str, what: str, subject: str) -> tuple[int, ...]:
+    if not isinstance(value, (tuple, list)) or len(value) > limits.TENSOR_DIMS:
+        raise MalformedMetadata(f"{subject}: {quote(fqn)} has no {what}")
+    if not all(type(dim) is int and -(1 << 63) <= dim < 1 << 63 for dim in value):
+        raise MalformedMetadata(f"{subject}: {quote(fqn)}: {what} of other than 64-bit integers")
+    return tuple(value)
+
+
+def _dict(root: Record, name: str, subject: str, *, optional: bool = False) -> dict[Any, Any]:
+    value = root.fields.get(name)
+    if value is None and optional:
+        return {}
+    if not isinstance(value, dict):
+        raise MalformedMetadata(f"{subject}: {name} is a {_type_name(value)}, expected a dict")
+    return value
+
+
+def _planner_data(value: Any, subject: str) -> dict[str, tuple[Any, ...]] | None:
+    """FQN -> object path. None in 1.13; some writers put other things there, which are no map."""
+    if not isinstance(value, dict):
+        return None
+    paths = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, (tuple, list))}
+    return {k: tuple(v) for k, v in paths.items()} if len(paths) == len(value) else None
+
+
+def _type_name(value: Any) -> str:
+    if isinstance(value, Record):
+        return value.type
+    return "torch.Size" if isinstance(value, Size) else type(value).__name__

@@ -1,0 +1,143 @@
+"""Passive values that take the place of torch's and others' objects in a decoded pickle.
+
+None of them has behaviour: they are what a pickle said, with the name of the class that it said
+it about. `Global` is the only one that the virtual machine calls, and only through the functions
+in `policy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Size(tuple[int, ...]):
+    """`torch.Size`: the shape of a tensor."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """`torch.dtype`.
+
+    Attributes:
+        name: torch's name without `torch.`, such as `float32`.
+    """
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """`torch.device`.
+
+    Attributes:
+        name: `cpu`, `cuda:0` and so on.
+    """
+
+    name: str
+
+    def __repr__(self) -> str:
+        kind, _, index = self.name.partition(":")
+        return f"device(type={kind!r}, index={index})" if index else f"device(type={kind!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class StorageType:
+    """A storage class in a tensor's persistent id, such as `torch.FloatStorage`.
+
+    Attributes:
+        name: the class name without its module, `FloatStorage` or `UntypedStorage`.
+    """
+
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """An instance of a class whose shape is known: its name and its pickled state.
+
+    Attributes:
+        type: `module.Class` as the pickle has it.
+        fields: the pickled `__dict__`; a state that was a tuple stands under `__state__`.
+        args: what the class was constructed with, where it was.
+    """
+
+    type: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    args: tuple[Any, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The class name without its module."""
+        return self.type.rpartition(".")[2]
+
+
+@dataclass(slots=True, eq=False)
+class Opaque:
+    """An object of a class that dcpctl does not know; never constructed, only named.
+
+    Attributes:
+        type: `module.Class` as the pickle has it.
+    """
+
+    type: str
+
+    def __repr__(self) -> str:
+        return f"<{self.type}>"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """A tensor as its pickle describes it; the numbers lie in another record.
+
+    Attributes:
+        dtype: torch's name without `torch.`.
+        shape: elements per dimension.
+        stride: elements between neighbours per dimension.
+        storage_offset: elements from the start of the storage to the first element.
+        key: name of the storage record inside the archive (`0` for `archive/data/0`).
+        storage_numel: elements of `storage_dtype` in the storage.
+        storage_dtype: dtype of the storage class, `uint8` for `UntypedStorage`.
+        device: where the tensor was when it was saved.
+        requires_grad: as saved.
+        conj: the conjugate bit; the stored numbers are not conjugated yet.
+        neg: the negative bit; the stored numbers are not negated yet.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    storage_offset: int
+    key: str
+    storage_numel: int
+    storage_dtype: str
+    device: str = "cpu"
+    requires_grad: bool = False
+    conj: bool = False
+    neg: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Global:
+    """A class or function that a pickle refers to.
+
+    Attributes:
+        path: `module.name`.
+        call: what REDUCE does with it: argument tuple to passive value; None refuses the call.
+        record: NEWOBJ makes a `Record` of it.
+        opaque: unknown; every object made from it is an `Opaque`.
+        columnar: `chunk`, `index` or `storage` for the classes that stand in `.metadata` by the
+            million and are decoded in blocks; else empty.
+    """
+
+    path: str
+    call: Callable[[tuple[Any, ...]], Any] | None = None
+    record: bool = False
+    opaque: bool = False
+    columnar: str = ""
