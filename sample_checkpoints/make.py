@@ -10,6 +10,7 @@ made here: each was written by the release that it stands for.
 
 from __future__ import annotations
 
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -29,7 +30,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-HERE = Path(__file__).resolve().parent
+#: Relative to the repository, where `main` goes: DCP stores the path that it was given.
+HERE = Path("sample_checkpoints")
 MADE = (
     "healthy",
     "model_only",
@@ -55,10 +57,12 @@ class Run:
         )
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=20_000)
         self.step = 0
+        # Ranks of one tensor-parallel group must see the same tokens, or their replicas part.
+        self.data_rank = mesh.get_local_rank("dp") if mesh.ndim == 2 else mesh.get_local_rank()
 
     def train(self, steps: int) -> None:
-        """Take real steps on random tokens, different on every rank."""
-        generator = torch.Generator().manual_seed(1_000 * self.step + dist.get_rank())
+        """Take real steps on random tokens, different on every data-parallel rank."""
+        generator = torch.Generator().manual_seed(1_000 * self.step + self.data_rank)
         for _ in range(steps):
             tokens = torch.randint(tiny_llama.VOCABULARY, (2, 12), generator=generator)
             logits = self.model(tokens[:, :-1])
@@ -96,7 +100,7 @@ def save(state: dict[str, Any], name: str, **options: Any) -> None:
     dcp.save(state, checkpoint_id=target, **options)
     if dist.get_rank() == 0:
         truth.write(target, expected)
-        print("saved", target.relative_to(HERE.parent))
+        print("saved", target)
 
 
 def healthy_and_model_only(mesh: DeviceMesh) -> None:
@@ -142,6 +146,7 @@ def other_forms(mesh: DeviceMesh) -> None:
 def main() -> None:
     """Make everything, then derive the broken ones on rank 0."""
     warnings.filterwarnings("ignore")
+    os.chdir(Path(__file__).resolve().parent.parent)
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     if dist.get_rank() == 0:
