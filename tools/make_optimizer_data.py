@@ -13,7 +13,7 @@ key first and every later one that changed its default), `order` (the order of t
 likewise; it tells Adam from AdamW before 2.7), `slots` (state slot -> rule) and `global_state`.
 A rule has `shape` (`param`, `scalar` or `other`) and, where they apply, `when` (the slot is kept
 only where these group keys are truthy), `min_ndim`/`max_ndim` (only for parameters with so many
-dimensions) and `optional` (may be None or absent before the first real step).
+dimensions) and `optional` (may be missing without anything being lost).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ TARGET = Path(__file__).resolve().parent.parent / "dcpctl" / "_data" / "optimize
 REQUIRED = {"__required__": True}
 # One state for all parameters, kept under the first of them.
 GLOBAL_STATE = ("LBFGS",)
-# torch/optim/sgd.py keeps None for a parameter whose gradient has not come yet.
-OPTIONAL_SLOTS = {("SGD", "momentum_buffer")}
+# torch/optim/lbfgs.py makes it in the second iteration.
+OPTIONAL_SLOTS = {("LBFGS", "al")}
 # Constructor arguments that switch state on; each set is tried where an optimizer accepts it.
 VARIANTS: tuple[dict[str, object], ...] = (
     {"amsgrad": True},

@@ -1,0 +1,214 @@
+"""From a checkpoint's entries to its optimizers, in one pass over names; values stay unread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dcpctl.model.fqn import Path
+from dcpctl.model.optimizer import naming
+from dcpctl.model.optimizer.catalogue import catalogue
+from dcpctl.model.optimizer.naming import Place
+from dcpctl.model.optimizer.source import (
+    BUCKETS,
+    FLAT,
+    INDEXED,
+    PICKLED,
+    SLOT_FIRST,
+    CheckpointLike,
+    LazyValues,
+    RawGroup,
+    RawOptimizer,
+    StateEntry,
+    entry_of,
+    entry_of_value,
+    read,
+)
+
+Placed = tuple[str, Place]
+
+
+def collect(checkpoint: CheckpointLike) -> tuple[RawOptimizer, ...]:
+    """Return the optimizers of a checkpoint, in the order of their first entries.
+
+    Names that the planner data have and no entry holds are followed too: they say what was lost.
+    """
+    placed: dict[str, list[Placed]] = {}
+    for fqn, path in _names(checkpoint):
+        place = naming.locate(fqn, path)
+        if place is not None:
+            placed.setdefault(place.root, []).append((fqn, place))
+    optimizers: list[RawOptimizer] = []
+    for root, places in placed.items():
+        optimizers.extend(_optimizers_under(root, places, checkpoint.entries))
+    return tuple(optimizers)
+
+
+def _names(checkpoint: CheckpointLike) -> Iterator[tuple[str, Path | None]]:
+    """Every FQN with its object path; the planner data's order is that of the state dict."""
+    planner = checkpoint.planner_data or {}
+    yield from planner.items()
+    for fqn in checkpoint.entries:
+        if fqn not in planner:
+            yield fqn, None
+
+
+def _optimizers_under(
+    root: str, places: list[Placed], entries: Mapping[str, Any]
+) -> Iterator[RawOptimizer]:
+    raw = RawOptimizer(root)
+    states = [item for item in places if item[1].what == naming.STATE]
+    groups = [item for item in places if item[1].what == naming.GROUPS]
+    if root == "" and not _is_bare_optimizer(states, groups):
+        return
+    _read_states(raw, states, entries)
+    _read_groups(raw, groups, entries)
+    others = [item for item in places if item[1].what == naming.OTHER]
+    if not raw.state and not raw.groups:
+        _read_buckets(raw, others, entries)
+    raw.fqns = [fqn for fqn, _ in places if fqn in entries]
+    if raw.state or raw.absent or raw.groups or raw.groups_absent:
+        yield raw
+    for fqn, place in places:
+        if place.what == naming.WHOLE and fqn in entries:
+            yield from _pickled(fqn, entries[fqn])
+
+
+def _is_bare_optimizer(states: list[Placed], groups: list[Placed]) -> bool:
+    """Whether names that begin with `state` and have no root are a bare optimizer.state_dict()."""
+    known = catalogue().known_slots()
+    return bool(groups) or any(place.rest and place.rest[-1] in known for _, place in states)
+
+
+def _read_states(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, Any]) -> None:
+    known = catalogue().known_slots()
+    flat = [place.rest for _, place in places if not place.bounds and place.rest]
+    slot_first = naming.looks_slot_first(flat, known)
+    for fqn, place in places:
+        if not place.rest:
+            if fqn in entries and not hasattr(entries[fqn], "shape"):
+                state = read(entry_of(fqn, entries[fqn]), raw.unreadable)
+                _add_state_dict(raw, fqn, state)
+            continue
+        if place.bounds:
+            parameter, slot = naming.split_nested(place)
+        else:
+            parameter, slot = naming.split_flat(place.rest, known, slot_first=slot_first)
+        if fqn not in entries:
+            raw.absent.setdefault(parameter, [])
+            if slot is not None and slot not in raw.absent[parameter]:
+                raw.absent[parameter].append(slot)
+        elif slot is None:
+            slots = read(entry_of(fqn, entries[fqn]), raw.unreadable)
+            _add_slots(raw, fqn, parameter, slots)
+        else:
+            _add(raw, parameter, slot, entry_of(fqn, entries[fqn]))
+    if slot_first:
+        raw.style = SLOT_FIRST
+    elif raw.state and all(parameter.isdigit() for parameter in raw.state):
+        raw.style = INDEXED
+    elif flat:
+        raw.style = FLAT
+
+
+def _add(raw: RawOptimizer, parameter: str, slot: str, entry: StateEntry) -> None:
+    slots = raw.state.setdefault(parameter, {})
+    first = slots.get(slot)
+    if first is not None:
+        entry = StateEntry(first.fqn, first.shape, first.dtype, first.read, first.parts + 1)
+    slots[slot] = entry
+
+
+def _add_slots(raw: RawOptimizer, fqn: str, parameter: str, slots: object) -> None:
+    """A parameter whose whole state is one pickled dict: it held no tensor (2.0 to 2.3)."""
+    if isinstance(slots, Mapping):
+        for slot, value in slots.items():
+            _add(raw, parameter, str(slot), entry_of_value(fqn, value))
+
+
+def _add_state_dict(raw: RawOptimizer, fqn: str, state: object) -> None:
+    if isinstance(state, Mapping):
+        for parameter, slots in state.items():
+            _add_slots(raw, fqn, str(parameter), slots)
+
+
+def _read_groups(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, Any]) -> None:
+    owners: dict[int | str, dict[str, StateEntry]] = {}
+    absent: dict[int | str, None] = {}
+    for fqn, place in places:
+        if not place.rest:
+            if fqn in entries:
+                raw.groups_pickled = True
+                _add_group_dicts(raw, read(entry_of(fqn, entries[fqn]), raw.unreadable))
+            continue
+        owner, key = naming.split_group(place)
+        if fqn not in entries:
+            absent[owner] = None
+        elif key is None:
+            _add_group_dicts(raw, [read(entry_of(fqn, entries[fqn]), raw.unreadable)])
+        else:
+            owners.setdefault(owner, {}).setdefault(key, entry_of(fqn, entries[fqn]))
+    for owner, values in owners.items():
+        if isinstance(owner, str):
+            raw.style = FLAT
+            raw.groups.append(RawGroup(LazyValues(values, raw.unreadable), (owner,)))
+        else:
+            raw.groups.append(_indexed_group(raw, values))
+    raw.groups_absent = [str(owner) for owner in absent]
+
+
+def _indexed_group(raw: RawOptimizer, values: dict[str, StateEntry]) -> RawGroup:
+    params, names = (
+        _strings(read(values.pop(key), raw.unreadable)) if key in values else ()
+        for key in ("params", "param_names")
+    )
+    return RawGroup(LazyValues(values, raw.unreadable), params, names)
+
+
+def _add_group_dicts(raw: RawOptimizer, groups: object) -> None:
+    for group in groups if isinstance(groups, (list, tuple)) else ():
+        if isinstance(group, Mapping):
+            values = {
+                str(key): entry_of_value("", value).value()
+                for key, value in group.items()
+                if key not in ("params", "param_names")
+            }
+            params, names = group.get("params", ()), group.get("param_names", ())
+            raw.groups.append(RawGroup(values, _strings(params), _strings(names)))
+
+
+def _strings(items: object) -> tuple[str, ...]:
+    return tuple(str(item) for item in items) if isinstance(items, (list, tuple)) else ()
+
+
+def _read_buckets(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, Any]) -> None:
+    """Megatron's distributed optimizer: state by gradient bucket, not by parameter."""
+    known = catalogue().known_slots()
+    for fqn, place in places:
+        if place.rest[0] == "distributed" and place.rest[-1] in known and fqn in entries:
+            _add(raw, ".".join(place.rest[:-1]), place.rest[-1], entry_of(fqn, entries[fqn]))
+    if raw.state:
+        raw.style = BUCKETS
+
+
+def _pickled(fqn: str, entry: Any) -> Iterator[RawOptimizer]:
+    """The whole state dict of an optimizer, or a list of them, in one bytes entry.
+
+    torch 1.13 flattens nothing; 2.0 to 2.3 leave a dict without any tensor as it is, which is what
+    SGD without momentum has.
+    """
+    if hasattr(entry, "shape"):
+        return
+    unreadable: list[str] = []
+    value: Any = read(entry_of(fqn, entry), unreadable)
+    if unreadable:
+        yield RawOptimizer(fqn, PICKLED, fqns=[fqn], unreadable=unreadable)
+    several = isinstance(value, (list, tuple))
+    for index, item in enumerate(value if several else [value]):
+        if not isinstance(item, Mapping) or not {"state", "param_groups"} & item.keys():
+            continue
+        raw = RawOptimizer(f"{fqn}.{index}" if several else fqn, PICKLED, fqns=[fqn])
+        raw.groups_pickled = True
+        _add_state_dict(raw, fqn, item.get("state"))
+        _add_group_dicts(raw, item.get("param_groups"))
+        yield raw

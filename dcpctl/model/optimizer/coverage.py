@@ -1,0 +1,260 @@
+"""What state every trained parameter should have, what it has, and what the lack of it means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dcpctl.model.fqn import strip_wrappers
+from dcpctl.model.optimizer.kind import Kind, tell_kind
+from dcpctl.model.optimizer.parameters import (
+    ModelParameter,
+    has_trained_neighbour,
+    name_indices,
+    stateless_modules,
+)
+from dcpctl.model.optimizer.source import BUCKETS, RawOptimizer, StateEntry
+
+Shape = tuple[int, ...]
+
+COMPLETE = "complete"
+NO_STATE_NEEDED = "needs no state"
+LOST = "lost"
+NEVER_TRAINED = "never trained or lost"
+UNCLEAR = "unclear"
+
+
+@dataclass(slots=True)
+class Parameter:
+    """One parameter that an optimizer trains.
+
+    Attributes:
+        name: as the optimizer names it; for an index the model's name where that is certain.
+        key: name or index in the state.
+        root: the optimizer's root.
+        fqn: the model's entry; None when the model has none of that name.
+        shape: of the parameter; None when neither model nor state tells.
+        values: its group's hyperparameters; empty when they were not saved.
+        has_group: its group was saved.
+        slots: state slot to the entry that holds it.
+        expected: slots that it should have.
+        absent: slots that the planner data name and no entry holds.
+        kind: which optimizer trains it.
+        status: one of the constants above.
+        why: what the status rests on, a clause; empty for COMPLETE and NO_STATE_NEEDED.
+    """
+
+    name: str
+    key: str
+    root: str
+    fqn: str | None = None
+    shape: Shape | None = None
+    values: Mapping[str, object] = field(default_factory=dict)
+    has_group: bool = False
+    slots: Mapping[str, StateEntry] = field(default_factory=dict)
+    expected: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    kind: Kind = field(default_factory=lambda: Kind(None, (), ""))
+    status: str = UNCLEAR
+    why: str = ""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Expected slots that no entry holds."""
+        return tuple(slot for slot in self.expected if slot not in self.slots)
+
+    @property
+    def ndim(self) -> int | None:
+        """Number of dimensions; None when unknown."""
+        return None if self.shape is None else len(self.shape)
+
+
+def cover(
+    raw: RawOptimizer, model: Sequence[ModelParameter], *, only_optimizer: bool
+) -> list[Parameter]:
+    """Return every parameter that one optimizer trains, with what it should have.
+
+    Trained are the parameters of the param groups. Where no group says which, they are those with
+    state and, with one optimizer, all of the model's that are no buffers.
+    """
+    parameters = _trained(raw, model, only_optimizer)
+    _tell_kinds(raw, parameters)
+    _expect(parameters)
+    _judge(parameters)
+    return parameters
+
+
+def _trained(
+    raw: RawOptimizer, model: Sequence[ModelParameter], only_optimizer: bool
+) -> list[Parameter]:
+    keys: dict[str, Mapping[str, object]] = {}
+    for group in raw.groups:
+        keys.update(dict.fromkeys(group.params, group.values))
+    grouped = set(keys)
+    common = raw.groups[0].values if len(raw.groups) == 1 and not grouped else {}
+    for key in raw.groups_absent:
+        if not key.isdigit():
+            keys.setdefault(key, {})
+    if not grouped or raw.groups_absent:
+        names = {strip_wrappers(key) for key in [*raw.state, *raw.absent]}
+        for key in [*raw.state, *raw.absent]:
+            keys.setdefault(key, common)
+        named = any(parameter.name in names for parameter in model)
+        if not grouped and only_optimizer and named and raw.style != BUCKETS:
+            for parameter in model:
+                if parameter.name not in names:
+                    keys.setdefault(parameter.name, common)
+    by_name = {parameter.name: parameter for parameter in model}
+    indices = _names_of_indices(raw, list(keys), model)
+    found = []
+    for key, values in keys.items():
+        name = indices.get(key, key)
+        behind = by_name.get(strip_wrappers(name))
+        slots = raw.state.get(key, {})
+        shape = behind.shape if behind else _shape_of(slots)
+        found.append(
+            Parameter(
+                name,
+                key,
+                raw.root,
+                fqn=behind.fqn if behind else None,
+                shape=shape,
+                values=values,
+                has_group=bool(len(values)),
+                slots=slots,
+                absent=tuple(raw.absent.get(key, ())),
+            )
+        )
+    return found
+
+
+def _names_of_indices(
+    raw: RawOptimizer, keys: Sequence[str], model: Sequence[ModelParameter]
+) -> dict[str, str]:
+    """Index to name, from `param_names` or from the shapes; empty for what has names already."""
+    names = {
+        param: name
+        for group in raw.groups
+        for param, name in zip(group.params, group.names, strict=False)
+    }
+    if names or not keys or not all(key.isdigit() for key in keys):
+        return names
+    groups = [group.params for group in raw.groups if group.params] or [tuple(keys)]
+    shapes = {key: shape for key in keys if (shape := _shape_of(raw.state.get(key, {})))}
+    return name_indices(groups, shapes, model)
+
+
+def _shape_of(slots: Mapping[str, StateEntry]) -> Shape | None:
+    """The parameter's shape as its state tells it: that of a slot known to have it."""
+    for slot in ("exp_avg", "momentum_buffer", "square_avg", "sum", "variance", "prev", "ax"):
+        if slot in slots and slots[slot].shape:
+            return slots[slot].shape
+    if "row_var" in slots and "col_var" in slots:
+        rows, columns = slots["row_var"].shape, slots["col_var"].shape
+        if rows and columns and len(rows) == len(columns):
+            return tuple(max(pair) for pair in zip(rows, columns, strict=True))
+    return None
+
+
+def _tell_kinds(raw: RawOptimizer, parameters: Sequence[Parameter]) -> None:
+    """Give every parameter its kind: one for all parameters with the same group keys.
+
+    Parameters without group keys take the kind of the rest, if there is one.
+    """
+    alike: dict[tuple[str, ...], list[Parameter]] = {}
+    for parameter in parameters:
+        alike.setdefault(_signature(parameter.values), []).append(parameter)
+    # A group without parameters (all lost) still tells what the optimizer was.
+    if not parameters:
+        return
+    kinds: dict[tuple[str, ...], Kind] = {}
+    for signature, members in alike.items():
+        slots = frozenset(slot for member in members for slot in member.slots)
+        if signature:
+            values = members[0].values
+            kinds[signature] = tell_kind(tuple(values), slots, values, raw.root)
+    for signature, members in alike.items():
+        if signature:
+            kind = kinds[signature]
+        elif len(kinds) == 1:
+            kind = next(iter(kinds.values()))
+        else:
+            slots = frozenset(slot for member in members for slot in member.slots)
+            kind = tell_kind((), slots, {}, raw.root)
+        for member in members:
+            member.kind = kind
+
+
+def _signature(values: Mapping[str, object]) -> tuple[str, ...]:
+    """Group keys and the one value that tells Adam from AdamW."""
+    if not values:
+        return ()
+    decoupled = "decoupled_weight_decay"
+    value = (str(bool(values[decoupled])),) if decoupled in values else ()
+    return (*sorted(values), *value)
+
+
+def _expect(parameters: Sequence[Parameter]) -> None:
+    """Set the expected slots: by the optimizer's rules, and for what they do not say by majority.
+
+    A majority is counted among parameters with state of one kind and dimension class (matrices
+    apart from vectors, since factored optimizers treat them differently).
+    """
+    classes: dict[tuple[int, bool], list[Parameter]] = {}
+    for parameter in parameters:
+        matrix = parameter.ndim is not None and parameter.ndim > 1
+        classes.setdefault((id(parameter.kind), matrix), []).append(parameter)
+    first = parameters[0] if parameters else None
+    usual = {key: _usual(members) for key, members in classes.items()}
+    for (kind_id, matrix), members in classes.items():
+        common = usual[kind_id, matrix]
+        if common is None:
+            common = usual.get((kind_id, not matrix)) or ()
+        for member in members:
+            rules = member.kind.rules
+            if rules is None:
+                member.expected = common
+            elif member.kind.global_state and member is not first:
+                member.expected = ()
+            else:
+                kept = [
+                    slot
+                    for slot, rule in rules.items()
+                    if not rule.optional and rule.holds_for(member.values, member.ndim)
+                ]
+                more = [slot for slot in common if slot not in rules]
+                member.expected = (*kept, *more)
+
+
+def _usual(members: Sequence[Parameter]) -> tuple[str, ...] | None:
+    """Slots that more than half of the parameters with state have; None: none has state."""
+    counts = Counter(slot for member in members for slot in member.slots)
+    having = sum(bool(member.slots) for member in members)
+    return tuple(slot for slot, n in counts.items() if 2 * n > having) if having else None
+
+
+def _judge(parameters: Sequence[Parameter]) -> None:
+    """Set status and why: what is not there, and whether it was lost or never was."""
+    names = [parameter.name for parameter in parameters]
+    without = frozenset(p.name for p in parameters if p.expected and not p.slots)
+    modules = stateless_modules(names, without)
+    for parameter in parameters:
+        if not parameter.expected:
+            parameter.status = NO_STATE_NEEDED
+        elif not parameter.missing:
+            parameter.status = COMPLETE
+        elif any(slot in parameter.absent for slot in parameter.missing):
+            parameter.status = LOST
+            parameter.why = "the planner data name it and no entry holds it"
+        elif parameter.slots:
+            parameter.status = LOST
+            parameter.why = f"it has {', '.join(parameter.slots)}"
+        elif parameter.name in modules:
+            parameter.status = NEVER_TRAINED
+            parameter.why = f"nothing in {modules[parameter.name]} has state"
+        elif has_trained_neighbour(parameter.name, names, without):
+            parameter.status = LOST
+            parameter.why = "the parameters beside it have state"
+        else:
+            parameter.why = "no gradient may have reached it, or its state was lost"

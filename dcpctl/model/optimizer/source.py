@@ -1,0 +1,169 @@
+"""What the optimizer view reads from and what it reads into: plain shapes, no logic.
+
+The view needs little of a checkpoint, so it asks for a protocol instead of the class: its tests
+run on checkpoints made of dicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dcpctl.errors import DcpctlError
+from dcpctl.model.fqn import Path
+
+PLAIN = "one entry per parameter and slot"
+FLAT = "flattened by parameter name"
+INDEXED = "index-keyed optimizer.state_dict()"
+SLOT_FIRST = "Megatron's slot before name"
+BUCKETS = "Megatron's gradient buckets"
+PICKLED = "one pickled dict"
+
+
+class EntryLike(Protocol):
+    """A tensor entry (it has `shape`, `dtype` and `numpy`) or a bytes entry (it has `value`)."""
+
+    @property
+    def fqn(self) -> str:
+        """Flattened key."""
+
+
+class CheckpointLike(Protocol):
+    """The part of a `Checkpoint` that says what its optimizer is."""
+
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        """FQN to entry, in metadata order."""
+
+    @property
+    def planner_data(self) -> Mapping[str, Path] | None:
+        """FQN to object path, or None."""
+
+
+def plain_number(value: object) -> object:
+    """Return a tensor or array of one element as a Python number; everything else as it is."""
+    shape = getattr(value, "shape", None)
+    if shape is not None and all(size == 1 for size in shape) and hasattr(value, "item"):
+        return value.item()
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class StateEntry:
+    """What holds one state slot of one parameter.
+
+    Attributes:
+        fqn: the entry that holds it; of a slot that is a list (LBFGS), the first of its entries.
+        shape: of a tensor; None for a plain value.
+        dtype: of a tensor; None for a plain value.
+        read: reads the value.
+        parts: number of entries that hold the slot.
+    """
+
+    fqn: str
+    shape: tuple[int, ...] | None
+    dtype: str | None
+    read: Callable[[], object]
+    parts: int = 1
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether it is a tensor of one element, or a plain value."""
+        return self.shape is None or all(size == 1 for size in self.shape)
+
+    def value(self) -> object:
+        """Read the value: a number for a tensor of one element, an array for a larger one."""
+        return plain_number(self.read())
+
+
+def entry_of(fqn: str, entry: Any) -> StateEntry:
+    """Describe a checkpoint's entry, reading nothing yet."""
+    if hasattr(entry, "shape"):
+        return StateEntry(fqn, tuple(entry.shape), str(entry.dtype), entry.numpy)
+    return StateEntry(fqn, None, None, lambda: entry.value)
+
+
+def entry_of_value(fqn: str, value: Any) -> StateEntry:
+    """Describe a value inside a pickled dict that one entry holds."""
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return StateEntry(fqn, None, None, lambda: value)
+    dtype = getattr(value.dtype, "name", value.dtype)
+    return StateEntry(fqn, tuple(shape), str(dtype), lambda: value)
+
+
+def read(entry: StateEntry, unreadable: list[str]) -> object:
+    """Read an entry's value; None and a note in `unreadable` where the file does not give it.
+
+    What is wrong with a damaged file is for `check` to say; the view of the rest must stand.
+    """
+    try:
+        return entry.value()
+    except DcpctlError:
+        unreadable.append(entry.fqn)
+        return None
+
+
+class LazyValues(Mapping[str, object]):
+    """The hyperparameters of a param group; each is read when it is first asked for."""
+
+    __slots__ = ("_entries", "_unreadable", "_values")
+
+    def __init__(self, entries: Mapping[str, StateEntry], unreadable: list[str]) -> None:
+        self._entries = dict(entries)
+        self._unreadable = unreadable
+        self._values: dict[str, object] = {}
+
+    def __getitem__(self, key: str) -> object:
+        if key not in self._values:
+            self._values[key] = read(self._entries[key], self._unreadable)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+@dataclass(slots=True)
+class RawGroup:
+    """A param group as it is stored.
+
+    Attributes:
+        values: hyperparameters in their stored order, without `params`.
+        params: names or indices (as strings) of its parameters.
+        names: `param_names`, where torch kept them (2.6 and later, named parameters).
+    """
+
+    values: Mapping[str, object]
+    params: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class RawOptimizer:
+    """One optimizer as its entries say, before anything is concluded.
+
+    Attributes:
+        root: what its FQNs begin with (`optimizer`, `optim`, `optimizers.0`, empty).
+        style: how its state is named; one of the constants above.
+        state: parameter name or index -> slot -> entry.
+        absent: parameter -> slots that the planner data name and no entry holds.
+        groups: param groups; for the flattened style one per parameter until they are merged.
+        groups_pickled: `param_groups` is one pickled list (torch 2.0 to 2.3 and 1.13).
+        groups_absent: parameters whose hyperparameters the planner data name and no entry holds.
+        fqns: every entry that belongs to it.
+        unreadable: entries whose values were asked for and could not be read.
+    """
+
+    root: str
+    style: str = PLAIN
+    state: dict[str, dict[str, StateEntry]] = field(default_factory=dict)
+    absent: dict[str, list[str]] = field(default_factory=dict)
+    groups: list[RawGroup] = field(default_factory=list)
+    groups_pickled: bool = False
+    groups_absent: list[str] = field(default_factory=list)
+    fqns: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)

@@ -1,0 +1,185 @@
+"""The verdict on an optimizer's state and the sentence that says it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from dcpctl.model.fqn import common_prefixes
+from dcpctl.model.optimizer import coverage
+from dcpctl.model.optimizer.coverage import Parameter
+from dcpctl.model.optimizer.source import BUCKETS, SLOT_FIRST, RawOptimizer
+
+COMPLETE, PARTIAL, ABSENT = "complete", "partial", "absent"
+
+_SHOWN = 3
+
+
+def judge(
+    parameters: Sequence[Parameter], *, has_groups: bool, groups_lost: bool, unreadable: bool
+) -> str:
+    """Return the verdict on the state of all trained parameters together.
+
+    Args:
+        parameters: every trained parameter.
+        has_groups: param groups were saved.
+        groups_lost: hyperparameters of some parameters are known to be missing.
+        unreadable: entries of the optimizer could not be read.
+
+    Returns:
+        `complete`, `partial` or `absent`. An optimizer that needs no state is complete with its
+        param groups alone.
+    """
+    if unreadable and not parameters:
+        return PARTIAL
+    some = any(parameter.slots for parameter in parameters)
+    needed = any(parameter.expected for parameter in parameters)
+    stateless = bool(parameters) and all(p.kind.rules is not None for p in parameters)
+    if not some and (needed or not (has_groups and stateless)):
+        return ABSENT
+    whole = all(not parameter.missing for parameter in parameters)
+    return COMPLETE if whole and not groups_lost and not unreadable else PARTIAL
+
+
+def sentence(
+    verdict: str,
+    kind: str | None,
+    parameters: Sequence[Parameter],
+    steps: Sequence[float],
+    *,
+    has_groups: bool,
+    groups_lost: Sequence[str] = (),
+    unreadable: Sequence[str] = (),
+) -> str:
+    """Say in one sentence or two whether training can be resumed, and why not."""
+    name = kind or "the optimizer"
+    if verdict == ABSENT:
+        return _absent(kind, has_groups)
+    at = _at(steps)
+    if verdict == COMPLETE:
+        needing = sum(bool(parameter.expected) for parameter in parameters)
+        if not needing:
+            return f"Training can be resumed: {name} needs no state, and its param groups are here."
+        covered = sum(parameter.status == coverage.COMPLETE for parameter in parameters)
+        share = f"{covered} of {needing} {_plural('parameter', needing)}"
+        if any(parameter.kind.global_state for parameter in parameters):
+            share = f"{_count([p.name for p in parameters])}, which share it"
+        return f"Training can be resumed: {_upper(name)} state is complete for {share}{at}."
+    reasons = [*_reasons(parameters)]
+    if groups_lost:
+        listed = shorten(groups_lost)
+        reasons.append(f"the hyperparameters of {_count(groups_lost)} are lost ({listed})")
+    if unreadable:
+        reasons.append(f"{len(unreadable)} optimizer entries could not be read")
+    return (
+        f"Do not resume from this as it is: {_upper(name)} state is partial{at}; "
+        f"{'; '.join(reasons)}. What is missing would start from zero."
+    )
+
+
+def _upper(name: str) -> str:
+    return name.removeprefix("the ")
+
+
+def _absent(kind: str | None, has_groups: bool) -> str:
+    if has_groups:
+        return (
+            f"Training cannot be resumed from this: the param groups{f' of {kind}' if kind else ''}"
+            " are here and no state is; it was saved before the first step, or the state was "
+            "lost, and a resume restarts the optimizer from zero moments."
+        )
+    return (
+        "Training cannot be resumed from this: there is no optimizer state; a resume restarts "
+        "the optimizer from zero moments."
+    )
+
+
+def _at(steps: Sequence[float]) -> str:
+    if not steps:
+        return ""
+    if len(steps) == 1:
+        return f", at step {number(steps[0])}"
+    return f", at steps {number(steps[0])} to {number(steps[-1])}"
+
+
+def _reasons(parameters: Iterable[Parameter]) -> list[str]:
+    """One clause for each way in which parameters lack state."""
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for parameter in parameters:
+        if parameter.missing:
+            gone = parameter.missing if parameter.slots else ()
+            alike.setdefault((parameter.status, gone), []).append(parameter.name)
+    words = {
+        coverage.LOST: "lost",
+        coverage.NEVER_TRAINED: "never trained, or lost together",
+        coverage.UNCLEAR: "never trained or lost",
+    }
+    return [
+        f"{_count(names)} without {', '.join(gone) or 'any state'} ({shorten(names)}: "
+        f"{words[status]})"
+        for (status, gone), names in alike.items()
+    ]
+
+
+def _count(names: Sequence[str]) -> str:
+    return f"{len(names)} {_plural('parameter', len(names))}"
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else word + "s"
+
+
+def notes(
+    optimizers: Sequence[RawOptimizer],
+    *,
+    has_groups: bool,
+    frozen: Sequence[str],
+    frozen_count: int,
+    tied: Mapping[str, str],
+    extra_state: Sequence[str],
+    not_in_model: Sequence[str],
+) -> tuple[str, ...]:
+    """Say what else a person should know, a sentence each."""
+    found = []
+    if frozen_count:
+        subject = "1 of the model's parameters is"
+        if frozen_count > 1:
+            subject = f"{frozen_count} of the model's parameters are"
+        which = f" ({shorten(frozen)})" if frozen else ""
+        told = "" if frozen else "; which, an index-keyed state does not tell"
+        found.append(
+            f"{subject} in no param group and without state{which}: frozen, it seems{told}."
+        )
+    found += [
+        f"{name} looks tied to {first}, whose state serves both." for name, first in tied.items()
+    ]
+    if extra_state:
+        found.append(f"State without parameter: {shorten(extra_state)}.")
+    if not_in_model:
+        found.append(f"Named by the optimizer and not in the model: {shorten(not_in_model)}.")
+    styles = {raw.style for raw in optimizers}
+    if BUCKETS in styles:
+        found.append("State is kept by gradient bucket, so it does not tell of parameters.")
+    if optimizers and not has_groups:
+        where = "; Megatron keeps them, and the step, in common.pt"
+        megatron = bool(styles & {SLOT_FIRST, BUCKETS})
+        found.append(f"No param groups among the entries{where if megatron else ''}.")
+    return tuple(found)
+
+
+def shorten(names: Sequence[str]) -> str:
+    """List names for a sentence: whole modules as `layers.0.*`, three of them and a count."""
+    short = common_prefixes(tuple(names))
+    more = f" and {len(short) - _SHOWN} more" if len(short) > _SHOWN else ""
+    return ", ".join(short[:_SHOWN]) + more
+
+
+def number(step: float) -> float | int:
+    """Return a step as an int where it is one."""
+    return int(step) if float(step).is_integer() else step
+
+
+def count_steps(values: Iterable[float]) -> dict[float | int, int]:
+    """Return the distinct steps in order, each with the number of parameters that have it."""
+    counts = Counter(number(value) for value in values)
+    return dict(sorted(counts.items()))

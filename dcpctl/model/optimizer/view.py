@@ -1,0 +1,307 @@
+"""OptimizerView: all that a checkpoint's optimizer entries say, and whether training can resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from dcpctl.model.fqn import strip_wrappers
+from dcpctl.model.optimizer import verdict as verdicts
+from dcpctl.model.optimizer.catalogue import SlotRule
+from dcpctl.model.optimizer.coverage import Parameter, cover
+from dcpctl.model.optimizer.groups import (
+    MissingGroupKey,
+    ParamGroup,
+    missing_group_keys,
+    param_groups,
+)
+from dcpctl.model.optimizer.parameters import ModelParameter, tied_names
+from dcpctl.model.optimizer.source import (
+    BUCKETS,
+    INDEXED,
+    PLAIN,
+    CheckpointLike,
+    RawOptimizer,
+    StateEntry,
+)
+from dcpctl.model.optimizer.table import (
+    MissingState,
+    SlotCount,
+    missing_state,
+    slot_counts,
+    steps_of,
+)
+from dcpctl.model.sections import Sections, classify, is_buffer
+
+
+class OptimizerView:
+    """What a checkpoint says of its optimizer, or of all of them together.
+
+    Made from names alone; steps and hyperparameters are read when they are asked for. The cost is
+    per entry, whatever the number of chunks.
+    """
+
+    def __init__(self, checkpoint: CheckpointLike, sections: Sections | None = None) -> None:
+        """Survey a checkpoint.
+
+        Args:
+            checkpoint: a `Checkpoint`.
+            sections: its sections, where they are known already.
+        """
+        self.sections = sections or classify(checkpoint)
+        self._entries = checkpoint.entries
+        self.optimizers: tuple[RawOptimizer, ...] = self.sections.optimizers
+        entries = checkpoint.entries
+        order = {fqn: i for i, fqn in enumerate(checkpoint.planner_data or ())}
+        self.model: tuple[ModelParameter, ...] = tuple(
+            ModelParameter(name, fqn, tuple(entries[fqn].shape))
+            for name, fqn in sorted(
+                self.sections.model.items(), key=lambda item: order.get(item[1], -1)
+            )
+            if not is_buffer(name, entries[fqn])
+        )
+        alone = len(self.optimizers) == 1
+        self._parameters = [
+            (raw, cover(raw, self.model, only_optimizer=alone)) for raw in self.optimizers
+        ]
+
+    # ------------------------------------------------------------------ what is there
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Every trained parameter with its state slots, in the order of the param groups."""
+        return tuple(p for _, parameters in self._parameters for p in parameters)
+
+    @property
+    def style(self) -> str:
+        """How the state is named, in words; several styles joined; empty without optimizer."""
+        return ", ".join(dict.fromkeys(self._style(raw) for raw in self.optimizers))
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """What each optimizer's FQNs begin with."""
+        return tuple(raw.root for raw in self.optimizers)
+
+    @cached_property
+    def entries(self) -> dict[str, dict[str, StateEntry]]:
+        """Parameter name -> state slot -> what holds it (`.fqn`, `.shape`, `.dtype`)."""
+        return {p.name: dict(p.slots) for p in self.parameters}
+
+    @cached_property
+    def extra_state(self) -> tuple[str, ...]:
+        """Names or indices with state that no param group names: state without parameter."""
+        found = []
+        for raw, parameters in self._parameters:
+            known = {parameter.key for parameter in parameters}
+            found += [key for key in raw.state if key not in known]
+        return tuple(found)
+
+    @cached_property
+    def not_in_model(self) -> tuple[str, ...]:
+        """Parameters that the optimizer names and the checkpoint's model does not have.
+
+        Empty where the checkpoint has no model, and for indices and buckets.
+        """
+        if not self.model:
+            return ()
+        named = [p for p in self.parameters if not p.name.isdigit() and not self._bucketed(p)]
+        return tuple(p.name for p in named if p.fqn is None)
+
+    # ------------------------------------------------------------------ kind
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the optimizers found, that of most parameters first."""
+        counts: dict[str, int] = {}
+        for parameter in self.parameters:
+            if parameter.kind.name is not None:
+                counts[parameter.kind.name] = counts.get(parameter.kind.name, 0) + 1
+        return tuple(sorted(counts, key=lambda name: -counts[name]))
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of optimizer; several joined with ` + `; None when it cannot be told."""
+        return " + ".join(self.kinds) or None
+
+    @property
+    def how(self) -> str:
+        """How the kind was told, or why it was not."""
+        told = dict.fromkeys(parameter.kind.how for parameter in self.parameters)
+        return "; ".join(clause for clause in told if clause)
+
+    @cached_property
+    def candidates(self) -> tuple[str, ...]:
+        """Class names that the optimizers may be; as many as kinds when all are certain."""
+        names = (name for p in self.parameters for name in p.kind.candidates)
+        return tuple(dict.fromkeys(names))
+
+    # ------------------------------------------------------------------ coverage
+
+    @cached_property
+    def slots(self) -> dict[str, SlotCount]:
+        """State slot -> how many parameters have it and how many should."""
+        return slot_counts(self.parameters)
+
+    @cached_property
+    def missing(self) -> tuple[MissingState, ...]:
+        """Every slot that a parameter should have and has not."""
+        return missing_state(self.parameters)
+
+    def with_status(self, status: str) -> tuple[str, ...]:
+        """Return the names of the trained parameters with a status of `coverage`."""
+        return tuple(p.name for p in self.parameters if p.status == status)
+
+    @cached_property
+    def tied(self) -> dict[str, str]:
+        """Model parameters that look like second names of a trained one, to that one's name."""
+        pairs = tied_names(self.model)
+        return {name: pairs[name] for name in self._untrained if name in pairs}
+
+    @cached_property
+    def frozen(self) -> tuple[str, ...]:
+        """Model parameters in no param group and without state: they look frozen.
+
+        With indices that cannot be named for certain it is empty; see `frozen_count`.
+        """
+        return tuple(name for name in self._untrained if name not in self.tied)
+
+    @cached_property
+    def frozen_count(self) -> int:
+        """How many of the model's parameters look frozen, nameable or not."""
+        if self._nameless and not any(self._bucketed(p) for p in self.parameters):
+            return max(0, len(self.model) - len(self.parameters))
+        return len(self.frozen)
+
+    # ------------------------------------------------------------------ values
+
+    @cached_property
+    def step_of(self) -> dict[str, float]:
+        """Parameter name -> its step; read from the `step` slots, else from the groups."""
+        found: dict[str, float] = {}
+        for raw, parameters in self._parameters:
+            found.update(steps_of(raw, parameters))
+        return found
+
+    @cached_property
+    def steps(self) -> dict[float | int, int]:
+        """Distinct steps in order, each with the number of parameters that have it."""
+        return verdicts.count_steps(self.step_of.values())
+
+    @cached_property
+    def param_groups(self) -> tuple[ParamGroup, ...]:
+        """The param groups with all hyperparameters, read now."""
+        return tuple(
+            group for raw, parameters in self._parameters for group in param_groups(raw, parameters)
+        )
+
+    @property
+    def param_groups_pickled(self) -> bool:
+        """Whether `param_groups` is one pickled list, as torch 1.13 and 2.0 to 2.3 write it.
+
+        Such a list loads through torch's fallback (2.5 and later), a missing key with it.
+        """
+        return any(raw.groups_pickled for raw in self.optimizers)
+
+    @cached_property
+    def groups_lost(self) -> tuple[str, ...]:
+        """Parameters whose hyperparameters the planner data name and no entry holds."""
+        return tuple(name for raw in self.optimizers for name in raw.groups_absent)
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Entries whose values were asked for and could not be read."""
+        return tuple(dict.fromkeys(fqn for raw in self.optimizers for fqn in raw.unreadable))
+
+    def missing_group_keys(self, target: str) -> list[MissingGroupKey]:
+        """Return the group keys that a torch release will ask for and not find here.
+
+        Args:
+            target: a torch release such as `2.13`.
+        """
+        return missing_group_keys(self.param_groups, target)
+
+    def rule(self, parameter: str, slot: str) -> SlotRule | None:
+        """Return what the parameter's optimizer is known to keep in a slot, if it is known."""
+        found = self._by_name.get(parameter)
+        if found is None:
+            return None
+        if found.kind.rules is not None:
+            return found.kind.rules.get(slot)
+        known = (optimizer.slots.get(slot) for optimizer in found.kind.torch)
+        return next((rule for rule in known if rule is not None), None)
+
+    # ------------------------------------------------------------------ verdict
+
+    @cached_property
+    def verdict(self) -> str:
+        """`complete`, `partial` or `absent`."""
+        return verdicts.judge(
+            self.parameters,
+            has_groups=self._has_groups,
+            groups_lost=bool(self.groups_lost),
+            unreadable=bool(self.unreadable),
+        )
+
+    @cached_property
+    def can_resume(self) -> bool:
+        """Whether training can go on from here as if it had never stopped."""
+        return self.verdict == verdicts.COMPLETE
+
+    @cached_property
+    def sentence(self) -> str:
+        """Whether training can be resumed, in a sentence or two."""
+        return verdicts.sentence(
+            self.verdict,
+            self.kind,
+            self.parameters,
+            list(self.steps),
+            has_groups=self._has_groups,
+            groups_lost=self.groups_lost,
+            unreadable=self.unreadable,
+        )
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What else a person should know, a sentence each."""
+        return verdicts.notes(
+            self.optimizers,
+            has_groups=self._has_groups,
+            frozen=self.frozen,
+            frozen_count=self.frozen_count,
+            tied=self.tied,
+            extra_state=self.extra_state,
+            not_in_model=self.not_in_model,
+        )
+
+    # ------------------------------------------------------------------ inside
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Parameter]:
+        return {parameter.name: parameter for parameter in self.parameters}
+
+    @property
+    def _has_groups(self) -> bool:
+        return any(raw.groups for raw in self.optimizers)
+
+    @cached_property
+    def _nameless(self) -> bool:
+        """Whether trained parameters are known by indices only (or by buckets)."""
+        return any(p.name.isdigit() or self._bucketed(p) for p in self.parameters)
+
+    @cached_property
+    def _untrained(self) -> tuple[str, ...]:
+        """The model's parameters that no optimizer names."""
+        if self._nameless or not self.parameters:
+            return ()
+        trained = {strip_wrappers(parameter.name) for parameter in self.parameters}
+        return tuple(p.name for p in self.model if p.name not in trained)
+
+    def _bucketed(self, parameter: Parameter) -> bool:
+        return any(raw.style == BUCKETS and raw.root == parameter.root for raw in self.optimizers)
+
+    @staticmethod
+    def _style(raw: RawOptimizer) -> str:
+        """Without state the param groups tell whether parameters have names."""
+        params = [param for group in raw.groups for param in group.params]
+        indexed = bool(params) and all(param.isdigit() for param in params)
+        return INDEXED if raw.style == PLAIN and indexed else raw.style
