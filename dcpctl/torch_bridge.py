@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dcpctl.errors import MissingDependency, UnknownForm, quote
 
@@ -55,9 +55,10 @@ def as_tensor(array: NDArray[Any], dtype_name: str) -> torch.Tensor:
 
     Raises:
         MissingDependency: as `require_torch`.
-        UnknownForm: the installed torch does not have this dtype, or cannot make plain tensors of
-            it (quantized ones).
+        UnknownForm: the installed torch does not have this dtype, or it is a quantized one.
     """
+    import numpy as np
+
     module = require_torch()
     dtype = getattr(module, dtype_name, None)
     if not isinstance(dtype, module.dtype):
@@ -65,15 +66,11 @@ def as_tensor(array: NDArray[Any], dtype_name: str) -> torch.Tensor:
             f"torch {module.__version__} has no dtype {quote(dtype_name)}",
             hint="a newer torch may have it",
         )
-    import numpy as np
-
-    shape = array.shape
-    try:
-        tensor = module.empty(shape, dtype=dtype)
-        if array.size:
-            # torch knows no NumPy dtype beyond the common ones, but bytes it takes as they are.
-            flat = bytearray(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-            tensor = module.frombuffer(flat, dtype=module.uint8).view(dtype).reshape(shape)
-    except (RuntimeError, TypeError) as error:
-        raise UnknownForm(f"torch {module.__version__} makes no {dtype_name}: {error}") from None
-    return tensor
+    if dtype_name.startswith(("qint", "quint")):
+        raise UnknownForm(f"{dtype_name} has no meaning without its scale and zero point")
+    if not array.size:
+        return cast("torch.Tensor", module.empty(array.shape, dtype=dtype))
+    # torch knows no NumPy dtype beyond the common ones, but bytes it takes as they are.
+    data = bytearray(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    flat = module.frombuffer(data, dtype=module.uint8).view(dtype)
+    return cast("torch.Tensor", flat.reshape(array.shape))

@@ -50,12 +50,18 @@ def test_reads_boxes(form):
         read_chunk(storage, chunk, (0, 0), (4, 4))
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("change", [{"shape": (4, 3)}, {"shape": (3, 5)}, {"dtype": "float64"}])
+CHANGES = [
+    (form, change)
+    for form in FORMS
+    for change in ({"shape": (4, 3)}, {"shape": (3, 5)}, {"dtype": "float64"})
+    # Bare bytes do not tell their shape.
+    if not (form.startswith("raw") and change == {"shape": (4, 3)})
+]
+
+
+@pytest.mark.parametrize(("form", "change"), CHANGES)
 def test_metadata_that_says_otherwise_is_refused(form, change):
     storage, chunk = place(*FORMS[form])
-    if change == {"shape": (4, 3)} and chunk.encoding == "raw":
-        pytest.skip("bare bytes do not tell")
     with pytest.raises((MalformedItem, LimitExceeded), match=r"'layers\.0'"):
         read_chunk(storage, replace(chunk, **change))
 
