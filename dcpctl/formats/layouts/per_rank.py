@@ -1,0 +1,116 @@
+"""`__{rank}.metadata` beside `__{rank}_{n}.distcp`: `use_collectives=False` (2.9).
+
+Each rank describes what it holds itself: its own chunks, and a whole copy of whatever is
+replicated. Stock torch has no reader that joins them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from dcpctl import limits
+from dcpctl.errors import MalformedMetadata, quote
+from dcpctl.formats.metadata import parse_metadata
+from dcpctl.formats.records import (
+    ChunkTable,
+    Orphan,
+    StoredBytes,
+    StoredCheckpoint,
+    StoredTensor,
+)
+from dcpctl.storage.local import LocalStorage
+
+_NAME = re.compile(r"__(\d+)\.metadata")
+
+
+def recognises(names: Mapping[str, int]) -> bool:
+    """True if there is a `__{rank}.metadata`."""
+    return any(_NAME.fullmatch(name) for name in names)
+
+
+def read(storage: LocalStorage) -> StoredCheckpoint:
+    """Read every rank's metadata in rank order and join them.
+
+    Raises:
+        MalformedMetadata: two ranks disagree on the shape, dtype or kind of an entry.
+        As `formats.metadata.parse_metadata`.
+    """
+    ranks = sorted(
+        (int(match[1]), name)
+        for name in storage.names()
+        if (match := _NAME.fullmatch(name)) is not None
+    )
+    merged = StoredCheckpoint(format="dcp-per-rank")
+    for _rank, name in ranks:
+        part = parse_metadata(storage.read_all(name, limits.METADATA_BYTES), subject=name)
+        _merge(merged, part, name)
+    merged.metadata_file = ranks[0][1]
+    return merged
+
+
+def _merge(merged: StoredCheckpoint, part: StoredCheckpoint, name: str) -> None:
+    base = len(merged.files)
+    merged.files += part.files
+    merged.orphans += [dataclasses.replace(o, file=o.file + base) for o in part.orphans]
+    merged.globals |= part.globals
+    merged.protocol = part.protocol
+    merged.metadata_bytes += part.metadata_bytes
+    for key, value in part.fields.items():
+        merged.fields.setdefault(key, value)
+    if part.planner_data is not None:
+        merged.planner_data = {**(merged.planner_data or {}), **part.planner_data}
+    for fqn, entry in part.entries.items():
+        shifted = _shift(entry, base)
+        known = merged.entries.get(fqn)
+        if known is None:
+            merged.entries[fqn] = shifted
+        elif isinstance(known, StoredTensor) and isinstance(shifted, StoredTensor):
+            if (known.shape, known.dtype) != (shifted.shape, shifted.dtype):
+                raise MalformedMetadata(
+                    f"{name}: {quote(fqn)} is {shifted.dtype}{list(shifted.shape)}, "
+                    f"on other ranks {known.dtype}{list(known.shape)}"
+                )
+            merged.entries[fqn] = _join(merged, known, shifted)
+        elif isinstance(known, StoredBytes) and isinstance(shifted, StoredBytes):
+            merged.replicas.append(
+                Orphan(fqn, None, shifted.file, shifted.offset, shifted.length)
+            )
+        else:
+            raise MalformedMetadata(f"{name}: {quote(fqn)} is a tensor on some ranks only")
+
+
+def _shift(entry: StoredTensor | StoredBytes, base: int) -> StoredTensor | StoredBytes:
+    if isinstance(entry, StoredBytes):
+        return dataclasses.replace(entry, file=entry.file + base if entry.file >= 0 else -1)
+    chunks = entry.chunks
+    file = np.where(chunks.file >= 0, chunks.file + base, -1).astype(np.int32)
+    table = ChunkTable(chunks.offsets, chunks.sizes, file, chunks.offset, chunks.length)
+    return dataclasses.replace(entry, chunks=table)
+
+
+def _join(merged: StoredCheckpoint, known: StoredTensor, more: StoredTensor) -> StoredTensor:
+    """Append the chunks that are new; note copies of known ones."""
+    seen = {(chunk.offsets, chunk.sizes) for chunk in known.chunks}
+    fresh = []
+    for row, chunk in enumerate(more.chunks):
+        if (chunk.offsets, chunk.sizes) in seen:
+            merged.replicas.append(
+                Orphan(more.fqn, chunk.offsets, chunk.file, chunk.offset, chunk.length)
+            )
+        else:
+            fresh.append(row)
+    if not fresh:
+        return known
+    a, b = known.chunks, more.chunks
+    table = ChunkTable(
+        np.concatenate([a.offsets, b.offsets[fresh]]),
+        np.concatenate([a.sizes, b.sizes[fresh]]),
+        np.concatenate([a.file, b.file[fresh]]),
+        np.concatenate([a.offset, b.offset[fresh]]),
+        np.concatenate([a.length, b.length[fresh]]),
+    )
+    return dataclasses.replace(known, chunks=table)

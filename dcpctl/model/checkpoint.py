@@ -1,0 +1,216 @@
+"""A checkpoint as a value: an ordered map from FQN to entry, and the files that hold the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from dcpctl.errors import NothingSelected, PathOutsideCheckpoint, MissingFile, quote
+from dcpctl.formats.records import ChunkTable, Orphan, StoredBytes, StoredCheckpoint, StoredTensor
+from dcpctl.formats.value_read import ValueReader
+from dcpctl.model.entry import BytesEntry, Source, TensorEntry
+from dcpctl.model.shard_file import ShardFile, rank_and_number
+from dcpctl.storage.local import LocalStorage
+
+Entry = TensorEntry | BytesEntry
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One directory of a checkpoint; most checkpoints have one.
+
+    Attributes:
+        name: the sub-directory, or empty where the checkpoint is the directory itself.
+        storage: the directory's files.
+        stored: what its metadata says.
+        first_file: index of its first shard file in `Checkpoint.files`.
+    """
+
+    name: str
+    storage: LocalStorage
+    stored: StoredCheckpoint
+    first_file: int
+
+    def located(self, file: str) -> str:
+        """A file name of this part, relative to the checkpoint."""
+        return f"{self.name}/{file}" if self.name else file
+
+
+class Checkpoint(Mapping[str, Entry]):
+    """An opened checkpoint. Immutable; a context manager that closes the files it holds open.
+
+    Args:
+        path: the directory that was asked for.
+        parts: name, storage and description of each directory that belongs to it.
+
+    Attributes:
+        path: the directory that was asked for.
+        parts: its directories.
+        files: the shard files of all parts, in the order of the chunk tables' file numbers.
+        entries: FQN -> entry, in metadata order. An FQN that two parts have is `part/fqn`.
+    """
+
+    def __init__(
+        self, path: Path, parts: Sequence[tuple[str, LocalStorage, StoredCheckpoint]]
+    ) -> None:
+        self.path = path
+        made: list[Part] = []
+        files: list[ShardFile] = []
+        entries: dict[str, Entry] = {}
+        for name, storage, stored in parts:
+            part = Part(name, storage, stored, len(files))
+            files.extend(_shard_files(part))
+            made.append(part)
+        self.parts: tuple[Part, ...] = tuple(made)
+        self.files: tuple[ShardFile, ...] = tuple(files)
+        for part in made:
+            source = Source(
+                part.storage,
+                self.files,
+                part.first_file,
+                part.stored.files,
+                ValueReader(part.storage),
+            )
+            for fqn, stored in part.stored.entries.items():
+                key = f"{part.name}/{fqn}" if fqn in entries else fqn
+                entries[key] = _entry(key, stored, source)
+        self.entries: Mapping[str, Entry] = MappingProxyType(entries)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, {len(self.entries)} entries)"
+
+    def __getitem__(self, fqn: str) -> Entry:
+        try:
+            return self.entries[fqn]
+        except KeyError:
+            raise UnknownKey(fqn, self.path) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __contains__(self, fqn: object) -> bool:
+        return fqn in self.entries
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every file; a later read raises ValueError."""
+        for part in self.parts:
+            part.storage.close()
+
+    @property
+    def format(self) -> str:
+        """`dcp`, `dcp-per-rank`, `dcp-safetensors`, `safetensors-sharded` or `safetensors`.
+
+        Parts of different forms give their names joined by `+`.
+        """
+        return "+".join(dict.fromkeys(part.stored.format for part in self.parts))
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorEntry]:
+        """The tensor entries, in metadata order."""
+        return {fqn: e for fqn, e in self.entries.items() if isinstance(e, TensorEntry)}
+
+    @cached_property
+    def bytes_entries(self) -> dict[str, BytesEntry]:
+        """The bytes entries, in metadata order."""
+        return {fqn: e for fqn, e in self.entries.items() if isinstance(e, BytesEntry)}
+
+    @cached_property
+    def planner_data(self) -> dict[str, tuple[Any, ...]] | None:
+        """FQN -> object path over all parts; None if no part has one."""
+        maps = [p.stored.planner_data for p in self.parts if p.stored.planner_data is not None]
+        return {fqn: path for part in maps for fqn, path in part.items()} if maps else None
+
+    @cached_property
+    def ranks(self) -> tuple[int, ...]:
+        """Ranks that wrote a shard file, as the file names say, ascending."""
+        return tuple(sorted({file.rank for file in self.files if file.rank is not None}))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors' numbers; replicated tensors count once."""
+        return sum(entry.nbytes for entry in self.tensors.values())
+
+
+class UnknownKey(NothingSelected, KeyError):
+    """`checkpoint[fqn]` for an FQN that it does not have."""
+
+    id = "unknown-key"
+
+    def __init__(self, fqn: str, path: Path) -> None:
+        super().__init__(f"{quote(path)} has no key {quote(fqn)}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def _entry(fqn: str, stored: StoredTensor | StoredBytes, source: Source) -> Entry:
+    base = source.first_file
+    if isinstance(stored, StoredBytes):
+        return BytesEntry(fqn, stored, stored.file + base if stored.file >= 0 else -1, source)
+    chunks = stored.chunks
+    if base:
+        file = np.where(chunks.file >= 0, chunks.file + base, -1).astype(np.int32)
+        chunks = ChunkTable(chunks.offsets, chunks.sizes, file, chunks.offset, chunks.length)
+    return TensorEntry(fqn, stored, chunks, source)
+
+
+def _shard_files(part: Part) -> list[ShardFile]:
+    """The part's shard files, with the bytes and items that its metadata places in each."""
+    stored = part.stored
+    count = len(stored.files)
+    ends = np.zeros(count, dtype=np.int64)
+    items = np.zeros(count, dtype=np.int64)
+    loose: list[StoredBytes | Orphan] = [*stored.orphans, *stored.replicas]
+    for entry in stored.entries.values():
+        if isinstance(entry, StoredBytes):
+            loose.append(entry)
+            continue
+        chunks = entry.chunks
+        held = chunks.file >= 0
+        np.maximum.at(ends, chunks.file[held], chunks.offset[held] + chunks.length[held])
+        items += np.bincount(chunks.file[held], minlength=count)
+    for item in loose:
+        if item.file >= 0:
+            ends[item.file] = max(int(ends[item.file]), _clip(item.offset + item.length))
+            items[item.file] += 1
+    return [
+        ShardFile(
+            part.located(name),
+            *rank_and_number(name),
+            described_bytes=int(ends[number]),
+            size=_size(part.storage, name),
+            items=int(items[number]),
+        )
+        for number, name in enumerate(stored.files)
+    ]
+
+
+def _clip(number: int) -> int:
+    return min(max(number, 0), (1 << 63) - 1)
+
+
+def _size(storage: LocalStorage, name: str) -> int | None:
+    try:
+        return storage.size(name)
+    except (MissingFile, PathOutsideCheckpoint):
+        return None

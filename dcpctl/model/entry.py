@@ -1,0 +1,265 @@
+"""The entries of a checkpoint: tensors that are read by slices, and decoded objects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcpctl.errors import MalformedItem, MissingFile, quote
+from dcpctl.formats import dtypes
+from dcpctl.formats.chunk_read import ChunkSource, read_chunk
+from dcpctl.formats.records import ChunkTable, StoredBytes, StoredTensor
+from dcpctl.formats.value_read import ValueReader
+from dcpctl.model import boxes
+from dcpctl.model.shard_file import ShardFile
+from dcpctl.model.values import type_name
+from dcpctl.storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What entries of one part read from.
+
+    Attributes:
+        storage: the part's directory.
+        files: the shard files of the whole checkpoint.
+        first_file: index of the part's first file in `files`.
+        paths: the part's own file names, relative to `storage`.
+        values: decoder of the part's bytes entries.
+    """
+
+    storage: LocalStorage
+    files: Sequence[ShardFile]
+    first_file: int
+    paths: Sequence[str]
+    values: ValueReader
+
+    def path(self, file: int) -> str:
+        """The name in `storage` of the checkpoint's file number `file`."""
+        return self.paths[file - self.first_file]
+
+
+class TensorEntry:
+    """A tensor of a checkpoint; reads bytes only when it is sliced.
+
+    Args:
+        fqn: its key in the checkpoint.
+        stored: what the metadata says of it.
+        chunks: its chunks, with file numbers of the whole checkpoint.
+        source: where to read.
+    """
+
+    kind = "tensor"
+
+    def __init__(self, fqn: str, stored: StoredTensor, chunks: ChunkTable, source: Source) -> None:
+        self.fqn = fqn
+        self.stored = stored
+        self.chunks = chunks
+        self._source = source
+
+    def __repr__(self) -> str:
+        return f"TensorEntry({self.fqn!r}, {self.dtype}{list(self.shape)}, {len(self.chunks)} chunks)"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Elements per dimension."""
+        return self.stored.shape
+
+    @property
+    def dtype(self) -> str:
+        """Torch's name without `torch.`, such as `bfloat16`."""
+        return self.stored.dtype
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return dtypes.itemsize(self.dtype)
+
+    @property
+    def numel(self) -> int:
+        """Elements of the whole tensor."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole tensor's numbers, without the archives around them."""
+        return self.numel * self.itemsize
+
+    @property
+    def num_chunks(self) -> int:
+        """Number of chunks."""
+        return len(self.chunks)
+
+    @cached_property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks whose files hold a part of it, ascending."""
+        numbers = np.unique(self.chunks.file)
+        found = {self._source.files[n].rank for n in numbers.tolist() if n >= 0}
+        return tuple(sorted(rank for rank in found if rank is not None))
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read a slice: ints, slices, `...` as in NumPy; only the bytes it needs are read.
+
+        Raises:
+            IndexError: more indices than dimensions, or out of bounds.
+            MalformedItem: an item is not what the metadata says, or no chunk holds an element.
+            MissingFile, TruncatedFile: a shard file is not there or too short.
+        """
+        starts, stops, view = boxes.resolve(key, self.shape)
+        return self._read(starts, stops)[view]
+
+    def numpy(self) -> NDArray[Any]:
+        """Read the whole tensor, of `shape`, in NumPy's or ml_dtypes' type for `dtype`."""
+        return self._read((0,) * len(self.shape), self.shape)
+
+    def torch(self) -> torch.Tensor:
+        """Read the whole tensor as a `torch.Tensor` (imports torch)."""
+        from dcpctl.torch_bridge import as_tensor
+
+        return as_tensor(self.numpy(), self.dtype)
+
+    def blocks(self, max_bytes: int) -> Iterator[NDArray[Any]]:
+        """Read every element once, in blocks of at most `max_bytes` bytes (at least one element).
+
+        Chunks come in metadata order; copies of a chunk are read once.
+        """
+        seen: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
+        most = max(1, max_bytes // self.itemsize)
+        for row, chunk in enumerate(self.chunks):
+            if (chunk.offsets, chunk.sizes) in seen or 0 in chunk.sizes:
+                continue
+            seen.add((chunk.offsets, chunk.sizes))
+            source = self.chunk_source(row)
+            for starts, stops in boxes.split(chunk.sizes, most):
+                yield read_chunk(self._source.storage, source, starts, stops)
+
+    def chunk_source(self, row: int) -> ChunkSource:
+        """Where chunk number `row` lies, in the form that `formats.chunk_read` takes.
+
+        Raises:
+            MissingFile: the metadata places no storage item under the chunk.
+        """
+        chunk = self.chunks[row]
+        if chunk.file < 0:
+            raise MissingFile(
+                f"{quote(self.fqn)}: no storage item holds the chunk at {list(chunk.offsets)}"
+            )
+        return ChunkSource(
+            file=self._source.path(chunk.file),
+            offset=chunk.offset,
+            length=chunk.length,
+            dtype=self.dtype,
+            shape=chunk.sizes,
+            encoding=self.stored.encoding,
+            transforms=self.stored.transforms,
+            subject=quote(self.fqn),
+        )
+
+    def _read(self, starts: tuple[int, ...], stops: tuple[int, ...]) -> NDArray[Any]:
+        shape = tuple(stop - start for start, stop in zip(starts, stops, strict=True))
+        wanted = math.prod(shape)
+        kind = dtypes.numpy_dtype(self.dtype)
+        rows = boxes.overlapping(self.chunks, starts, stops) if len(self.chunks) else np.zeros(0, int)
+        # Before anything is allocated: a shape that no file can fill must not cost memory.
+        if self._stored_bytes(rows) < wanted * self.itemsize:
+            self._refuse_hole(starts, stops)
+        result: NDArray[Any] = np.empty(shape, dtype=kind)
+        if not wanted:
+            return result
+        covered = 0
+        done: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
+        for row in rows.tolist():
+            chunk = self.chunks[row]
+            if (chunk.offsets, chunk.sizes) in done:
+                continue
+            done.add((chunk.offsets, chunk.sizes))
+            low, high = boxes.intersect(chunk.offsets, chunk.sizes, starts, stops)
+            local = [a - o for a, o in zip(low, chunk.offsets, strict=True)]
+            until = [b - o for b, o in zip(high, chunk.offsets, strict=True)]
+            part = read_chunk(self._source.storage, self.chunk_source(row), local, until)
+            place = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, starts, strict=True))
+            result[place] = part
+            covered += part.size
+        if covered < wanted:
+            self._refuse_hole(starts, stops)
+        return result
+
+    def _stored_bytes(self, rows: NDArray[Any]) -> int:
+        """The most bytes of numbers that the items of these chunks can hold."""
+        if self.stored.transforms:
+            return int(self.chunks.sizes[rows].prod(axis=1).clip(0).sum()) * self.itemsize
+        return sum(
+            min(length, self._source.files[file].size or 0)
+            for file, length in zip(
+                self.chunks.file[rows].tolist(), self.chunks.length[rows].tolist(), strict=True
+            )
+            if file >= 0
+        )
+
+    def _refuse_hole(self, starts: tuple[int, ...], stops: tuple[int, ...]) -> NoReturn:
+        raise MalformedItem(
+            f"{quote(self.fqn)}: its chunks do not cover [{boxes.text(starts, stops)}]",
+            hint="dcpctl check says which elements no chunk holds",
+        )
+
+
+class BytesEntry:
+    """An object of a checkpoint that is no tensor; decoded when `value` is first asked for.
+
+    Args:
+        fqn: its key in the checkpoint.
+        stored: what the metadata says of it.
+        file: number of its shard file in the checkpoint; -1 if there is none.
+        source: where to read.
+    """
+
+    kind = "bytes"
+
+    def __init__(self, fqn: str, stored: StoredBytes, file: int, source: Source) -> None:
+        self.fqn = fqn
+        self.stored = stored
+        self.file = file
+        self.offset = stored.offset
+        self.length = stored.length
+        self._source = source
+
+    def __repr__(self) -> str:
+        return f"BytesEntry({self.fqn!r}, {self.length} bytes)"
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The rank whose file holds it."""
+        rank = self._source.files[self.file].rank if self.file >= 0 else None
+        return () if rank is None else (rank,)
+
+    @cached_property
+    def value(self) -> Any:
+        """The decoded object: plain Python values, `TensorValue`, stand-ins or `Opaque`.
+
+        Raises:
+            MalformedItem, MalformedPickle, LimitExceeded: the item does not decode.
+            MissingFile, TruncatedFile: its shard file is not there or too short.
+        """
+        if self.file < 0:
+            raise MissingFile(f"{quote(self.fqn)}: no storage item holds it")
+        return self._source.values.read(
+            self._source.path(self.file),
+            self.offset,
+            self.length,
+            transforms=self.stored.transforms,
+            subject=quote(self.fqn),
+        )
+
+    @property
+    def type(self) -> str:
+        """The object's type as `module.Class`: `builtins.float`, `torch.Size`, ..."""
+        return type_name(self.value)
