@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dcpctl.model.fqn import strip_wrappers
+from dcpctl.model.optimizer.catalogue import SlotRule
 from dcpctl.model.optimizer.kind import Kind, tell_kind
 from dcpctl.model.optimizer.parameters import (
     ModelParameter,
@@ -63,6 +64,13 @@ class Parameter:
     def missing(self) -> tuple[str, ...]:
         """Expected slots that no entry holds."""
         return tuple(slot for slot in self.expected if slot not in self.slots)
+
+    def rule(self, slot: str) -> SlotRule | None:
+        """Return what its optimizer is known to keep in a slot, if it is known."""
+        if self.kind.rules is not None:
+            return self.kind.rules.get(slot)
+        known = (optimizer.slots.get(slot) for optimizer in self.kind.torch)
+        return next((rule for rule in known if rule is not None), None)
 
     @property
     def ndim(self) -> int | None:
@@ -165,9 +173,6 @@ def _tell_kinds(raw: RawOptimizer, parameters: Sequence[Parameter]) -> None:
     alike: dict[tuple[str, ...], list[Parameter]] = {}
     for parameter in parameters:
         alike.setdefault(_signature(parameter.values), []).append(parameter)
-    # A group without parameters (all lost) still tells what the optimizer was.
-    if not parameters:
-        return
     kinds: dict[tuple[str, ...], Kind] = {}
     for signature, members in alike.items():
         slots = frozenset(slot for member in members for slot in member.slots)

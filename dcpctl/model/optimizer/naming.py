@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dcpctl.model.fqn import Path
 
@@ -40,11 +41,13 @@ class Place:
     bounds: tuple[int, ...] = ()
 
 
+@lru_cache(maxsize=4096)
 def is_scheduler_name(component: str) -> bool:
     """Say whether a component names a learning-rate scheduler."""
     return _SCHEDULER.fullmatch(component) is not None
 
 
+@lru_cache(maxsize=4096)
 def is_optimizer_name(component: str) -> bool:
     """Say whether a component names an optimizer (and not its scheduler)."""
     return _OPTIMIZER.fullmatch(component) is not None and not is_scheduler_name(component)

@@ -50,30 +50,44 @@ def sentence(
     has_groups: bool,
     groups_lost: Sequence[str] = (),
     unreadable: Sequence[str] = (),
+    job_step: tuple[str, float] | None = None,
 ) -> str:
-    """Say in one sentence or two whether training can be resumed, and why not."""
+    """Say in one sentence or two whether training can be resumed, and why not.
+
+    An optimizer that is behind the job's own count of steps (`job_step`, an FQN and its value) was
+    reset on the way: its state is complete and still not the one that the run had.
+    """
     name = kind or "the optimizer"
     if verdict == ABSENT:
         return _absent(kind, has_groups)
     at = _at(steps)
+    start = "Training can be resumed: "
+    if job_step and steps and steps[-1] < job_step[1]:
+        at = f"{at}, while {job_step[0]} is {number(job_step[1])}"
+        start = (
+            "Training can be resumed, but the optimizer seems to have been reset on the way "
+            "(a resume without its state?): "
+        )
     if verdict == COMPLETE:
         needing = sum(bool(parameter.expected) for parameter in parameters)
         if not needing:
-            return f"Training can be resumed: {name} needs no state, and its param groups are here."
+            return f"{start}{name} needs no state, and its param groups are here."
         covered = sum(parameter.status == coverage.COMPLETE for parameter in parameters)
         share = f"{covered} of {needing} {_plural('parameter', needing)}"
         if any(parameter.kind.global_state for parameter in parameters):
             share = f"{_count([p.name for p in parameters])}, which share it"
-        return f"Training can be resumed: {_upper(name)} state is complete for {share}{at}."
-    reasons = [*_reasons(parameters)]
+        return f"{start}{_upper(name)} state is complete for {share}{at}."
+    reasons = _reasons(parameters)
+    ending = " What is missing would start from zero." if reasons else ""
     if groups_lost:
         listed = shorten(groups_lost)
         reasons.append(f"the hyperparameters of {_count(groups_lost)} are lost ({listed})")
     if unreadable:
-        reasons.append(f"{len(unreadable)} optimizer entries could not be read")
+        entries = "entry" if len(unreadable) == 1 else "entries"
+        reasons.append(f"{len(unreadable)} optimizer {entries} could not be read")
     return (
         f"Do not resume from this as it is: {_upper(name)} state is partial{at}; "
-        f"{'; '.join(reasons)}. What is missing would start from zero."
+        f"{'; '.join(reasons)}.{ending}"
     )
 
 

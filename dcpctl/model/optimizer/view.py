@@ -27,11 +27,12 @@ from dcpctl.model.optimizer.source import (
 from dcpctl.model.optimizer.table import (
     MissingState,
     SlotCount,
+    job_step,
     missing_state,
     slot_counts,
     steps_of,
 )
-from dcpctl.model.sections import Sections, classify, is_buffer
+from dcpctl.model.sections import OTHER, Sections, classify, is_buffer
 
 
 class OptimizerView:
@@ -64,8 +65,8 @@ class OptimizerView:
         self._parameters = [
             (raw, cover(raw, self.model, only_optimizer=alone)) for raw in self.optimizers
         ]
-
-    # ------------------------------------------------------------------ what is there
+        # What the verdict needs has been read by now; steps are read later and do not change it.
+        self._blind = bool(self.unreadable)
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -107,8 +108,6 @@ class OptimizerView:
         named = [p for p in self.parameters if not p.name.isdigit() and not self._bucketed(p)]
         return tuple(p.name for p in named if p.fqn is None)
 
-    # ------------------------------------------------------------------ kind
-
     @cached_property
     def kinds(self) -> tuple[str, ...]:
         """Names of the optimizers found, that of most parameters first."""
@@ -134,8 +133,6 @@ class OptimizerView:
         """Class names that the optimizers may be; as many as kinds when all are certain."""
         names = (name for p in self.parameters for name in p.kind.candidates)
         return tuple(dict.fromkeys(names))
-
-    # ------------------------------------------------------------------ coverage
 
     @cached_property
     def slots(self) -> dict[str, SlotCount]:
@@ -172,8 +169,6 @@ class OptimizerView:
             return max(0, len(self.model) - len(self.parameters))
         return len(self.frozen)
 
-    # ------------------------------------------------------------------ values
-
     @cached_property
     def step_of(self) -> dict[str, float]:
         """Parameter name -> its step; read from the `step` slots, else from the groups."""
@@ -186,6 +181,12 @@ class OptimizerView:
     def steps(self) -> dict[float | int, int]:
         """Distinct steps in order, each with the number of parameters that have it."""
         return verdicts.count_steps(self.step_of.values())
+
+    @cached_property
+    def job_step(self) -> tuple[str, float] | None:
+        """The step that the training job itself counted: (FQN, value); None if it saved none."""
+        other = {fqn: self._entries[fqn] for fqn in self.sections.members(OTHER)}
+        return job_step(other)
 
     @cached_property
     def param_groups(self) -> tuple[ParamGroup, ...]:
@@ -223,14 +224,7 @@ class OptimizerView:
     def rule(self, parameter: str, slot: str) -> SlotRule | None:
         """Return what the parameter's optimizer is known to keep in a slot, if it is known."""
         found = self._by_name.get(parameter)
-        if found is None:
-            return None
-        if found.kind.rules is not None:
-            return found.kind.rules.get(slot)
-        known = (optimizer.slots.get(slot) for optimizer in found.kind.torch)
-        return next((rule for rule in known if rule is not None), None)
-
-    # ------------------------------------------------------------------ verdict
+        return None if found is None else found.rule(slot)
 
     @cached_property
     def verdict(self) -> str:
@@ -239,7 +233,7 @@ class OptimizerView:
             self.parameters,
             has_groups=self._has_groups,
             groups_lost=bool(self.groups_lost),
-            unreadable=bool(self.unreadable),
+            unreadable=self._blind,
         )
 
     @cached_property
@@ -258,6 +252,7 @@ class OptimizerView:
             has_groups=self._has_groups,
             groups_lost=self.groups_lost,
             unreadable=self.unreadable,
+            job_step=self.job_step,
         )
 
     @cached_property
@@ -272,8 +267,6 @@ class OptimizerView:
             extra_state=self.extra_state,
             not_in_model=self.not_in_model,
         )
-
-    # ------------------------------------------------------------------ inside
 
     @cached_property
     def _by_name(self) -> Mapping[str, Parameter]:
