@@ -42,23 +42,20 @@ def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
-def imports(path: Path, *, at_import_only: bool = False) -> set[str]:
-    """The absolute dotted names that a module imports; `TYPE_CHECKING` blocks count too.
+def imports(path: Path, *, typing: bool = True, lazy: bool = True) -> set[str]:
+    """The absolute dotted names that a module imports.
 
-    With `at_import_only`, what functions import and what only type checkers see is left out.
+    Without `typing`, what stands below `if TYPE_CHECKING` is left out; without `lazy`, what
+    functions import.
     """
     package = ("dcpctl", *path.relative_to(PACKAGE).parent.parts)
     found: set[str] = set()
     pending: list[ast.AST] = [ast.parse(path.read_text(), str(path))]
     while pending:
         node = pending.pop()
-        if at_import_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        if not lazy and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
-        if (
-            at_import_only
-            and isinstance(node, ast.If)
-            and "TYPE_CHECKING" in ast.unparse(node.test)
-        ):
+        if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             pending.extend(node.orelse)
             continue
         if isinstance(node, ast.Import):
@@ -103,14 +100,14 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_torch_is_imported_in_one_place(path: Path) -> None:
     if name_of(path) != "torch_bridge":
-        assert "torch" not in roots(imports(path))
-    assert "torch" not in roots(imports(path, at_import_only=True))
+        assert "torch" not in roots(imports(path, typing=False))
+    assert "torch" not in roots(imports(path, typing=False, lazy=False))
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_light_modules_are_light(path: Path) -> None:
     name = name_of(path)
-    loaded = roots(imports(path, at_import_only=True))
+    loaded = roots(imports(path, typing=False, lazy=False))
     if name in ANYWHERE or name in DOORS:
         assert not loaded & HEAVY
     if name.startswith("cli/"):
