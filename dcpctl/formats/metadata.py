@@ -15,6 +15,7 @@ import numpy as np
 from dcpctl import limits
 from dcpctl.errors import MalformedMetadata, quote
 from dcpctl.formats.pickles import policy
+from dcpctl.formats.pickles.blocks import ChunkBlock
 from dcpctl.formats.pickles.standins import DType, Record, Size
 from dcpctl.formats.pickles.vm import Machine
 from dcpctl.formats.records import (
@@ -74,8 +75,7 @@ def parse_metadata(data: bytes | memoryview, *, subject: str = ".metadata") -> S
 def _entry(fqn: str, record: Any, table: StorageTable, subject: str) -> StoredTensor | StoredBytes:
     kind = record.name if isinstance(record, Record) else ""
     if kind == "BytesStorageMetadata":
-        file, offset, length, transforms = table.bytes_item(fqn)
-        return StoredBytes(fqn, file, offset, length, transforms)
+        return StoredBytes(fqn, *table.bytes_item(fqn))
     if kind != "TensorStorageMetadata":
         raise MalformedMetadata(
             f"{subject}: {quote(fqn)} is a {_type_name(record)}, "
@@ -140,7 +140,7 @@ def _boxes(chunks: Any, fqn: str, subject: str) -> tuple[Int64s, Int64s]:
         if isinstance(chunk, Record) and chunk.name == "ChunkStorageMetadata":
             loose[0].append(_shape(chunk.fields.get("offsets"), fqn, "chunk offsets", subject))
             loose[1].append(_shape(chunk.fields.get("sizes"), fqn, "chunk sizes", subject))
-        elif type(chunk).__name__ == "ChunkBlock":
+        elif isinstance(chunk, ChunkBlock):
             flush()
             offsets.append(chunk.offsets)
             sizes.append(chunk.sizes)

@@ -3,32 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dcpctl import limits
 from dcpctl.errors import MalformedMetadata, quote
+from dcpctl.formats.pickles.blocks import StorageBlock
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.formats.records import Int32s, Int64s, Orphan
 
 Transforms = tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
-    """The storage items of one FQN: (n, d) offsets and (n,) columns."""
+    """Storage items of one FQN: (n, d) offsets and (n,) columns."""
 
-    __slots__ = ("file", "length", "offset", "offsets", "transforms", "used")
+    offsets: Int64s
+    file: Int32s
+    offset: Int64s
+    length: Int64s
+    transforms: Transforms
+    used: NDArray[np.bool_]
 
-    def __init__(
-        self, offsets: Int64s, file: Int32s, offset: Int64s, length: Int64s, transforms: Transforms
-    ) -> None:
-        self.offsets = offsets
-        self.file = file
-        self.offset = offset
-        self.length = length
-        self.transforms = transforms
-        self.used = np.zeros(len(file), dtype=bool)
+
+@dataclass(slots=True, eq=False)
+class _Items:
+    """Items whose chunks have one number of dimensions; every field is a list of (n,) pieces."""
+
+    fqn: list[Int64s] = field(default_factory=list)
+    offsets: list[Int64s] = field(default_factory=list)
+    file: list[Int64s] = field(default_factory=list)
+    offset: list[Int64s] = field(default_factory=list)
+    length: list[Int64s] = field(default_factory=list)
+    transforms: list[Int64s] = field(default_factory=list)
+
+
+class _Names:
+    """Strings (or tuples of them) and their numbers, in the order of first use."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._ids: dict[Any, int] = {}
+
+    def number(self, value: Any) -> int:
+        known = self._ids.get(value)
+        if known is None:
+            known = self._ids[value] = len(self.values)
+            self.values.append(value)
+        return known
+
+    def numbers(self, names: list[str], used: Int64s) -> Int64s:
+        """Translate indices into `names` to numbers of this table."""
+        unique, where = np.unique(used, return_inverse=True)
+        ids = [self.number(names[index]) for index in unique.tolist()]
+        return np.array(ids, dtype=np.int64)[where]
 
 
 class StorageTable:
@@ -36,15 +68,20 @@ class StorageTable:
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
-        #: Relative paths, in the order in which the metadata first names them.
-        self.files: list[str] = []
-        self._file_ids: dict[str, int] = {}
-        # Items decoded one by one, by FQN: (offsets or None, file, offset, length, transforms).
-        self._loose: dict[str, list[tuple[Any, int, int, int, Transforms]]] = {}
-        self._blocks: list[Any] = []
+        self._files = _Names()
+        self._fqns = _Names()
+        self._transforms = _Names()
+        # Items decoded one by one: (FQN, file, offset, length, transforms, *chunk offsets).
+        self._loose: dict[int, list[tuple[int, ...]]] = {}
+        self._items: dict[int, _Items] = {}
         self._tensors: dict[str, list[_Rows]] = {}
         self._bytes: dict[str, list[tuple[int, int, int, Transforms]]] = {}
         self._claimed: set[str] = set()
+
+    @property
+    def files(self) -> list[str]:
+        """Relative paths, in the order in which the metadata first names them."""
+        return self._files.values
 
     def add(self, key: Any, value: Any) -> None:
         """Take one item of the `storage_data` dict.
@@ -52,8 +89,8 @@ class StorageTable:
         Raises:
             MalformedMetadata: the item is no `MetadataIndex` -> `_StorageInfo` pair.
         """
-        if type(value).__name__ == "StorageBlock":
-            self._blocks.append(value)
+        if isinstance(value, StorageBlock):
+            self._add_block(value)
             return
         if not isinstance(key, Record) or not isinstance(value, Record):
             raise MalformedMetadata(
@@ -64,36 +101,93 @@ class StorageTable:
         path = value.fields.get("relative_path")
         if not isinstance(fqn, str) or not isinstance(path, str):
             raise MalformedMetadata(f"{self.subject}: a storage item without FQN or relative_path")
-        offset, length = value.fields.get("offset"), value.fields.get("length")
-        for number in (offset, length):
-            if type(number) is not int or not -(1 << 63) <= number < 1 << 63:
-                raise MalformedMetadata(
-                    f"{self.subject}: storage item of {quote(fqn)}: offset and length are not "
-                    "64-bit integers"
-                )
-        where = key.fields.get("offset")
-        if where is not None and (
-            not isinstance(where, (tuple, list))
-            or len(where) > limits.TENSOR_DIMS
-            or not all(type(n) is int and -(1 << 63) <= n < 1 << 63 for n in where)
-        ):
-            raise MalformedMetadata(f"{self.subject}: storage item of {quote(fqn)}: bad offsets")
         # 2.7 and later leave the field out unless an extension was used.
         transforms = value.fields.get("transform_descriptors") or ()
-        if not all(isinstance(name, str) for name in transforms):
+        if not isinstance(transforms, (list, tuple)) or not all(
+            isinstance(name, str) for name in transforms
+        ):
             raise MalformedMetadata(f"{self.subject}: storage item of {quote(fqn)}: bad transforms")
-        self._loose.setdefault(fqn, []).append(
-            (where, self._file_id(path), offset, length, tuple(transforms))  # type: ignore[arg-type]
+        where = key.fields.get("offset")
+        offset = _integer(value.fields.get("offset"))
+        length = _integer(value.fields.get("length"))
+        if offset is None or length is None:
+            raise MalformedMetadata(
+                f"{self.subject}: storage item of {quote(fqn)}: offset and length are not "
+                "64-bit integers"
+            )
+        if where is not None and not _integers(where):
+            raise MalformedMetadata(f"{self.subject}: storage item of {quote(fqn)}: bad offsets")
+        file = self._files.number(path)
+        if where is None:
+            self._bytes.setdefault(fqn, []).append((file, offset, length, tuple(transforms)))
+            return
+        kind = self._transforms.number(tuple(transforms))
+        row = (self._fqns.number(fqn), file, offset, length, kind, *where)
+        self._loose.setdefault(len(where), []).append(row)
+
+    def _add_block(self, block: StorageBlock) -> None:
+        file = self._files.numbers(block.names, block.path)
+        if block.offsets is None:
+            rows = zip(
+                block.fqn.tolist(),
+                file.tolist(),
+                block.offset.tolist(),
+                block.length.tolist(),
+                strict=True,
+            )
+            for name, *span in rows:
+                self._bytes.setdefault(block.names[name], []).append((*span, block.transforms))
+            return
+        items = self._items.setdefault(block.offsets.shape[1], _Items())
+        items.fqn.append(self._fqns.numbers(block.names, block.fqn))
+        items.offsets.append(block.offsets)
+        items.file.append(file)
+        items.offset.append(block.offset)
+        items.length.append(block.length)
+        items.transforms.append(
+            np.full(len(file), self._transforms.number(block.transforms), dtype=np.int64)
         )
 
     def finish(self) -> None:
         """Sort what was added by FQN."""
-        for fqn, items in self._loose.items():
-            self._finish_loose(fqn, items)
+        for dims, rows in self._loose.items():
+            table = np.array(rows, dtype=np.int64).reshape(len(rows), 5 + dims)
+            items = self._items.setdefault(dims, _Items())
+            columns = (items.fqn, items.file, items.offset, items.length, items.transforms)
+            for number, column in enumerate(columns):
+                column.append(table[:, number])
+            items.offsets.append(table[:, 5:])
         self._loose.clear()
-        for block in self._blocks:
-            self._finish_block(block)
-        self._blocks.clear()
+        for items in self._items.values():
+            self._sort(items)
+        self._items.clear()
+
+    def _sort(self, items: _Items) -> None:
+        transforms = np.concatenate(items.transforms)
+        # One group for each FQN and, where a tensor's items differ in that, each transform.
+        group = np.concatenate(items.fqn) * len(self._transforms.values) + transforms
+        order = np.argsort(group, kind="stable")
+        sorted_group = group[order]
+        offsets = np.concatenate(items.offsets)[order]
+        file = np.concatenate(items.file)[order].astype(np.int32)
+        offset = np.concatenate(items.offset)[order]
+        length = np.concatenate(items.length)[order]
+        used = np.zeros(len(order), dtype=bool)
+        bounds = np.flatnonzero(np.diff(sorted_group, prepend=-1))
+        stops = np.append(bounds[1:], len(order))
+        for first, stop in zip(bounds.tolist(), stops.tolist(), strict=True):
+            fqn, kind = divmod(int(sorted_group[first]), len(self._transforms.values))
+            rows = slice(first, stop)
+            self._tensors.setdefault(self._fqns.values[fqn], []).append(
+                _Rows(
+                    offsets[rows],
+                    file[rows],
+                    offset[rows],
+                    length[rows],
+                    self._transforms.values[kind],
+                    used[rows],
+                )
+            )
 
     def bytes_item(self, fqn: str) -> tuple[int, int, int, Transforms]:
         """The file id, offset, length and transforms of a bytes entry; file -1 if there is none."""
@@ -153,59 +247,17 @@ class StorageTable:
                 )
         return left
 
-    def _file_id(self, path: str) -> int:
-        known = self._file_ids.get(path)
-        if known is None:
-            known = self._file_ids[path] = len(self.files)
-            self.files.append(path)
-        return known
 
-    def _finish_loose(self, fqn: str, items: list[tuple[Any, int, int, int, Transforms]]) -> None:
-        by_form: dict[tuple[int, Transforms], list[tuple[Any, int, int, int, Transforms]]] = {}
-        for item in items:
-            if item[0] is None:
-                self._bytes.setdefault(fqn, []).append(item[1:])
-            else:
-                by_form.setdefault((len(item[0]), item[4]), []).append(item)
-        for (dims, transforms), rows in by_form.items():
-            count = len(rows)
-            self._tensors.setdefault(fqn, []).append(
-                _Rows(
-                    np.array([row[0] for row in rows], dtype=np.int64).reshape(count, dims),
-                    np.array([row[1] for row in rows], dtype=np.int32),
-                    np.array([row[2] for row in rows], dtype=np.int64),
-                    np.array([row[3] for row in rows], dtype=np.int64),
-                    transforms,
-                )
-            )
+def _integer(number: Any) -> int | None:
+    return number if type(number) is int and -(1 << 63) <= number < 1 << 63 else None
 
-    def _finish_block(self, block: Any) -> None:
-        """Split a block of items in any order into its FQNs."""
-        used, where = np.unique(block.path, return_inverse=True)
-        ids = [self._file_id(block.names[name]) for name in used.tolist()]
-        file = np.array(ids, dtype=np.int32)[where]
-        order = np.argsort(block.fqn, kind="stable")
-        names = block.fqn[order]
-        bounds = np.flatnonzero(np.diff(names, prepend=-1))
-        stops = np.append(bounds[1:], len(names))
-        for first, stop in zip(bounds.tolist(), stops.tolist(), strict=True):
-            rows = order[first:stop]
-            fqn = block.names[int(names[first])]
-            if block.offsets is None:
-                self._bytes.setdefault(fqn, []).extend(
-                    (int(file[r]), int(block.offset[r]), int(block.length[r]), block.transforms)
-                    for r in rows.tolist()
-                )
-            else:
-                self._tensors.setdefault(fqn, []).append(
-                    _Rows(
-                        block.offsets[rows],
-                        file[rows],
-                        block.offset[rows],
-                        block.length[rows],
-                        block.transforms,
-                    )
-                )
+
+def _integers(numbers: Any) -> bool:
+    return (
+        isinstance(numbers, (tuple, list))
+        and len(numbers) <= limits.TENSOR_DIMS
+        and all(_integer(number) is not None for number in numbers)
+    )
 
 
 def _match(wanted: Int64s, stored: Int64s) -> tuple[Int64s, Int64s]:

@@ -35,7 +35,9 @@ def resolve(key: Any, shape: Sequence[int]) -> tuple[Point, Point, tuple[Any, ..
         raise IndexError(f"too many indices for {len(shape)} dimensions")
     fill = [slice(None)] * (len(shape) - len(parts) + len(dots))
     parts = parts[: dots[0]] + fill + parts[dots[0] + 1 :] if dots else parts + fill
-    starts, stops, view = [], [], []
+    starts: list[int] = []
+    stops: list[int] = []
+    view: list[slice | int] = []
     for part, size in zip(parts, shape, strict=True):
         if isinstance(part, slice):
             chosen = range(size)[part]

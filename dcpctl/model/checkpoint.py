@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dcpctl.errors import NothingSelected, PathOutsideCheckpoint, MissingFile, quote
+from dcpctl.errors import MissingFile, NothingSelected, PathOutsideCheckpoint, quote
 from dcpctl.formats.records import ChunkTable, Orphan, StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.value_read import ValueReader
 from dcpctl.model.entry import BytesEntry, Source, TensorEntry
@@ -77,9 +77,9 @@ class Checkpoint(Mapping[str, Entry]):
                 part.stored.files,
                 ValueReader(part.storage),
             )
-            for fqn, stored in part.stored.entries.items():
+            for fqn, entry in part.stored.entries.items():
                 key = f"{part.name}/{fqn}" if fqn in entries else fqn
-                entries[key] = _entry(key, stored, source)
+                entries[key] = _entry(key, entry, source)
         self.entries: Mapping[str, Entry] = MappingProxyType(entries)
 
     def __repr__(self) -> str:

@@ -18,7 +18,9 @@ PART_NAMES = re.compile(
     r"|model|optim|extra_state"  # ByteCheckpoint, NeMo Automodel
     r"|pp\d+"  # KempnerForge
 )
-_STEP = re.compile(r"(?:^|[^a-z])(?:global_?step|iteration|iter|step|checkpoint|ckpt)[-_=]?(\d{1,15})", re.I)
+_STEP = re.compile(
+    r"(?:^|[^a-z])(?:global_?step|iteration|iter|step|checkpoint|ckpt)[-_=]?(\d{1,15})", re.I
+)
 _EPOCH = re.compile(r"(?:^|[^a-z])epoch[-_=]?(\d{1,15})", re.I)
 _NUMBER = re.compile(r"\d{1,15}")
 _SHARD = re.compile(r"__\d+_\d+\.distcp")

@@ -67,7 +67,9 @@ class TensorEntry:
         self._source = source
 
     def __repr__(self) -> str:
-        return f"TensorEntry({self.fqn!r}, {self.dtype}{list(self.shape)}, {len(self.chunks)} chunks)"
+        return (
+            f"TensorEntry({self.fqn!r}, {self.dtype}{list(self.shape)}, {len(self.chunks)} chunks)"
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -115,7 +117,9 @@ class TensorEntry:
             MissingFile, TruncatedFile: a shard file is not there or too short.
         """
         starts, stops, view = boxes.resolve(key, self.shape)
-        return self._read(starts, stops)[view]
+        box: NDArray[Any] = self._read(starts, stops)
+        part: NDArray[Any] = box[view]
+        return part
 
     def numpy(self) -> NDArray[Any]:
         """Read the whole tensor, of `shape`, in NumPy's or ml_dtypes' type for `dtype`."""
@@ -168,7 +172,9 @@ class TensorEntry:
         shape = tuple(stop - start for start, stop in zip(starts, stops, strict=True))
         wanted = math.prod(shape)
         kind = dtypes.numpy_dtype(self.dtype)
-        rows = boxes.overlapping(self.chunks, starts, stops) if len(self.chunks) else np.zeros(0, int)
+        rows = (
+            boxes.overlapping(self.chunks, starts, stops) if len(self.chunks) else np.zeros(0, int)
+        )
         # Before anything is allocated: a shape that no file can fill must not cost memory.
         if self._stored_bytes(rows) < wanted * self.itemsize:
             self._refuse_hole(starts, stops)

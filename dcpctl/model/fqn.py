@@ -25,6 +25,7 @@ DDP_WRAPPER = "module"
 # FSDP1 with use_orig_params=False flattens a module's parameters into one of this name.
 FLAT_PARAMETERS = ("_flat_param", "flat_param")
 
+_MAX_INDEX_DIGITS = 9
 _NAMES_BEFORE_A_PARAMETER = ("model", "state_dict", "state", "param_groups")
 
 
@@ -55,7 +56,8 @@ def wrappers_in(fqn: str) -> tuple[str, ...]:
     found = [component for component in components if component in WRAPPERS]
     before = ["", *components]
     for previous, component in zip(before, components[:-1], strict=False):
-        starts_here = previous == "" or previous in _NAMES_BEFORE_A_PARAMETER
+        starts_here = previous == "" or previous in _MAX_INDEX_DIGITS = 9
+_NAMES_BEFORE_A_PARAMETER
         if component == DDP_WRAPPER and starts_here:
             found.append(component)
     return tuple(dict.fromkeys(found))
@@ -72,6 +74,11 @@ def strip_wrappers(name: str) -> str:
     while len(kept) > 1 and kept[0] == DDP_WRAPPER:
         kept = kept[1:]
     return ".".join(kept)
+
+
+def is_index(component: str) -> bool:
+    """Say whether a component is an index: of a list, or of an `optimizer.state_dict()`."""
+    return len(component) <= _MAX_INDEX_DIGITS and component.isascii() and component.isdigit()
 
 
 def is_flat_parameter(fqn: str) -> bool:

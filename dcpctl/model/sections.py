@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dcpctl.model.fqn import strip_wrappers
+from dcpctl.model.fqn import is_index, strip_wrappers
 from dcpctl.model.optimizer.collect import collect
 from dcpctl.model.optimizer.naming import is_scheduler_name
 from dcpctl.model.optimizer.source import CheckpointLike, RawOptimizer
@@ -95,7 +95,7 @@ def trained_names(optimizers: Sequence[RawOptimizer]) -> frozenset[str]:
         for group in raw.groups:
             names.update(group.names or group.params)
         names.update(raw.state, raw.absent)
-    return frozenset(strip_wrappers(name) for name in names if not name.isdigit())
+    return frozenset(strip_wrappers(name) for name in names if not is_index(name))
 
 
 def is_buffer(name: str, entry: Any) -> bool:

@@ -68,7 +68,9 @@ class _Encoder:
     def encode(self, value: Any, depth: int) -> Any:
         self.nodes += 1
         if depth > limits.PICKLE_DEPTH or self.nodes > _MAX_NODES:
-            raise LimitExceeded("a decoded value is nested too deeply or too large to be written out")
+            raise LimitExceeded(
+                "a decoded value is nested too deeply or too large to be written out"
+            )
         if value is None or isinstance(value, (bool, int, str)):
             return value
         if isinstance(value, float):
@@ -107,9 +109,7 @@ class _Encoder:
 
     def tensor(self, value: Any, depth: int) -> Any:
         values = self.encode(_plain_list(value.array), depth)
-        return {
-            "__tensor__": {"dtype": value.dtype, "shape": list(value.shape), "values": values}
-        }
+        return {"__tensor__": {"dtype": value.dtype, "shape": list(value.shape), "values": values}}
 
     def tensor_ref(self, value: Any, depth: int) -> Any:
         return {"__tensor__": {"dtype": value.dtype, "shape": list(value.shape), "values": None}}

@@ -60,7 +60,9 @@ def _place_in_blobs(stored: StoredCheckpoint, storage: LocalStorage) -> None:
             continue
         chunks = entry.chunks
         offset, length = chunks.offset.copy(), chunks.length.copy()
-        for row, (file, base) in enumerate(zip(chunks.file.tolist(), chunks.offset.tolist(), strict=True)):
+        for row, (file, base) in enumerate(
+            zip(chunks.file.tolist(), chunks.offset.tolist(), strict=True)
+        ):
             if file < 0:
                 continue
             header = headers.get((file, base))

@@ -76,9 +76,7 @@ def _merge(merged: StoredCheckpoint, part: StoredCheckpoint, name: str) -> None:
                 )
             merged.entries[fqn] = _join(merged, known, shifted)
         elif isinstance(known, StoredBytes) and isinstance(shifted, StoredBytes):
-            merged.replicas.append(
-                Orphan(fqn, None, shifted.file, shifted.offset, shifted.length)
-            )
+            merged.replicas.append(Orphan(fqn, None, shifted.file, shifted.offset, shifted.length))
         else:
             raise MalformedMetadata(f"{name}: {quote(fqn)} is a tensor on some ranks only")
 

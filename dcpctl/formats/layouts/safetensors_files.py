@@ -69,7 +69,9 @@ def _entry(fqn: str, parts: list[Piece], stored: StoredCheckpoint) -> StoredTens
                 f"{len(tensor.shape)} dims, in other files {first.dtype} with {len(first.shape)}"
             )
     if stored.format == "safetensors" and len(parts) > 1:
-        raise MalformedMetadata(f"{quote(fqn)} is in {len(parts)} files, and none says it is a shard")
+        raise MalformedMetadata(
+            f"{quote(fqn)} is in {len(parts)} files, and none says it is a shard"
+        )
     dims = len(first.shape)
     offsets = np.array([part[1] for part in parts], dtype=np.int64).reshape(len(parts), dims)
     sizes = np.array([part[0].shape for part in parts], dtype=np.int64).reshape(len(parts), dims)

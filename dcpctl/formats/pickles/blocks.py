@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 
-_FIRST_WINDOW = 32 << 10
+_FIRST_WINDOW = 16 << 10
 _LAST_WINDOW = 4 << 20
+_LONGEST_RECORD = 4 << 10
 _MAX_TEMPLATES = 24
 #: C's pickler closes a batch of list or dict items after each thousand and opens the next.
 _BATCH_BREAK = {"chunk": b"e(", "storage": b"u("}
@@ -116,6 +117,7 @@ class BlockDecoder:
         self.enabled = True
         self.starts: dict[str, int | None] = {}
         self.templates: dict[str, list[Template]] = {"chunk": [], "storage": []}
+        self._window = {"chunk": _FIRST_WINDOW, "storage": _FIRST_WINDOW}
         self.segments: list[_Segment] = []
         self._firsts: list[int] = []
         self._names: dict[str, int] = {}
@@ -144,10 +146,9 @@ class BlockDecoder:
         template = learn(machine.data, start, machine.pos, kind, machine.recall)
         if template is None:
             return
-        known = self.templates[kind]
-        if all(template.signature != other.signature for other in known):
-            known.insert(0, template)
-            del known[_MAX_TEMPLATES:]
+        # The form of the record that just ended is the likeliest form of the next.
+        known = [t for t in self.templates[kind] if t.signature != template.signature]
+        self.templates[kind] = [template, *known][:_MAX_TEMPLATES]
         self._follow(kind)
 
     def _another_follows(self, kind: str, start: int) -> bool:
@@ -172,9 +173,13 @@ class BlockDecoder:
     # -- windows ---------------------------------------------------------------------------------
 
     def _follow(self, kind: str) -> None:
-        window = _FIRST_WINDOW
+        """Decode windows up to the end of the run; the first is as long as the last run was."""
+        start = self.machine.pos
+        window = self._window[kind]
         while self._decode_window(kind, window):
             window = min(window * 4, _LAST_WINDOW)
+        run = self.machine.pos - start + _LONGEST_RECORD
+        self._window[kind] = min(max(run, _FIRST_WINDOW), _LAST_WINDOW)
 
     def _decode_window(self, kind: str, window: int) -> bool:
         """Decode the records between the position and `window` bytes on.
@@ -199,7 +204,9 @@ class BlockDecoder:
         self._emit(kind, which[:count], candidates[:count], bases, decoded)
         machine.memo_length += int(per_record.sum())
         machine.pos = int(ends[count - 1])
-        return count == len(candidates) and end < len(self.bytes)
+        # The window may cut its last record in two; the next window begins with that one.
+        reached = count == len(candidates) or int(candidates[count]) + _LONGEST_RECORD > end
+        return reached and end < len(self.bytes)
 
     def _candidates(self, kind: str, position: int, end: int) -> Ints:
         head = self.templates[kind][0].head
@@ -387,7 +394,9 @@ class BlockDecoder:
         ]
 
     def _no_shape(self) -> None:
-        raise MalformedPickle(f"{self.machine.subject}: a chunk whose offsets or sizes are no shape")
+        raise MalformedPickle(
+            f"{self.machine.subject}: a chunk whose offsets or sizes are no shape"
+        )
 
     def _check_memo(self, index: Ints, limit: Ints) -> None:
         if (index >= limit).any():
@@ -396,14 +405,15 @@ class BlockDecoder:
     def _strings(self, decoded: Decoded, field: int, limit: Ints) -> Ints:
         """Ids into `names` of a field that is spelled out or recalled from the memo."""
         if decoded.is_text(field):
-            intern = self._intern
             data = self.machine.data
             starts, stops = decoded.text_span(field)
             spans = zip(starts.tolist(), stops.tolist(), strict=True)
-            return np.array(
-                [intern(data[start:stop].decode("utf-8", "surrogatepass")) for start, stop in spans],
-                dtype=np.int64,
-            )
+            texts = [data[start:stop] for start, stop in spans]
+            ids_of = {
+                text: self._intern(text.decode("utf-8", "surrogatepass"))
+                for text in dict.fromkeys(texts)
+            }
+            return np.fromiter(map(ids_of.__getitem__, texts), np.int64, len(texts))
         index = decoded.ints(field)
         self._check_memo(index, limit)
         unique, inverse = np.unique(index, return_inverse=True)

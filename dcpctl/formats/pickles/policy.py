@@ -231,7 +231,8 @@ def _numpy_array(dtype: Any, shape: Any, raw: Any, *, fortran: bool = False) -> 
     code = str(dtype.fields.get("name")) if isinstance(dtype, Record) else ""
     if not isinstance(raw, bytes) or order not in ("<", ">", "|", "=") or code not in _NUMBERS:
         return Opaque("numpy.ndarray")
-    flat = np.frombuffer(raw, dtype=np.dtype(code).newbyteorder(order))
+    # An order of "|" is that of single bytes, which have none.
+    flat = np.frombuffer(raw, dtype=np.dtype(code if order == "|" else f"{order}{code}"))
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
@@ -388,7 +389,6 @@ class Policy:
             # torch hangs `_metadata` on the OrderedDict of Module.state_dict(); it is not data.
             return target
         raise MalformedPickle(f"{subject}: state is set on a {type(target).__name__}")
-
 
     def finish(self, record: Record) -> Any:
         """The value of a record whose state is complete: a NumPy array for `numpy.ndarray`."""

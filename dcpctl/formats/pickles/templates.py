@@ -168,7 +168,10 @@ class Template:
         Returns:
             (n,) which candidates fit the pattern, and what those hold.
         """
-        last = len(data) - _SLACK
+        # No read at or before this position leaves the stream.
+        last = len(data) - _SLACK - max(len(token.raw) for token in self.tokens)
+        if last < 0:
+            return np.zeros(len(starts), dtype=bool), Decoded(0, starts[:0], {}, self.memo)
         position = starts.copy()
         fits = np.ones(len(starts), dtype=bool)
         cells: dict[int, Any] = {}
@@ -202,7 +205,7 @@ def _match(words: Any, at: Ints, raw: bytes, fits: NDArray[np.bool_]) -> None:
     for start in range(0, len(raw), 8):
         piece = raw[start : start + 8]
         wanted = np.uint64(int.from_bytes(piece, "little"))
-        found = words[np.minimum(at + start, len(words) - 1)]
+        found = words[at + start]
         if len(piece) < 8:
             found = found & np.uint64((1 << 8 * len(piece)) - 1)
         fits &= found == wanted
@@ -285,7 +288,7 @@ def learn(
         return None
 
 
-class _Unlike(Exception):  # noqa: N818 - control flow: the record is left to the machine
+class _Unlike(Exception):
     pass
 
 
@@ -532,7 +535,7 @@ def _mark(m: _Learner, number: int) -> None:
     m.marks.append(len(m.stack))
 
 
-_STEPS: dict[int, Step] = {code: _push_token for code in _KINDS} | {
+_STEPS: dict[int, Step] = dict.fromkeys(_KINDS, _push_token) | {
     ord("N"): _push(lambda: None),
     ord(")"): _push(tuple),
     ord("}"): _push(dict),

@@ -25,7 +25,7 @@ _MAX_STACK = 1_000_000
 _SCALARS = (str, int, float, bool, type(None), bytes, complex)
 
 
-class _Stop(Exception):  # noqa: N818 - control flow, as in CPython's own unpickler
+class _Stop(Exception):
     pass
 
 

@@ -11,8 +11,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
+
+# Not importlib.resources, whose import takes longer than all the rest of this module.
+_DATA = Path(__file__).resolve().parent.parent.parent / "_data"
 
 # Group keys that others add to any optimizer's: torch.optim.lr_scheduler (initial_lr and the
 # cyclic schedulers'), named parameters (torch 2.6), and names that people give groups.
@@ -188,13 +191,14 @@ class Catalogue:
         return frozenset(names)
 
 
+@lru_cache(maxsize=256)
 def version_key(release: str) -> tuple[int, ...]:
     """Return the numbers of a release: `2.13.0+cpu` as (2, 13, 0), `2.14.0a0` as (2, 14, 0)."""
     numbers: list[int] = []
     for part in release.split("+")[0].split(".")[:3]:
         digits = ""
         for character in part:
-            if not character.isdigit():
+            if character not in "0123456789":
                 break
             digits += character
         if not digits:
@@ -220,8 +224,7 @@ def _rules(slots: Mapping[str, Any]) -> dict[str, SlotRule]:
 
 
 def _load(name: str) -> Any:
-    path = resources.files("dcpctl") / "_data" / name
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads((_DATA / name).read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dcpctl.model.fqn import Path
+from dcpctl.model.fqn import Path, is_index
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.naming import Place
@@ -105,7 +105,7 @@ def _read_states(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, 
             _add(raw, parameter, slot, entry_of(fqn, entries[fqn]))
     if slot_first:
         raw.style = SLOT_FIRST
-    elif raw.state and all(parameter.isdigit() for parameter in raw.state):
+    elif raw.state and all(is_index(parameter) for parameter in raw.state):
         raw.style = INDEXED
     elif flat:
         raw.style = FLAT

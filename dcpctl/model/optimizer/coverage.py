@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dcpctl.model.fqn import strip_wrappers
+from dcpctl.model.fqn import is_index, strip_wrappers
 from dcpctl.model.optimizer.catalogue import SlotRule
 from dcpctl.model.optimizer.kind import Kind, tell_kind
 from dcpctl.model.optimizer.parameters import (
@@ -102,7 +102,7 @@ def _trained(
     grouped = set(keys)
     common = raw.groups[0].values if len(raw.groups) == 1 and not grouped else {}
     for key in raw.groups_absent:
-        if not key.isdigit():
+        if not is_index(key):
             keys.setdefault(key, {})
     if not grouped or raw.groups_absent:
         names = {strip_wrappers(key) for key in [*raw.state, *raw.absent]}
@@ -146,7 +146,7 @@ def _names_of_indices(
         for group in raw.groups
         for param, name in zip(group.params, group.names, strict=False)
     }
-    if names or not keys or not all(key.isdigit() for key in keys):
+    if names or not keys or not all(is_index(key) for key in keys):
         return names
     groups = [group.params for group in raw.groups if group.params] or [tuple(keys)]
     shapes = {key: shape for key in keys if (shape := _shape_of(raw.state.get(key, {})))}

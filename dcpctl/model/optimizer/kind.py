@@ -75,6 +75,8 @@ def tell_kind(
 
 def _spells(optimizer: TorchOptimizer, own: frozenset[str]) -> list[str]:
     """Releases in which the optimizer's group keys are exactly these."""
+    if not any(frozenset(order) == own for _, order in optimizer.orders):
+        return []
     return [
         release
         for release in catalogue().releases

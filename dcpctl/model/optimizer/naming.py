@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dcpctl.model.fqn import Path
+from dcpctl.model.fqn import Path, is_index
 
 STATE, GROUPS = "state", "param_groups"
 WHOLE, OTHER = "whole", "other"
@@ -119,10 +119,10 @@ def split_flat(
         return ".".join(rest[1:]), rest[0]
     if rest[-1] in known:
         return ".".join(rest[:-1]), rest[-1]
-    if rest[0].isdigit():
+    if is_index(rest[0]):
         return rest[0], rest[1]
     # The items of a list that held tensors: `<name>.GG.0`.
-    if rest[-1].isdigit() and len(rest) > 2:
+    if is_index(rest[-1]) and len(rest) > 2:
         return ".".join(rest[:-2]), rest[-2]
     return ".".join(rest[:-1]), rest[-1]
 
@@ -144,7 +144,7 @@ def split_group(place: Place) -> tuple[int | str, str | None]:
     if place.bounds:
         second = place.bounds[1] if len(place.bounds) > 1 else len(rest)
         owner, key = ".".join(rest[:second]), ".".join(rest[second:]) or None
-        return (int(owner), key) if owner.isdigit() else (owner, key)
-    if rest[0].isdigit() and len(rest) <= 2:
+        return (int(owner), key) if is_index(owner) else (owner, key)
+    if is_index(rest[0]) and len(rest) <= 2:
         return int(rest[0]), rest[1] if len(rest) == 2 else None
     return ".".join(rest[:-1]), rest[-1]

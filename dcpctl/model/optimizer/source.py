@@ -45,7 +45,9 @@ def plain_number(value: object) -> object:
     """Return a tensor or array of one element as a Python number; everything else as it is."""
     shape = getattr(value, "shape", None)
     if shape is not None and all(size == 1 for size in shape) and hasattr(value, "item"):
-        return value.item()
+        item: object = value.item()
+        # ml_dtypes' scalars (bfloat16, float8) are no Python numbers.
+        return item if isinstance(item, (bool, int, float, complex)) else float(str(item))
     return value
 
 

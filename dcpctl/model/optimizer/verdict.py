@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from dcpctl.errors import printable
 from dcpctl.model.fqn import common_prefixes
 from dcpctl.model.optimizer import coverage
 from dcpctl.model.optimizer.coverage import Parameter
@@ -13,6 +14,7 @@ from dcpctl.model.optimizer.source import BUCKETS, SLOT_FIRST, RawOptimizer
 COMPLETE, PARTIAL, ABSENT = "complete", "partial", "absent"
 
 _SHOWN = 3
+_NAME_LENGTH = 200
 
 
 def judge(
@@ -76,7 +78,7 @@ def sentence(
         share = f"{covered} of {needing} {_plural('parameter', needing)}"
         if any(parameter.kind.global_state for parameter in parameters):
             share = f"{_count([p.name for p in parameters])}, which share it"
-        return f"{start}{_upper(name)} state is complete for {share}{at}."
+        return printable(f"{start}{_upper(name)} state is complete for {share}{at}.")
     reasons = _reasons(parameters)
     ending = " What is missing would start from zero." if reasons else ""
     if groups_lost:
@@ -85,7 +87,7 @@ def sentence(
     if unreadable:
         entries = "entry" if len(unreadable) == 1 else "entries"
         reasons.append(f"{len(unreadable)} optimizer {entries} could not be read")
-    return (
+    return printable(
         f"Do not resume from this as it is: {_upper(name)} state is partial{at}; "
         f"{'; '.join(reasons)}.{ending}"
     )
@@ -178,12 +180,12 @@ def notes(
         where = "; Megatron keeps them, and the step, in common.pt"
         megatron = bool(styles & {SLOT_FIRST, BUCKETS})
         found.append(f"No param groups among the entries{where if megatron else ''}.")
-    return tuple(found)
+    return tuple(map(printable, found))
 
 
 def shorten(names: Sequence[str]) -> str:
     """List names for a sentence: whole modules as `layers.0.*`, three of them and a count."""
-    short = common_prefixes(tuple(names))
+    short = [name[:_NAME_LENGTH] for name in common_prefixes(tuple(names))]
     more = f" and {len(short) - _SHOWN} more" if len(short) > _SHOWN else ""
     return ", ".join(short[:_SHOWN]) + more
 

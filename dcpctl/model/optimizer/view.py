@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from dcpctl.model.fqn import strip_wrappers
+from dcpctl.errors import printable
+from dcpctl.model.fqn import is_index, strip_wrappers
 from dcpctl.model.optimizer import verdict as verdicts
 from dcpctl.model.optimizer.catalogue import SlotRule
 from dcpctl.model.optimizer.coverage import Parameter, cover
@@ -105,7 +106,7 @@ class OptimizerView:
         """
         if not self.model:
             return ()
-        named = [p for p in self.parameters if not p.name.isdigit() and not self._bucketed(p)]
+        named = [p for p in self.parameters if not is_index(p.name) and not self._bucketed(p)]
         return tuple(p.name for p in named if p.fqn is None)
 
     @cached_property
@@ -126,7 +127,7 @@ class OptimizerView:
     def how(self) -> str:
         """How the kind was told, or why it was not."""
         told = dict.fromkeys(parameter.kind.how for parameter in self.parameters)
-        return "; ".join(clause for clause in told if clause)
+        return printable("; ".join(clause for clause in told if clause))
 
     @cached_property
     def candidates(self) -> tuple[str, ...]:
@@ -279,7 +280,7 @@ class OptimizerView:
     @cached_property
     def _nameless(self) -> bool:
         """Whether trained parameters are known by indices only (or by buckets)."""
-        return any(p.name.isdigit() or self._bucketed(p) for p in self.parameters)
+        return any(is_index(p.name) or self._bucketed(p) for p in self.parameters)
 
     @cached_property
     def _untrained(self) -> tuple[str, ...]:
@@ -296,5 +297,5 @@ class OptimizerView:
     def _style(raw: RawOptimizer) -> str:
         """Without state the param groups tell whether parameters have names."""
         params = [param for group in raw.groups for param in group.params]
-        indexed = bool(params) and all(param.isdigit() for param in params)
+        indexed = bool(params) and all(is_index(param) for param in params)
         return INDEXED if raw.style == PLAIN and indexed else raw.style
