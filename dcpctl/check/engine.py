@@ -1,0 +1,86 @@
+"""Runs the rules over a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+
+from dcpctl.check.finding import SEVERITIES, CheckResult, Finding, Skipped
+from dcpctl.check.options import CheckOptions
+from dcpctl.check.registry import CannotRun, Rule, all_rules, chosen_rules, explain
+from dcpctl.check.run import Run
+from dcpctl.errors import DcpctlError
+from dcpctl.model.opening import open_checkpoint
+
+__all__ = ["all_rules", "explain", "run_checks"]
+
+
+def run_checks(path: str | os.PathLike[str], options: CheckOptions | None = None) -> CheckResult:
+    """Check the checkpoint at `path`.
+
+    Nothing in it is executed and nothing is written. Without `verify_data` the contents of the
+    storage items are checked in a sample, always the same one; `CheckResult.notes` says of how
+    much. Imports no torch.
+
+    Args:
+        path: as `open_checkpoint` takes it.
+        options: what to check; by default every rule.
+
+    Raises:
+        NothingSelected: `select` or `ignore` names no rule, or leaves none.
+        As `open_checkpoint`: what has no readable metadata cannot be checked.
+    """
+    options = options or CheckOptions()
+    rules = chosen_rules(options.select, options.ignore)
+    with open_checkpoint(path) as checkpoint:
+        run = Run(checkpoint, options)
+        collected = _Collected(options.max_findings)
+        for rule in rules:
+            collected.take(rule, run)
+        return CheckResult(
+            path=checkpoint.path,
+            form=checkpoint.format,
+            target=run.target,
+            findings=collected.findings(),
+            counts=collected.counts,
+            skipped=tuple(collected.skipped),
+            rules_run=tuple(collected.ran),
+        )
+
+
+class _Collected:
+    """Findings as they come; of each severity no more are kept than may be listed."""
+
+    def __init__(self, most: int | None) -> None:
+        self.most = most
+        self.counts: Counter[str] = Counter()
+        self.skipped: list[Skipped] = []
+        self.ran: list[str] = []
+        self._kept: dict[str, list[Finding]] = {severity: [] for severity in SEVERITIES}
+
+    def take(self, rule: Rule, run: Run) -> None:
+        """Run one rule."""
+        before = sum(self.counts.values())
+        try:
+            for hit in rule.find(run):
+                severity = hit.severity or rule.severity
+                self.counts[severity] += 1
+                kept = self._kept[severity]
+                if self.most is None or len(kept) < self.most:
+                    kept.append(
+                        Finding(rule.id, severity, hit.subject, hit.message, hit.file, hit.offset)
+                    )
+        except (CannotRun, DcpctlError) as error:
+            # What one rule cannot read, another one reports; this one says that it did not pass.
+            self.skipped.append(Skipped(rule.id, str(error)))
+            if sum(self.counts.values()) == before:
+                return
+        self.ran.append(rule.id)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings to list, by rule: the gravest where not all may be."""
+        gravest: Sequence[Finding] = [f for severity in SEVERITIES for f in self._kept[severity]]
+        if self.most is not None:
+            gravest = gravest[: self.most]
+        return tuple(sorted(gravest, key=lambda finding: finding.rule))

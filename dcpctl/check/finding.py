@@ -1,0 +1,103 @@
+"""What check says: findings, and rules that could not run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ERROR, WARNING, INFO = "error", "warning", "info"
+#: Severities, the gravest first.
+SEVERITIES = (ERROR, WARNING, INFO)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a rule found.
+
+    Attributes:
+        rule: id of the rule, such as `DCP103`.
+        severity: `error`, `warning` or `info`.
+        subject: what it is about: an FQN, a file name, `.metadata`, `optimizer`. Raw: whoever
+            prints it escapes it.
+        message: what is wrong, in one line without a full stop; names in it are quoted already.
+        file: the file that it lies in, relative to the checkpoint, where there is one.
+        offset: byte offset in that file, where there is one.
+    """
+
+    rule: str
+    severity: str
+    subject: str
+    message: str
+    file: str | None = None
+    offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A rule that could not run, or not on everything; it has found nothing there, nor passed.
+
+    Attributes:
+        rule: id of the rule.
+        because: why, a clause.
+    """
+
+    rule: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check came to.
+
+    Attributes:
+        path: the checkpoint.
+        form: its form, as `Checkpoint.format`.
+        target: the torch release that it was checked for; None if none was named or installed.
+        findings: by rule, at most `CheckOptions.max_findings`; the gravest are kept.
+        counts: all findings by severity, those left off included.
+        skipped: rules that could not run, or not on everything.
+        rules_run: ids of the rules that ran, in order.
+        notes: what the reader must know of the check itself, such as what was sampled.
+        items: storage items of the checkpoint.
+        items_verified: of these, the ones whose every byte was read and compared.
+        bytes_stored: bytes of all storage items.
+        bytes_read: bytes read from the files to check their contents.
+    """
+
+    path: Path
+    form: str
+    target: str | None
+    findings: tuple[Finding, ...]
+    counts: Counter[str] = field(default_factory=Counter)
+    skipped: tuple[Skipped, ...] = ()
+    rules_run: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    items: int = 0
+    items_verified: int = 0
+    bytes_stored: int = 0
+    bytes_read: int = 0
+
+    @property
+    def left_off(self) -> int:
+        """Findings beyond `max_findings`, which are counted and not listed."""
+        return sum(self.counts.values()) - len(self.findings)
+
+    @property
+    def errors(self) -> int:
+        """Number of error findings."""
+        return self.counts[ERROR]
+
+    @property
+    def warnings(self) -> int:
+        """Number of warning findings."""
+        return self.counts[WARNING]
+
+    @property
+    def infos(self) -> int:
+        """Number of info findings."""
+        return self.counts[INFO]
+
+    def failed(self, strict: bool = False) -> bool:
+        """Whether the answer is no (exit code 1): there are errors or, if strict, warnings."""
+        return bool(self.errors or (strict and self.warnings))

@@ -1,0 +1,52 @@
+"""What a check may be asked to do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Protocol
+
+#: Most threads that read and sum by default; more do not read faster from a page cache.
+MOST_JOBS = 8
+
+
+class Progress(Protocol):
+    """Told now and then how far the reading of files has come."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take the bytes done and the bytes in all; called from one thread at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """Options of `run_checks`.
+
+    Attributes:
+        select: rules to run, by id or its beginning (`DCP103`, `DCP1`, `DCP1xx`); empty for all.
+        ignore: rules not to run, in the same way; stronger than `select`.
+        strict: warnings fail the check too. Changes no finding; see `CheckResult.failed`.
+        max_findings: most findings to list; None for all.
+        verify_data: read every byte and compare every checksum, instead of a sample.
+        values: read all numbers and look for NaN and infinities.
+        torch: torch release that the checkpoint shall load in, such as `2.13`; None for the
+            installed one.
+        expect_step: the step that the optimizer should be at.
+        jobs: threads that read; None for the number of processors, at most 8.
+        progress: told of the bytes read.
+    """
+
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    strict: bool = False
+    max_findings: int | None = None
+    verify_data: bool = False
+    values: bool = False
+    torch: str | None = None
+    expect_step: int | None = None
+    jobs: int | None = None
+    progress: Progress | None = field(default=None, compare=False)
+
+    @property
+    def threads(self) -> int:
+        """How many threads to use."""
+        return max(1, self.jobs or min(os.cpu_count() or 1, MOST_JOBS))
