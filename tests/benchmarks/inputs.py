@@ -1,0 +1,89 @@
+"""What is measured: a huge `.metadata` of torch's own classes, and gigabytes of real shards.
+
+Run as `python -m tests.benchmarks.inputs KIND DIRECTORY`, in a process of its own so that its
+memory is not counted.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+TENSORS = 1000
+RANKS = 1024
+SHAPES = ((16384, 4096), (16384,), (16384, 1024), (16384,))
+SHARD_TENSORS = 40
+SHARD_NUMEL = 17 << 20
+
+
+def million_chunks(directory: Path) -> None:
+    """Write the `.metadata` of 1,000 tensors on 1,024 ranks: 1,024,000 chunks.
+
+    The order and the sharing of objects are those of a real save: the coordinator receives each
+    rank's results in one message, so an FQN is one string object a rank and a path one a rank.
+    """
+    import torch
+    from torch.distributed.checkpoint.filesystem import _StorageInfo
+    from torch.distributed.checkpoint.metadata import (
+        ChunkStorageMetadata,
+        Metadata,
+        MetadataIndex,
+        StorageMeta,
+        TensorProperties,
+        TensorStorageMetadata,
+    )
+
+    names = [f"model.layers.{i // 9}.block{i % 9}.weight" for i in range(TENSORS)]
+    entries = {}
+    for number, name in enumerate(names):
+        shape = SHAPES[number % len(SHAPES)]
+        rows, rest = shape[0] // RANKS, shape[1:]
+        chunks = [
+            ChunkStorageMetadata(
+                torch.Size((rank * rows, *(0 for _ in rest))), torch.Size((rows, *rest))
+            )
+            for rank in range(RANKS)
+        ]
+        entries[name] = TensorStorageMetadata(
+            TensorProperties(torch.float32), torch.Size(shape), chunks
+        )
+    storage = {}
+    for rank in range(RANKS):
+        path = f"__{rank}_0.distcp"
+        position = 0
+        for name in names:
+            chunk = entries[name].chunks[rank]
+            length = 1577 + 4 * chunk.sizes.numel()
+            own_name = "".join(name)  # another object with the same text
+            index = MetadataIndex(own_name, torch.Size(tuple(chunk.offsets)), rank)
+            storage[index] = _StorageInfo(path, position, length)
+            position += length
+    metadata = Metadata(entries, {name: (name,) for name in names}, storage)
+    metadata.storage_meta = StorageMeta(checkpoint_id=str(directory))
+    with (directory / ".metadata").open("wb") as file:
+        pickle.dump(metadata, file)
+
+
+def gigabytes(directory: Path) -> None:
+    """Write a checkpoint of 2.7 GB with stock `dcp.save`, as one process with two files."""
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        f"layers.{number}.weight": torch.rand(SHARD_NUMEL, generator=generator)
+        for number in range(SHARD_TENSORS)
+    }
+    writer = dcp.FileSystemWriter(directory, thread_count=2, sync_files=False)
+    dcp.save({"model": state}, storage_writer=writer, no_dist=True)
+
+
+def main() -> None:
+    """Make one input."""
+    kind, directory = sys.argv[1:]
+    {"million_chunks": million_chunks, "gigabytes": gigabytes}[kind](Path(directory))
+
+
+if __name__ == "__main__":
+    main()
