@@ -56,8 +56,7 @@ def wrappers_in(fqn: str) -> tuple[str, ...]:
     found = [component for component in components if component in WRAPPERS]
     before = ["", *components]
     for previous, component in zip(before, components[:-1], strict=False):
-        starts_here = previous == "" or previous in _MAX_INDEX_DIGITS = 9
-_NAMES_BEFORE_A_PARAMETER
+        starts_here = previous == "" or previous in _NAMES_BEFORE_A_PARAMETER
         if component == DDP_WRAPPER and starts_here:
             found.append(component)
     return tuple(dict.fromkeys(found))

@@ -10,7 +10,7 @@ from typing import Any
 
 from dcpctl.model.fqn import is_index, strip_wrappers
 from dcpctl.model.optimizer.collect import collect
-from dcpctl.model.optimizer.naming import is_scheduler_name
+from dcpctl.model.optimizer.naming import is_optimizer_name, is_scheduler_name
 from dcpctl.model.optimizer.source import CheckpointLike, RawOptimizer
 
 MODEL, OPTIMIZER, SCHEDULER = "model", "optimizer", "scheduler"
@@ -145,6 +145,8 @@ def _root_by_convention(tensors: Sequence[str]) -> str:
 
 def _by_name(fqn: str) -> str:
     components = fqn.split(".")[:2]
+    if is_optimizer_name(components[0]):
+        return OPTIMIZER
     if any(is_scheduler_name(component) for component in components):
         return SCHEDULER
     if any(_DATALOADER.fullmatch(component) for component in components):

@@ -13,8 +13,10 @@ from dcpctl.model.optimizer.source import (
     BUCKETS,
     FLAT,
     INDEXED,
+    LOOSE,
     PICKLED,
     SLOT_FIRST,
+    UNKNOWN,
     CheckpointLike,
     LazyValues,
     RawGroup,
@@ -65,9 +67,9 @@ def _optimizers_under(
     _read_groups(raw, groups, entries)
     others = [item for item in places if item[1].what == naming.OTHER]
     if not raw.state and not raw.groups:
-        _read_buckets(raw, others, entries)
+        _read_loose(raw, others, entries)
     raw.fqns = [fqn for fqn, _ in places if fqn in entries]
-    if raw.state or raw.absent or raw.groups or raw.groups_absent:
+    if raw.state or raw.absent or raw.groups or raw.groups_absent or raw.style == UNKNOWN:
         yield raw
     for fqn, place in places:
         if place.what == naming.WHOLE and fqn in entries:
@@ -181,14 +183,28 @@ def _strings(items: object) -> tuple[str, ...]:
     return tuple(str(item) for item in items) if isinstance(items, (list, tuple)) else ()
 
 
-def _read_buckets(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, Any]) -> None:
-    """Megatron's distributed optimizer: state by gradient bucket, not by parameter."""
+def _read_loose(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, Any]) -> None:
+    """Names without `state` right after the root: Megatron's gradient buckets, and others' own.
+
+    A dict of optimizers by parameter (`optim.<name>.state.0.exp_avg`, one per parameter for an
+    optimizer step in the backward pass) is such a form too.
+    """
     known = catalogue().known_slots()
-    for fqn, place in places:
-        if place.rest[0] == "distributed" and place.rest[-1] in known and fqn in entries:
-            _add(raw, ".".join(place.rest[:-1]), place.rest[-1], entry_of(fqn, entries[fqn]))
-    if raw.state:
+    held = [(fqn, place.rest) for fqn, place in places if fqn in entries]
+    slot_first = naming.looks_slot_first([rest for _, rest in held], known)
+    for fqn, rest in held:
+        if rest[-1] in known or (slot_first and rest[0] in known):
+            parameter, slot = naming.split_flat(rest, known, slot_first=slot_first)
+            if naming.STATE in rest[1:] and not slot_first:
+                parameter = ".".join(rest[: rest.index(naming.STATE, 1)])
+            if slot is not None:
+                _add(raw, parameter, slot, entry_of(fqn, entries[fqn]))
+    if any(rest[0] == "distributed" for _, rest in held):
         raw.style = BUCKETS
+    elif raw.state:
+        raw.style = SLOT_FIRST if slot_first else LOOSE
+    elif any(hasattr(entries[fqn], "shape") for fqn, _ in held):
+        raw.style = UNKNOWN
 
 
 def _pickled(fqn: str, entry: Any) -> Iterator[RawOptimizer]:

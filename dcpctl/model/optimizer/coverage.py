@@ -14,6 +14,7 @@ from dcpctl.model.optimizer.parameters import (
     has_trained_neighbour,
     name_indices,
     stateless_modules,
+    trained_modules,
 )
 from dcpctl.model.optimizer.source import BUCKETS, RawOptimizer, StateEntry
 
@@ -244,6 +245,7 @@ def _judge(parameters: Sequence[Parameter]) -> None:
     names = [parameter.name for parameter in parameters]
     without = frozenset(p.name for p in parameters if p.expected and not p.slots)
     modules = stateless_modules(names, without)
+    trained = trained_modules(names, without)
     for parameter in parameters:
         if not parameter.expected:
             parameter.status = NO_STATE_NEEDED
@@ -258,7 +260,7 @@ def _judge(parameters: Sequence[Parameter]) -> None:
         elif parameter.name in modules:
             parameter.status = NEVER_TRAINED
             parameter.why = f"nothing in {modules[parameter.name]} has state"
-        elif has_trained_neighbour(parameter.name, names, without):
+        elif has_trained_neighbour(parameter.name, trained):
             parameter.status = LOST
             parameter.why = "the parameters beside it have state"
         else:

@@ -21,6 +21,8 @@ _OPTIMIZER = re.compile(r"(?i)(?:.*optim.*|opts?(?:_\w+)?|osd|adamw?|sgd)")
 _SCHEDULER = re.compile(r"(?i).*(?:sched|lambdalr).*")
 # Roots are shallow: `app.optim`, `chained_0.optimizer`, `optimizers.0`.
 _MAX_ROOT = 3
+# `optimizers.0.state`, `optimizers.generator.state`; further on it is a module's name.
+_MAX_MARKER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def locate(fqn: str, path: Path | None) -> Place | None:
         return _place("", tokens, starts, 0) if tokens[0] in (STATE, GROUPS) else None
     if any(is_scheduler_name(token) for token in tokens[:rooted]):
         return None
-    for marker in range(rooted + 1, min(len(tokens), rooted + 1 + _MAX_ROOT)):
+    for marker in range(rooted + 1, min(len(tokens), rooted + 1 + _MAX_MARKER)):
         if tokens[marker] in (STATE, GROUPS):
             return _place(".".join(tokens[:marker]), tokens, starts, marker)
     root = ".".join(tokens[: rooted + 1])

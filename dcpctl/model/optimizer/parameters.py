@@ -15,6 +15,10 @@ _HEAD = re.compile(
 )
 # More orders than this in play at once: the model repeats itself too much to tell.
 _MAX_STATES = 256
+_MAX_GROUPS = 64
+_MAX_WORK = 1_000_000
+# Modules nested deeper are not told apart.
+_MAX_DEPTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ def name_indices(
     Returns:
         Index to name; empty when no way or several exist.
     """
+    if len(groups) > _MAX_GROUPS:
+        return {}
     wanted = sum(map(len, groups))
     candidates: list[Sequence[ModelParameter]] = [model]
     tied = tied_names(model)
@@ -95,6 +101,7 @@ def _only_way(
     start = tuple(0 for _ in groups)
     ways: dict[tuple[int, ...], int] = {start: 1}
     trail: list[dict[tuple[int, ...], tuple[tuple[int, ...], int]]] = []
+    work = 0
     for position, parameter in enumerate(model):
         following: dict[tuple[int, ...], int] = {}
         came: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
@@ -111,7 +118,8 @@ def _only_way(
             for state, choice in steps:
                 following[state] = following.get(state, 0) + count
                 came[state] = (cursors, choice)
-        if len(following) > _MAX_STATES:
+        work += len(ways) * len(groups)
+        if len(following) > _MAX_STATES or work > _MAX_WORK:
             return {}
         ways = following
         trail.append(came)
@@ -153,16 +161,28 @@ def stateless_modules(names: Sequence[str], without: frozenset[str]) -> dict[str
     return found
 
 
-def has_trained_neighbour(name: str, names: Sequence[str], without: frozenset[str]) -> bool:
-    """Say whether another parameter of the same or the enclosing module has state."""
-    modules = _modules(name)
-    if not modules:
-        return False
-    around = (modules[-2] if len(modules) > 1 else modules[-1]) + "."
-    return any(other.startswith(around) and other not in without for other in names)
+def trained_modules(names: Sequence[str], without: frozenset[str]) -> frozenset[str]:
+    """Return the modules that enclose a parameter with state, directly or one level up."""
+    return frozenset(
+        module for name in names if name not in without for module in _nearest_modules(name)
+    )
+
+
+def has_trained_neighbour(name: str, trained: frozenset[str]) -> bool:
+    """Say whether another parameter of the enclosing module, or of its parent, has state.
+
+    `trained` are the `trained_modules`. A parameter of the model itself has no neighbours.
+    """
+    return any(module in trained for module in _nearest_modules(name))
+
+
+def _nearest_modules(name: str) -> list[str]:
+    """The two innermost modules: `layers.0.wq.w` -> layers.0.wq, layers.0."""
+    inner = name.rpartition(".")[0]
+    return [module for module in (inner, inner.rpartition(".")[0]) if module]
 
 
 def _modules(name: str) -> list[str]:
     """Enclosing modules, the largest first: `layers.0.wq.w` -> layers, layers.0, layers.0.wq."""
-    components = name.split(".")
+    components = name.split(".", _MAX_DEPTH)
     return [".".join(components[:depth]) for depth in range(1, len(components))]

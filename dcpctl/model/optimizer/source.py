@@ -19,6 +19,8 @@ INDEXED = "index-keyed optimizer.state_dict()"
 SLOT_FIRST = "Megatron's slot before name"
 BUCKETS = "Megatron's gradient buckets"
 PICKLED = "one pickled dict"
+LOOSE = "by parameter name, in a form of its own"
+UNKNOWN = "a form that dcpctl does not know"
 
 
 class EntryLike(Protocol):

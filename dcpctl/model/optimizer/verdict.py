@@ -53,15 +53,17 @@ def sentence(
     groups_lost: Sequence[str] = (),
     unreadable: Sequence[str] = (),
     job_step: tuple[str, float] | None = None,
+    unknown: Sequence[str] = (),
 ) -> str:
     """Say in one sentence or two whether training can be resumed, and why not.
 
     An optimizer that is behind the job's own count of steps (`job_step`, an FQN and its value) was
-    reset on the way: its state is complete and still not the one that the run had.
+    reset on the way: its state is complete and still not the one that the run had. `unknown` are
+    roots under which nothing was understood.
     """
     name = kind or "the optimizer"
     if verdict == ABSENT:
-        return _absent(kind, has_groups)
+        return _absent(kind, has_groups, unknown)
     at = _at(steps)
     start = "Training can be resumed: "
     if job_step and steps and steps[-1] < job_step[1]:
@@ -97,7 +99,12 @@ def _upper(name: str) -> str:
     return name.removeprefix("the ")
 
 
-def _absent(kind: str | None, has_groups: bool) -> str:
+def _absent(kind: str | None, has_groups: bool, unknown: Sequence[str]) -> str:
+    if unknown:
+        return printable(
+            f"Training cannot be resumed from this as far as can be told: the entries under "
+            f"{shorten(unknown)} have names in no form that dcpctl knows."
+        )
     if has_groups:
         return (
             f"Training cannot be resumed from this: the param groups{f' of {kind}' if kind else ''}"

@@ -21,6 +21,7 @@ from dcpctl.model.optimizer.source import (
     BUCKETS,
     INDEXED,
     PLAIN,
+    UNKNOWN,
     CheckpointLike,
     RawOptimizer,
     StateEntry,
@@ -238,11 +239,6 @@ class OptimizerView:
         )
 
     @cached_property
-    def can_resume(self) -> bool:
-        """Whether training can go on from here as if it had never stopped."""
-        return self.verdict == verdicts.COMPLETE
-
-    @cached_property
     def sentence(self) -> str:
         """Whether training can be resumed, in a sentence or two."""
         return verdicts.sentence(
@@ -254,6 +250,7 @@ class OptimizerView:
             groups_lost=self.groups_lost,
             unreadable=self.unreadable,
             job_step=self.job_step,
+            unknown=[raw.root for raw in self.optimizers if raw.style == UNKNOWN],
         )
 
     @cached_property

@@ -97,7 +97,7 @@ def test_optimizers_from_elsewhere_and_from_slots_alone(
 
 
 def test_olmo_cores_own_adamw_is_known_by_its_root() -> None:
-    keys = "lr betas eps weight_decay".split()
+    keys = ["lr", "betas", "eps", "weight_decay"]
     kind = tell_kind(keys, ADAM_SLOTS, {}, "optim")
     assert (kind.name, kind.candidates) == ("SkipStepAdamW", ("SkipStepAdamW", "AdamW"))
     assert "OLMo-core" in kind.how

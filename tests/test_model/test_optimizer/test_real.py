@@ -44,6 +44,39 @@ def expected_of(case: str) -> Any:
     return json.loads((SHARED / "checkpoints" / case / "expected.json").read_text())
 
 
+@pytest.mark.parametrize(
+    ("sample", "kind", "verdict", "step", "asked_for"),
+    [
+        ("healthy/step-8500", "AdamW", "complete", 8500, set()),
+        ("model_only/step-8500", None, "absent", None, set()),
+        ("legacy", "AdamW", "complete", 3, {"decoupled_weight_decay"}),
+        ("silent_reset/step-9000", "AdamW", "complete", 9000, set()),
+        ("silent_reset/step-9500", "AdamW", "complete", 500, set()),
+        (
+            "releases/1.13.1-optim_AdamW",
+            *("AdamW", "complete", 4, {"differentiable", "fused", "decoupled_weight_decay"}),
+        ),
+        ("releases/2.15.0-optim_AdamW", "AdamW", "complete", 4, set()),
+        ("releases/2.13.0-optim_Muon", "Muon", "complete", None, set()),
+        ("releases/2.4.1-optim_SGD_momentum", "SGD", "complete", None, set()),
+    ],
+)
+def test_the_committed_samples(
+    samples: Path,
+    sample: str,
+    kind: str | None,
+    verdict: str,
+    step: int | None,
+    asked_for: set[str],
+) -> None:
+    with dcpctl.open_checkpoint(samples / sample) as checkpoint:
+        view = OptimizerView(checkpoint)
+        assert (view.kind, view.verdict) == (kind, verdict)
+        assert list(view.steps) == ([] if step is None else [step])
+        assert {missing.key for missing in view.missing_group_keys("2.13")} == asked_for
+        assert ("reset on the way" in view.sentence) is (sample == "silent_reset/step-9500")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_kind_verdict_and_counts(case: str) -> None:
     expected = expected_of(case)

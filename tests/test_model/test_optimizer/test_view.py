@@ -156,6 +156,41 @@ def test_torch_1_13_pickles_the_whole_optimizer_into_one_entry() -> None:
     assert view.sections.of["optimizer"] == "optimizer"
 
 
+def test_an_optimizer_per_parameter() -> None:
+    each = {f"{n}.state.0.{slot}": v for n in NAMES for slot, v in adam_state(n).items()}
+    view = OptimizerView(from_state_dict({"model": model(), "optim": each}))
+    assert (view.verdict, view.kind, view.roots) == ("complete", "Adam or AdamW", ("optim",))
+    assert view.style == "by parameter name, in a form of its own"
+    assert counts(view) == {"step": (10, 10), "exp_avg": (10, 10), "exp_avg_sq": (10, 10)}
+    assert (view.not_in_model, view.frozen) == ((), ())
+
+
+def test_names_in_no_known_form_are_not_called_no_state() -> None:
+    view = OptimizerView(from_state_dict({"model": model(), "optimizer": {"blob": tensor(99)}}))
+    assert (view.verdict, view.style) == ("absent", "a form that dcpctl does not know")
+    assert view.sentence == (
+        "Training cannot be resumed from this as far as can be told: the entries under optimizer "
+        "have names in no form that dcpctl knows."
+    )
+
+
+def test_hostile_names_neither_break_the_view_nor_reach_its_sentences() -> None:
+    evil = "layers.\x1b[31m\u202e.weight"
+    optimizer = nested(adamw())
+    optimizer["state"][evil] = {"step": scalar(1), "\x07slot": tensor(2)}
+    optimizer["param_groups"][0]["params"].append(evil)
+    optimizer["param_groups"][0]["\x1bkey"] = 1
+    checkpoint = job(optimizer)
+    for fqn in ("param_groups.²", "param_groups." + "9" * 5000, "state", "state..", "state.²"):
+        add_bytes(checkpoint, f"optimizer.{fqn}.lr" if fqn != "state" else "optimizer.state", [])
+    view = OptimizerView(checkpoint)
+    texts = (view.sentence, view.how, *view.notes)
+    assert view.verdict == "partial"
+    assert evil in view.with_status("lost")
+    assert all(text.isprintable() for text in texts)
+    assert all(len(text) < 2000 for text in texts)
+
+
 def test_several_pickled_optimizers() -> None:
     checkpoint = from_state_dict({"model": model(["embed.weight"])}, planner=False)
     sgd = {"lr": 0.1, "momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False}
