@@ -104,7 +104,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredBytes:
-    """A bytes entry: any object that is no tensor, pickled by torch.save.
+    """A bytes entry: any object that is no tensor, pickled.
 
     Attributes:
         fqn: flattened key.
@@ -112,6 +112,7 @@ class StoredBytes:
         offset: byte offset of the storage item in its file.
         length: bytes of the storage item.
         transforms: stream transforms of the item.
+        encoding: `torch` (a torch.save ZIP) or `pickle` (a bare pickle).
     """
 
     fqn: str
@@ -119,6 +120,7 @@ class StoredBytes:
     offset: int
     length: int
     transforms: tuple[str, ...] = ()
+    encoding: str = "torch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ class StoredCheckpoint:
     """Everything that one checkpoint directory's metadata says.
 
     Attributes:
-        format: `dcp`, `dcp-per-rank`, `dcp-safetensors`, `safetensors-sharded` or `safetensors`.
+        format: `dcp`, `dcp-per-rank`, `dcp-safetensors`, `bytecheckpoint`, `safetensors-sharded` or
+            `safetensors`.
         entries: FQN -> entry, in metadata order.
         files: paths of the shard files, relative to the directory.
         planner_data: FQN -> object path, or None where the release writes none (1.13).

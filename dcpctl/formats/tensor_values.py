@@ -39,10 +39,11 @@ class TensorValue:
     array: NDArray[Any]
 
 
-def materialize(item: TorchItem, value: Any) -> Any:
+def materialize(value: Any, *, subject: str, item: TorchItem | None = None) -> Any:
     """Put a `TensorValue` in the place of each small enough `TensorRef` in `value`.
 
-    Lists and dicts are changed in place, tuples made anew. Tensors count against a budget of
+    Without `item`, the archive that holds their numbers, tensors stay refs. Lists and dicts are
+    changed in place, tuples made anew. Tensors count against a budget of
     `limits.VALUE_BYTES` in all; those beyond it, or over `limits.SMALL_TENSOR_BYTES`, stay refs.
 
     Whoever walks the result needs no care: it does not contain itself, is at most
@@ -53,7 +54,7 @@ def materialize(item: TorchItem, value: Any) -> Any:
         UnknownForm: it contains itself.
         As `TorchItem.check_tensor` and `tensor_read.read_box`.
     """
-    found = _Materializer(item).visit(value, 0)
+    found = _Materializer(subject, item).visit(value, 0)
     return value if found.made is found.original else found.made
 
 
@@ -78,7 +79,8 @@ _SCALAR = _Seen(None, None, 0, 1)
 
 
 class _Materializer:
-    def __init__(self, item: TorchItem) -> None:
+    def __init__(self, subject: str, item: TorchItem | None) -> None:
+        self.subject = subject
         self.item = item
         self.budget = limits.VALUE_BYTES
         self.seen: dict[int, _Seen | None] = {}
@@ -91,7 +93,7 @@ class _Materializer:
         if id(value) in self.seen:
             known = self.seen[id(value)]
             if known is None:
-                raise UnknownForm(f"{self.item.subject}: a {type(value).__name__} in itself")
+                raise UnknownForm(f"{self.subject}: a {type(value).__name__} in itself")
             return known
         if depth >= limits.PICKLE_DEPTH:
             raise self.too_deep()
@@ -119,7 +121,7 @@ class _Materializer:
         if height > limits.PICKLE_DEPTH:
             raise self.too_deep()
         if nodes > limits.VALUE_NODES:
-            raise LimitExceeded(f"{self.item.subject}: written out it has over {nodes} values")
+            raise LimitExceeded(f"{self.subject}: written out it has over {nodes} values")
         changed = [n for n, part in enumerate(seen) if part.made is not part.original]
         if changed and isinstance(holder, tuple):
             made = tuple(
@@ -135,12 +137,12 @@ class _Materializer:
 
     def too_deep(self) -> LimitExceeded:
         return LimitExceeded(
-            f"{self.item.subject}: a value nested over {limits.PICKLE_DEPTH} levels deep"
+            f"{self.subject}: a value nested over {limits.PICKLE_DEPTH} levels deep"
         )
 
     def tensor(self, ref: TensorRef) -> TensorValue | TensorRef:
         size = math.prod(ref.shape) * itemsize(ref.dtype)
-        if size > min(limits.SMALL_TENSOR_BYTES, self.budget):
+        if self.item is None or size > min(limits.SMALL_TENSOR_BYTES, self.budget):
             return ref
         self.budget -= max(size, _LEAST_COST)
         return TensorValue(ref.dtype, ref.shape, read_box(self.item, ref))

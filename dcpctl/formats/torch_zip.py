@@ -162,7 +162,7 @@ class TorchItem:
             MalformedPickle, LimitExceeded: as `vm.load`.
             MalformedItem, UnknownForm: as `tensor`.
         """
-        return materialize(self, self._load(limits.VALUE_BYTES))
+        return materialize(self._load(limits.VALUE_BYTES), subject=self.subject, item=self)
 
     def _load(self, limit: int) -> Any:
         size = self.record("data.pkl").size

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dcpctl import limits
+from dcpctl.errors import LimitExceeded
+from dcpctl.formats.pickles import policy, vm
 from dcpctl.formats.pickles.standins import Device, DType
+from dcpctl.formats.tensor_values import materialize
 from dcpctl.formats.torch_zip import open_item
 from dcpctl.storage.base import Storage
 from dcpctl.storage.buffer import BufferStorage
@@ -54,6 +58,18 @@ class ValueReader:
         if _shareable(value) and len(self._known) < _REMEMBERED:
             self._known[data] = value
         return value
+
+    def read_pickle(self, file: str, offset: int, length: int, *, subject: str) -> Any:
+        """Return the value of a bytes entry that is a bare pickle, as ByteCheckpoint writes them.
+
+        Raises:
+            LimitExceeded: it is longer than `limits.VALUE_BYTES`.
+            As `vm.load` and `Storage.read`.
+        """
+        if length > limits.VALUE_BYTES:
+            raise LimitExceeded(f"{subject}: a pickle of {length} bytes, over {limits.VALUE_BYTES}")
+        data = self._storage.read(file, offset, length)
+        return materialize(vm.load(data, policy.VALUES, subject=subject), subject=subject)
 
 
 def _shareable(value: Any) -> bool:

@@ -118,7 +118,7 @@ class Checkpoint(Mapping[str, Entry]):
 
     @property
     def format(self) -> str:
-        """`dcp`, `dcp-per-rank`, `dcp-safetensors`, `safetensors-sharded` or `safetensors`.
+        """The on-disk form, as `StoredCheckpoint.format` has it.
 
         Parts of different forms give their names joined by `+`.
         """

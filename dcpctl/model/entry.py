@@ -257,6 +257,10 @@ class BytesEntry:
         """
         if self.file < 0:
             raise MissingFile(f"{quote(self.fqn)}: no storage item holds it")
+        if self.stored.encoding == "pickle":
+            return self._source.values.read_pickle(
+                self._source.path(self.file), self.offset, self.length, subject=quote(self.fqn)
+            )
         return self._source.values.read(
             self._source.path(self.file),
             self.offset,

@@ -15,6 +15,7 @@ import numpy as np
 from dcpctl import limits
 from dcpctl.errors import MalformedMetadata, quote
 from dcpctl.formats.dtypes import DTYPES
+from dcpctl.formats.layouts import bytecheckpoint
 from dcpctl.formats.metadata import parse_metadata
 from dcpctl.formats.records import ChunkTable, StoredCheckpoint, StoredTensor
 from dcpctl.formats.safetensors import SafetensorsHeader, read_header
@@ -31,7 +32,9 @@ def recognises(names: Mapping[str, int]) -> bool:
 def read(storage: LocalStorage) -> StoredCheckpoint:
     """Read `.metadata`; see `formats.metadata.parse_metadata` for the errors."""
     stored = parse_metadata(storage.read_all(METADATA, limits.METADATA_BYTES), subject=METADATA)
-    if _is_safetensors(stored):
+    if bytecheckpoint.recognises(stored):
+        bytecheckpoint.place(stored)
+    elif _is_safetensors(stored):
         _place_in_blobs(stored, storage)
         stored.format = "dcp-safetensors"
     return stored

@@ -165,7 +165,7 @@ class BlockDecoder:
             segment = self.segments[number]
             if index < segment.end:
                 record = int(np.searchsorted(segment.bases, index, "right")) - 1
-                template, decoded = segment.decoded[segment.template_of[record]]
+                _template, decoded = segment.decoded[segment.template_of[record]]
                 slot = index - int(segment.bases[record])
                 return decoded.memo_value(self.machine.data, slot, int(segment.row_of[record]))
         raise KeyError(index)

@@ -261,12 +261,16 @@ _STORAGE_INFO_MODULES = (
     "torch.distributed.checkpoint.filesystem",  # 2.0
     "torch.distributed.checkpoint._fsspec_filesystem",  # FsspecWriter of 2.1 and 2.2
     "olmo_core.distributed.checkpoint.filesystem",  # OLMo-core's own storage writer
+    "bytecheckpoint.checkpointer.meta_type",  # ByteCheckpoint 0.0.3
 )
 _OTHER_RECORDS = (
     "torch.distributed._shard.sharded_tensor.metadata.TensorProperties",  # 1.13 - 2.2
     "torch.distributed._shard.sharded_tensor.metadata.ShardedTensorMetadata",
     "torch.distributed._shard.metadata.ShardMetadata",
-    # Megatron-LM's torch_dist keeps each rank's plan in `mcore_data`-style attributes.
+    "bytecheckpoint.checkpointer.meta_type.Metadata",  # ByteCheckpoint 0.0.3
+    # Megatron-LM's torch_dist keeps each rank's plan in the attribute `all_local_plans`.
+    "megatron.core.dist_checkpointing.strategies.torch.MCoreMetadata",  # 0.15
+    "megatron.core.dist_checkpointing.strategies.torch.MCoreSavePlan",
     "torch.distributed.checkpoint.planner.SavePlan",
     "torch.distributed.checkpoint.planner.WriteItem",
     "torch.distributed.checkpoint.planner.TensorWriteData",

@@ -566,7 +566,7 @@ def _put(m: Machine, index: int) -> None:
     if index < 0:
         m.fail("a negative memo index")
     if m.blocks is not None:
-        # Blocks number the memo by counting MEMOIZE; a stream that also names indices is not theirs.
+        # Blocks number the memo by counting MEMOIZE; a stream that names indices is not theirs.
         m.blocks.disable()
     if index not in m.memo:
         m.memo_length += 1
