@@ -1,8 +1,8 @@
 """Decode the long runs of equal records in a large `.metadata` as NumPy columns.
 
 A checkpoint of 1,000 tensors on 1,024 ranks pickles a million `ChunkStorageMetadata` and a million
-pairs of `MetadataIndex` and `_StorageInfo`. Written by one pickler, they differ in little: integers,
-a name that is spelled out or taken from the memo, a shape of one dimension or two. So the machine
+pairs of `MetadataIndex` and `_StorageInfo`. Written by one pickler, they differ in little:
+integers, a name that is spelled out or taken from the memo, a shape of one dimension or two. So the machine
 decodes one record in the ordinary way, its opcodes become a `Template` (see `templates`), and all
 records that follow are decoded against the known templates at once, a window at a time.
 
