@@ -1,14 +1,17 @@
-"""Check the README against the program: `python -m tools.docs [--update]`.
+"""Check the README and the help against the program: `python -m tools.docs [--update]`.
 
-Every command must have a section, every console example must print what it shows, every link into
-the tree must lead somewhere, and every sample must be in the table. `--update` writes the examples
-anew instead of comparing them.
+Every command must have a section, every console and Python example must print what it shows, every
+link into the tree must lead somewhere, and every sample must be in the table. `--update` writes the
+console examples anew instead of comparing them. The examples in the commands' own help are run too.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import doctest
+import io
+import os
 import re
 import sys
 from pathlib import Path
@@ -19,21 +22,21 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"
 
 
-def command_names() -> list[str]:
-    """Return the names of the CLI's visible commands."""
+def command_helps() -> dict[str, str]:
+    """Return the CLI's visible commands, name -> help text."""
     from typer.main import get_command
 
     from dcpctl.cli.app import app
 
     commands = getattr(get_command(app), "commands", {})
-    return sorted(name for name, command in commands.items() if not command.hidden)
+    return {name: c.help or "" for name, c in sorted(commands.items()) if not c.hidden}
 
 
 def missing_sections(markdown: str) -> list[str]:
     """Return a problem for each command without a section of its own in the document."""
     return [
         f"no section '## dcpctl {name}'"
-        for name in command_names()
+        for name in command_helps()
         if not re.search(rf"^##+ `?dcpctl {name}`?", markdown, re.MULTILINE)
     ]
 
@@ -79,6 +82,41 @@ def wrong_examples(markdown: str, outputs: dict[int, list[str]]) -> list[str]:
     return problems
 
 
+def wrong_help_examples() -> list[str]:
+    """Run the examples in the commands' help; return a problem for each that does not work.
+
+    An example is a line of the help that begins with `dcpctl `, after `$ ` or not. It must exit
+    with 0 or, where the answer is no, with 1.
+    """
+    problems = []
+    with console.shell(REPOSITORY) as environment:
+        for name, text in command_helps().items():
+            found = re.findall(r"^\s*(?:\$ )?(dcpctl .*)$", text, re.MULTILINE)
+            if not found:
+                problems.append(f"the help of {name} has no example")
+            for command in found:
+                asked = console.Example(0, command + ' >/dev/null; echo "exit $?"', [])
+                printed = console.run(asked, REPOSITORY, environment)
+                if printed not in (["exit 0"], ["exit 1"]):
+                    problems.append(f"help of {name}: $ {command}\n  " + "\n  ".join(printed))
+    return problems
+
+
+def wrong_sessions(markdown: str) -> list[str]:
+    """Run the `pycon` blocks in the repository; return a problem for each that prints otherwise."""
+    problems = []
+    os.chdir(REPOSITORY)  # the sessions name samples as a reader in the repository would
+    for match in re.finditer(r"^```pycon\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL):
+        line = markdown.count("\n", 0, match.start())
+        session = doctest.DocTestParser().get_doctest(match[1], {}, "README.md", None, line)
+        report = io.StringIO()
+        runner = doctest.DocTestRunner(verbose=False)
+        runner.run(session, out=report.write)
+        if runner.failures:
+            problems.append(f"line {line + 1}: {report.getvalue()}")
+    return problems
+
+
 def main() -> int:
     """Check, or update; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.docs", description=__doc__)
@@ -95,10 +133,12 @@ def main() -> int:
         *missing_sections(markdown),
         *broken_links(markdown),
         *unlisted_samples(markdown),
+        *wrong_sessions(markdown),
+        *wrong_help_examples(),
         *wrong,
     ]
     for problem in problems:
-        print("README:", problem, file=sys.stderr)
+        print("docs:", problem, file=sys.stderr)
     return 1 if problems else 0
 
 

@@ -72,5 +72,10 @@ def test_broken_links_and_samples_are_found() -> None:
     assert "sample hostile is not in the table" in docs.unlisted_samples("healthy")
 
 
+def test_wrong_python_sessions_are_found() -> None:
+    assert docs.wrong_sessions("```pycon\n>>> 1 + 1\n2\n```\n") == []
+    assert "Expected:" in docs.wrong_sessions("```pycon\n>>> 1 + 1\n3\n```\n")[0]
+
+
 def test_this_python_is_found() -> None:
     assert pythons.supported_pythons()
