@@ -105,15 +105,19 @@ def wrong_help_examples() -> list[str]:
 def wrong_sessions(markdown: str) -> list[str]:
     """Run the `pycon` blocks in the repository; return a problem for each that prints otherwise."""
     problems = []
+    before = Path.cwd()
     os.chdir(REPOSITORY)  # the sessions name samples as a reader in the repository would
-    for match in re.finditer(r"^```pycon\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL):
-        line = markdown.count("\n", 0, match.start())
-        session = doctest.DocTestParser().get_doctest(match[1], {}, "README.md", None, line)
-        report = io.StringIO()
-        runner = doctest.DocTestRunner(verbose=False)
-        runner.run(session, out=report.write)
-        if runner.failures:
-            problems.append(f"line {line + 1}: {report.getvalue()}")
+    try:
+        for match in re.finditer(r"^```pycon\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL):
+            line = markdown.count("\n", 0, match.start())
+            session = doctest.DocTestParser().get_doctest(match[1], {}, "README.md", None, line)
+            report = io.StringIO()
+            runner = doctest.DocTestRunner(verbose=False)
+            runner.run(session, out=report.write)
+            if runner.failures:
+                problems.append(f"line {line + 1}: {report.getvalue()}")
+    finally:
+        os.chdir(before)
     return problems
 
 
