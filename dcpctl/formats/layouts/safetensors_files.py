@@ -1,8 +1,8 @@
 """Directories of safetensors files, without `.metadata`.
 
 Two forms: DCP's shards (`HuggingFaceStorageWriter(save_distributed=True)`, 2.8), where each
-header's `DCP_SHARDING_INFO` says where a shard lies in its tensor, and whole tensors as Hugging Face keeps
-them, in one file or in several with a `model.safetensors.index.json`.
+header's `DCP_SHARDING_INFO` says where a shard lies in its tensor, and whole tensors as Hugging
+Face keeps them, in one file or in several with a `model.safetensors.index.json`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 A checkpoint of 1,000 tensors on 1,024 ranks pickles a million `ChunkStorageMetadata` and a million
 pairs of `MetadataIndex` and `_StorageInfo`. Written by one pickler, they differ in little:
-integers, a name that is spelled out or taken from the memo, a shape of one dimension or two. So the machine
-decodes one record in the ordinary way, its opcodes become a `Template` (see `templates`), and all
-records that follow are decoded against the known templates at once, a window at a time.
+integers, a name that is spelled out or taken from the memo, a shape of one dimension or two. So
+the machine decodes one record in the ordinary way, its opcodes become a `Template` (see
+`templates`), and all records that follow are decoded against the known templates at once, a window
+at a time.
 
 Nothing is assumed about where records lie: candidates are found by their first bytes, each is
 decoded opcode for opcode, and only an unbroken chain from the machine's own position, where the
