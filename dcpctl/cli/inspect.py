@@ -28,6 +28,12 @@ def inspect(
         saves = list(list_run(path)) if path.is_dir() else []
         if not saves:
             raise
+        if not json:
+            from dcpctl.reports.render import render
+            from dcpctl.reports.run_blocks import run_blocks
+            from dcpctl.reports.console import wants_color
+            render(run_blocks(str(path), saves), sys.stdout, form="text", color=wants_color("auto", sys.stdout), table_style="simple")
+            return
         for piece in document(run_document(str(path), saves)):
             sys.stdout.write(piece)
         return
@@ -38,4 +44,7 @@ def inspect(
             for piece in document(summary_document(summary), entries=entries):
                 sys.stdout.write(piece)
         else:
-            sys.stdout.write(summary.optimizer.sentence + "\n")
+            from dcpctl.reports.render import render
+            from dcpctl.reports.summary_blocks import summary_blocks
+            from dcpctl.reports.console import wants_color
+            render(summary_blocks(summary), sys.stdout, form="text", color=wants_color("auto", sys.stdout), table_style="simple")

@@ -1,0 +1,150 @@
+"""The default view of `inspect`: one screen that says what it is and whether it can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dcpctl.inspect.summary import Summary
+from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.reports import words
+from dcpctl.reports.blocks import (
+    BAD,
+    DIM,
+    GOOD,
+    NAME,
+    STRONG,
+    WARN,
+    Block,
+    Column,
+    Facts,
+    Heading,
+    Line,
+    Paragraph,
+    Span,
+    Table,
+)
+from dcpctl.reports.groups import group_blocks
+
+#: Verdicts and other ends of a check, and the tone of each.
+TONES = {
+    "complete": GOOD,
+    "partial": WARN,
+    "absent": BAD,
+    "interrupted": BAD,
+    "unreadable": BAD,
+    "reset": WARN,
+}
+_FORMATS = {
+    "dcp": "DCP",
+    "dcp-per-rank": "DCP without collectives, metadata per rank",
+    "dcp-safetensors": "DCP over safetensors",
+    "safetensors-sharded": "DCP-sharded safetensors",
+    "safetensors": "safetensors",
+}
+_MOST_NAMED = 4
+
+
+def summary_blocks(summary: Summary) -> Iterator[Block]:
+    """Say a summary."""
+    view = summary.optimizer
+    groups = list(group_blocks(view))  # reads them, which may add to what is unreadable
+    path = str(summary.checkpoint.path)
+    yield Heading((Span(path, STRONG), Span("  "), _verdict(view.verdict)), level=1)
+    yield Facts(list(_facts(summary)))
+    yield Table(
+        [
+            Column("section"),
+            Column("tensors", right=True),
+            Column("objects", right=True),
+            Column("bytes", right=True),
+            Column("dtype", folds=True),
+            Column("layout", folds=True),
+        ],
+        [
+            (
+                "RNG" if share.name == "rng" else share.name,
+                f"{share.tensors:,}",
+                f"{share.objects:,}",
+                words.size(share.nbytes) if share.tensors else "",
+                _listed(share.dtypes),
+                share.layout,
+            )
+            for share in summary.sections
+        ],
+    )
+    yield Heading((Span("optimizer  "), _verdict(view.verdict)))
+    yield Paragraph(Span(view.sentence, TONES[view.verdict]))
+    yield Facts(list(optimizer_facts(view)))
+    yield from groups
+
+
+def _facts(summary: Summary) -> Iterator[tuple[str, Line]]:
+    checkpoint = summary.checkpoint
+    formats = " + ".join(_FORMATS.get(name, name) for name in checkpoint.format.split("+"))
+    yield "format", (Span(formats), Span(f", written by {summary.releases.words}"))
+    if len(checkpoint.parts) > 1 or checkpoint.parts[0].name:
+        yield "read as one", Span(", ".join(part.name for part in checkpoint.parts), NAME)
+    files = words.count(len(checkpoint.files), "shard file")
+    ranks = words.count(len(checkpoint.ranks), "rank") + ", " if checkpoint.ranks else ""
+    disk: tuple[Span, ...] = (Span(f"{ranks}{files}, {words.size(summary.disk_bytes)} on disk"),)
+    if summary.absent_files:
+        shown = ", ".join(summary.absent_files[:_MOST_NAMED])
+        more = len(summary.absent_files) - _MOST_NAMED
+        tail = f" and {more:,} more" if more > 0 else ""
+        disk += (Span(f"; {len(summary.absent_files):,} not there: {shown}{tail}", BAD),)
+    yield "files", disk
+    tensors = words.count(len(checkpoint.tensors), "tensor")
+    chunks = words.count(summary.chunks, "chunk")
+    objects = words.count(len(checkpoint.bytes_entries), "object")
+    yield (
+        "holds",
+        f"{words.count(len(checkpoint), 'key')}: {tensors} in {chunks}, {objects}; "
+        f"{words.size(summary.nbytes)} of numbers",
+    )
+    if summary.dtypes:
+        yield (
+            "dtypes",
+            ", ".join(f"{s.dtype} {words.size(s.nbytes)}" for s in summary.dtypes[:_MOST_NAMED])
+            + (f" and {len(summary.dtypes) - _MOST_NAMED} more" * (len(summary.dtypes) > 4)),
+        )
+    if summary.layouts.words:
+        yield "layout", Span(summary.layouts.words, STRONG)
+
+
+def optimizer_facts(view: OptimizerView) -> Iterator[tuple[str, Line]]:
+    """What the verdict rests on, a label each; nothing where there is no optimizer at all."""
+    if not view.optimizers:
+        return
+    yield "kind", (Span(view.kind or "unknown", STRONG), Span(f": {view.how}" if view.how else ""))
+    if view.slots:
+        spans: list[Span] = []
+        for slot, count in view.slots.items():
+            tone = GOOD if count.present == count.expected else WARN
+            comma = Span(", ") if spans else Span("")
+            spans += [comma, Span(f"{slot} "), Span(f"{count.present}/{count.expected}", tone)]
+        yield "state", tuple(spans)
+    if view.steps:
+        yield "step", _steps(view)
+    for note in view.notes:
+        yield "note", note
+
+
+def _steps(view: OptimizerView) -> Line:
+    steps = list(view.steps.items())
+    if len(steps) == 1:
+        return words.number(steps[0][0])
+    shown = ", ".join(
+        f"{words.number(step)} ({words.count(count, 'parameter')})"
+        for step, count in steps[:_MOST_NAMED]
+    )
+    more = len(steps) - _MOST_NAMED
+    return shown + (f" and {more} other steps" if more > 0 else "")
+
+
+def _verdict(verdict: str) -> Span:
+    return Span(verdict, TONES.get(verdict, ""))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,130 @@
+"""Blocks as text for a terminal, with Rich's styles.
+
+Tables are laid out here and not by `rich.table`, which takes seconds for the keys of a model. Names
+are cut nowhere: a column that folds gives all of its text on further lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
+
+from rich.text import Text
+
+from dcpctl.errors import printable
+from dcpctl.reports.blocks import (
+    BAD,
+    DIM,
+    GOOD,
+    NAME,
+    PLAIN,
+    STRONG,
+    WARN,
+    Block,
+    Facts,
+    Heading,
+    Line,
+    Literal,
+    Node,
+    Paragraph,
+    Span,
+    Table,
+    Tree,
+    plain,
+    spans,
+)
+from dcpctl.reports.console import PROSE, make_console, width_of
+from dcpctl.reports.text_table import fold, lay_out
+
+_STYLES = {
+    PLAIN: "",
+    STRONG: "bold",
+    DIM: "dim",
+    GOOD: "green",
+    WARN: "yellow",
+    BAD: "bold red",
+    NAME: "cyan",
+}
+_INDENT = 2
+
+
+def write(blocks: Iterable[Block], stream: TextIO, *, color: bool) -> None:
+    """Print blocks.
+
+    Args:
+        blocks: what to print.
+        stream: where to; where neither it nor COLUMNS says how wide it is, tables are as wide as
+            they need to be, so that every row is one line for `grep`.
+        color: with colours, or without a single escape code.
+    """
+    width = width_of(stream)
+    console = make_console(stream, color=color, width=width or PROSE)
+    before: Block | None = None
+    for block in blocks:
+        if before is not None and not (isinstance(before, Heading) and before.level > 1):
+            stream.write("\n")
+        for line in _lines(block, width):
+            if color:
+                console.print(_styled(line), no_wrap=True, crop=False, overflow="ignore")
+            else:
+                stream.write(plain(line).rstrip() + "\n")
+        before = block
+
+
+def _styled(line: Line) -> Text:
+    return Text.assemble(*((span.text, _STYLES[span.tone]) for span in spans(line)))
+
+
+def _lines(block: Block, width: int | None) -> Iterator[Line]:
+    room = (width or PROSE) - _INDENT
+    if isinstance(block, Heading):
+        yield from _heading(block, width or PROSE)
+    elif isinstance(block, Paragraph):
+        yield from _indented(fold(_safe(block.line), room))
+    elif isinstance(block, Facts):
+        yield from _facts(block, room)
+    elif isinstance(block, Table):
+        rows = [[_safe(cell) for cell in row] for row in block.rows]
+        yield from _indented(lay_out(block.columns, rows, width and width - _INDENT))
+    elif isinstance(block, Tree):
+        for root in block.roots:
+            yield from _tree(root, " " * _INDENT, " " * _INDENT)
+    elif isinstance(block, Literal):
+        for line in block.text.split("\n"):
+            yield " " * _INDENT + printable(line)
+
+
+def _heading(block: Heading, width: int) -> Iterator[Line]:
+    bold = tuple(Span(s.text, STRONG if s.tone == PLAIN else s.tone) for s in _safe(block.line))
+    yield from fold(bold, width)
+
+
+def _facts(block: Facts, room: int) -> Iterator[Line]:
+    label_width = max((len(label) for label, _ in block.rows), default=0)
+    for label, line in block.rows:
+        margin = label_width + 2 if room - label_width > 20 else _INDENT
+        folded = fold(_safe(line), room - margin)
+        if margin == _INDENT:
+            yield Span(" " * _INDENT + label, DIM)
+            yield from _indented(folded, 2 * _INDENT)
+            continue
+        first = Span(" " * _INDENT + label.ljust(margin), DIM)
+        for number, part in enumerate(folded):
+            yield (first, *part) if number == 0 else (Span(" " * (_INDENT + margin)), *part)
+
+
+def _tree(node: Node, first: str, rest: str) -> Iterator[Line]:
+    yield (Span(first, DIM), *_safe(node.line))
+    for number, child in enumerate(node.children):
+        last = number == len(node.children) - 1
+        yield from _tree(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+
+
+def _indented(lines: Iterable[Sequence[Span]], by: int = _INDENT) -> Iterator[Line]:
+    for line in lines:
+        yield (Span(" " * by), *line)
+
+
+def _safe(line: Line) -> tuple[Span, ...]:
+    """The line without anything that a terminal would act on."""
+    return tuple(Span(printable(span.text), span.tone) for span in spans(line))

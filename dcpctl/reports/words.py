@@ -1,0 +1,61 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+
+
+def size(nbytes: float) -> str:
+    """Bytes with three significant digits and a decimal unit: `1.25 GB`, `96 B`."""
+    value = float(nbytes)
+    unit = 0
+    while abs(value) >= 999.5 and unit < len(_UNITS) - 1:
+        value /= 1000
+        unit += 1
+    if unit == 0:
+        return f"{value:.0f} B"
+    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def number(value: object) -> str:
+    """A hyperparameter or statistic: six significant digits, ints whole, the rest by repr."""
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**15 else f"{value:.6g}" if value < 10**300 else "huge"
+    if isinstance(value, float):
+        if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+            return f"{value:.1f}"
+        return f"{value:.6g}"
+    if isinstance(value, complex):
+        return f"{value:.5g}"
+    if isinstance(value, tuple):
+        return f"({', '.join(number(item) for item in value)}{',' if len(value) == 1 else ''})"
+    if isinstance(value, list):
+        return f"[{', '.join(number(item) for item in value)}]"
+    return value if isinstance(value, str) else repr(value)
+
+
+def count(amount: int, noun: str, plural: str | None = None) -> str:
+    """`1 tensor`, `12 tensors`, `1,024,000 chunks`."""
+    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """`[96, 16]`."""
+    return f"[{', '.join(map(str, sizes))}]"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending ints with runs closed up: `0-3, 8`."""
+    runs: list[list[int]] = []
+    for value in numbers:
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
