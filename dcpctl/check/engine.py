@@ -46,6 +46,11 @@ def run_checks(path: str | os.PathLike[str], options: CheckOptions | None = None
             counts=collected.counts,
             skipped=tuple(collected.skipped),
             rules_run=tuple(collected.ran),
+            notes=run.notes(),
+            items=len(run.items),
+            items_verified=run.scanned.verified if run.scanned else 0,
+            bytes_stored=int(run.items.length.clip(0).sum()),
+            bytes_read=run.scanned.bytes_read if run.scanned else 0,
         )
 
 

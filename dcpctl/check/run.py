@@ -5,8 +5,15 @@ from __future__ import annotations
 from functools import cached_property
 
 from dcpctl import torch_bridge
+from dcpctl.check import words
+from dcpctl.check.items import Items, collect_items, part_of
+from dcpctl.check.moments import Moments, read_moments
 from dcpctl.check.options import CheckOptions
-from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.check.scan import Scan, scan_items
+from dcpctl.check.tiling import Tiling, tile
+from dcpctl.errors import DcpctlError
+from dcpctl.model.checkpoint import Checkpoint, Part
+from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer.view import OptimizerView
 
 
@@ -21,6 +28,8 @@ class Run:
     def __init__(self, checkpoint: Checkpoint, options: CheckOptions) -> None:
         self.checkpoint = checkpoint
         self.options = options
+        self.scanned: Scan | None = None
+        self._moments: Moments | None = None
 
     @cached_property
     def target(self) -> str | None:
@@ -31,3 +40,74 @@ class Run:
     def optimizer(self) -> OptimizerView:
         """What the checkpoint says of its optimizer."""
         return OptimizerView(self.checkpoint)
+
+    @staticmethod
+    def is_regular(entry: TensorEntry) -> bool:
+        """Whether an entry's chunks have as many dimensions as its shape says."""
+        dims = len(entry.shape)
+        chunks = entry.chunks
+        return not len(chunks) or chunks.offsets.shape[1] == chunks.sizes.shape[1] == dims
+
+    @cached_property
+    def unsound(self) -> dict[str, Tiling]:
+        """How the chunks lie of each tensor that they do not tile."""
+        found = {}
+        for fqn, entry in self.checkpoint.tensors.items():
+            if self.is_regular(entry) and min(entry.shape, default=0) >= 0:
+                tiling = tile(entry.shape, entry.chunks)
+                if not tiling.sound:
+                    found[fqn] = tiling
+        return found
+
+    @cached_property
+    def items(self) -> Items:
+        """Every storage item, in file order."""
+        return collect_items(self.checkpoint)
+
+    @property
+    def scan(self) -> Scan:
+        """What is in the storage items: all of them, or the sample; read when first asked for."""
+        if self.scanned is None:
+            self.scanned = scan_items(self.checkpoint, self.items, self.options)
+        return self.scanned
+
+    @property
+    def moments(self) -> Moments:
+        """The optimizer's second moments: all numbers, or the sample; read when asked for."""
+        if self._moments is None:
+            self._moments = read_moments(self.checkpoint, self.optimizer, self.options)
+        return self._moments
+
+    @cached_property
+    def closed(self) -> dict[int, DcpctlError]:
+        """Numbers of the shard files that cannot be opened, and why."""
+        found: dict[int, DcpctlError] = {}
+        for part in self.checkpoint.parts:
+            for number, name in enumerate(part.stored.files, start=part.first_file):
+                if self.checkpoint.files[number].size is None:
+                    try:
+                        part.storage.size(name)
+                    except DcpctlError as error:
+                        found[number] = error
+        return found
+
+    def part_of(self, file: int) -> Part:
+        """The part that a shard file belongs to."""
+        return part_of(self.checkpoint, file)
+
+    def is_blob(self, file: int) -> bool:
+        """Whether a shard file holds safetensors, whose header belongs to no item."""
+        return "safetensors" in self.part_of(file).stored.format
+
+    def notes(self) -> tuple[str, ...]:
+        """What the reader must know of the check: how much was read of what was looked at."""
+        said = []
+        if self.scanned is not None and self.scanned.items:
+            said.append(self.scanned.note)
+        moments = self._moments
+        if moments is not None and moments.found and not moments.whole:
+            said.append(
+                f"Of {words.count(moments.expected, 'second moment')}, {len(moments.found):,} were "
+                "looked at, in part. --values reads them all."
+            )
+        return tuple(said)

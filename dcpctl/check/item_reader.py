@@ -1,0 +1,249 @@
+"""One storage item: its archive, its checksums, and what its pickle says, without keeping bytes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from dcpctl import limits
+from dcpctl.check.items import BYTES_ROW, Items, part_of
+from dcpctl.errors import (
+    DcpctlError,
+    InputError,
+    LimitExceeded,
+    MissingFile,
+    PathOutsideCheckpoint,
+    TruncatedFile,
+    UnknownForm,
+    quote,
+)
+from dcpctl.formats.crc import crc32, crc32_range
+from dcpctl.formats.dtypes import itemsize
+from dcpctl.formats.pickles import policy
+from dcpctl.formats.pickles.vm import Machine
+from dcpctl.formats.torch_zip import TorchItem, open_item
+from dcpctl.formats.zip_directory import ZipRecord
+from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.entry import TensorEntry
+from dcpctl.storage.base import Storage
+
+#: Records up to this size are read at once: they lie beside the archive's directory or start.
+_SMALL_RECORD = 4 << 10
+#: Items that are decompressed at once: each may hold 64 MiB of memory.
+_DECOMPRESSIONS = 2
+#: Pickles of bytes entries that are remembered, since thousands are the same.
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A record whose bytes do not have their checksum.
+
+    Attributes:
+        record: its name in the archive.
+        size: its bytes.
+        offset: first byte in the file; of a compressed item, where the item begins.
+        found: CRC-32 of the bytes.
+        recorded: CRC-32 in the archive's directory.
+    """
+
+    record: str
+    size: int
+    offset: int
+    found: int
+    recorded: int
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it is a tensor's numbers, and not what describes them."""
+        return self.record.startswith("data/")
+
+
+@dataclass(slots=True)
+class ItemReport:
+    """What was found in one item.
+
+    Attributes:
+        fqn: its entry.
+        file: its shard file.
+        file_number: number of that file in the checkpoint.
+        offset: first byte.
+        length: bytes.
+        is_value: it is a bytes entry.
+        unread: why it could not be looked at; empty if it could.
+        unknown: what about its form dcpctl does not know; empty if nothing.
+        malformed: what is wrong with the archive or pickle; empty if nothing is.
+        unlike: what the item holds instead of what the metadata say; empty if that.
+        damage: records with wrong checksums.
+        unsummed: it records no checksum.
+        globals: unknown globals that its pickle refers to.
+        verified: every record was read.
+        bytes_read: bytes compared.
+    """
+
+    fqn: str
+    file: str
+    file_number: int
+    offset: int
+    length: int
+    is_value: bool
+    unread: str = ""
+    unknown: str = ""
+    malformed: str = ""
+    unlike: str = ""
+    damage: list[Damage] = field(default_factory=list)
+    unsummed: bool = False
+    globals: tuple[str, ...] = ()
+    verified: bool = False
+    bytes_read: int = 0
+
+    @property
+    def remarkable(self) -> bool:
+        """Whether a rule may want to see it."""
+        return bool(
+            self.unread
+            or self.unknown
+            or self.malformed
+            or self.unlike
+            or self.damage
+            or self.globals
+        )
+
+
+class ItemReader:
+    """Reads items; its methods may be called from several threads.
+
+    Args:
+        checkpoint: opened.
+        items: its items.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, items: Items) -> None:
+        self._entries = checkpoint.entries
+        self._files = checkpoint.files
+        self._items = items
+        self._parts = [part_of(checkpoint, number) for number in range(len(checkpoint.files))]
+        self._room = threading.BoundedSemaphore(_DECOMPRESSIONS)
+        self._known: dict[bytes, tuple[str, ...]] = {}
+
+    def read(self, item: int, *, whole: bool) -> ItemReport:
+        """Look at one item; read all its bytes if `whole`."""
+        items = self._items
+        number, row = int(items.file[item]), int(items.row[item])
+        fqn = items.fqn(item)
+        entry = self._entries.get(fqn)
+        report = ItemReport(
+            fqn,
+            self._files[number].name,
+            number,
+            int(items.offset[item]),
+            int(items.length[item]),
+            is_value=entry is not None and not isinstance(entry, TensorEntry),
+        )
+        part = self._parts[number]
+        name = part.stored.files[number - part.first_file]
+        transforms = () if entry is None else entry.stored.transforms
+        tensor = entry if isinstance(entry, TensorEntry) else None
+        try:
+            if tensor is not None and tensor.stored.encoding == "raw":
+                self._read_raw(report, part.storage, name, whole)
+            elif transforms:
+                with self._room:
+                    self._read_archive(report, part.storage, name, transforms, tensor, row, whole)
+            else:
+                self._read_archive(report, part.storage, name, (), tensor, row, whole)
+        except (MissingFile, TruncatedFile, PathOutsideCheckpoint) as error:
+            report.unread = str(error)
+        except UnknownForm as error:
+            report.unknown = str(error)
+        except InputError as error:
+            report.malformed = str(error)
+        except DcpctlError as error:
+            report.unread = str(error)
+        return report
+
+    def _read_raw(self, report: ItemReport, storage: Storage, name: str, whole: bool) -> None:
+        """Bare numbers have no checksum; that they can be read is all there is to see."""
+        report.unsummed = True
+        if whole:
+            crc32_range(storage, name, report.offset, report.length)
+            report.verified, report.bytes_read = True, report.length
+
+    def _read_archive(
+        self,
+        report: ItemReport,
+        storage: Storage,
+        name: str,
+        transforms: tuple[str, ...],
+        tensor: TensorEntry | None,
+        row: int,
+        whole: bool,
+    ) -> None:
+        subject = quote(report.fqn)
+        sizes = tensor.chunks[row].sizes if tensor is not None and row >= 0 else None
+        promised = None
+        if tensor is not None and sizes is not None:
+            promised = _promised(sizes, tensor.dtype)
+        item = open_item(
+            storage,
+            name,
+            report.offset,
+            report.length,
+            transforms=transforms,
+            subject=subject,
+            payload_bytes=promised,
+        )
+        report.verified = True
+        for record in item.records.values():
+            if record.crc32 is None:
+                report.unsummed = report.unsummed or record.size > 0
+            if whole or record.size <= _SMALL_RECORD:
+                self._compare(report, item, record, bool(transforms))
+            else:
+                report.verified = False
+        if any(not damage.is_data for damage in report.damage):
+            return  # what a damaged pickle says is not worth a second finding
+        if tensor is not None and sizes is not None:
+            ref = item.tensor()
+            if ref.dtype != tensor.dtype or ref.shape != tuple(sizes):
+                report.unlike = (
+                    f"the item holds {ref.dtype}{list(ref.shape)}, the metadata say "
+                    f"{tensor.dtype}{list(sizes)}"
+                )
+        elif tensor is None and row >= BYTES_ROW:
+            report.globals = self._unknown_globals(item)
+
+    def _compare(
+        self, report: ItemReport, item: TorchItem, record: ZipRecord, transformed: bool
+    ) -> None:
+        """Compare one record with its checksum, if it has one."""
+        if record.size <= _SMALL_RECORD:
+            found = crc32(item.read(record.name))
+        else:
+            found = crc32_range(item.storage, item.file, record.data_offset, record.size)
+        report.bytes_read += record.size
+        if record.crc32 is not None and record.crc32 != found:
+            at = report.offset if transformed else record.data_offset
+            report.damage.append(Damage(record.name, record.size, at, found, record.crc32))
+
+    def _unknown_globals(self, item: TorchItem) -> tuple[str, ...]:
+        size = item.record("data.pkl").size
+        if size > limits.VALUE_BYTES:
+            raise LimitExceeded(f"{item.subject}: a pickle of {size} bytes")
+        data = item.read("data.pkl")
+        known = self._known.get(data)
+        if known is None:
+            machine = Machine(data, policy.VALUES, item.subject, policy.storage_from_persistent_id)
+            machine.run()
+            known = tuple(sorted(set(machine.globals) - set(policy.VALUES.table)))
+            if len(self._known) < _REMEMBERED and size <= _SMALL_RECORD:
+                self._known[data] = known
+        return known
+
+
+def _promised(sizes: tuple[int, ...], dtype: str) -> int:
+    """Bytes of a chunk's numbers, for hostile sizes too."""
+    total = itemsize(dtype)
+    for size in sizes:
+        total *= max(size, 0)
+    return total

@@ -1,0 +1,131 @@
+"""Which torch releases write and read a form of metadata; facts of torch's own sources.
+
+Measured by loading checkpoints of each release with others: a class that moved or grew makes the
+unpickling of `.metadata` fail, whatever else it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dcpctl.errors import quote
+from dcpctl.formats.records import StoredCheckpoint, StoredTensor
+from dcpctl.model.optimizer.catalogue import version_key
+
+#: Top-level packages that any torch installation has.
+COMMON_PACKAGES = frozenset(
+    ["torch", "builtins", "__builtin__", "collections", "pathlib", "_codecs"]
+)
+
+#: Forms that stock torch writes and cannot load.
+WITHOUT_READER = {
+    "dcp-per-rank": "use_collectives=False left one metadata file per rank, which no torch release "
+    "joins; each loads alone, and holds one rank's chunks",
+    "dcp-safetensors": "SerializationFormat.SAFETENSORS wrote safetensors into the shard files, "
+    "which torch's FileSystemReader cannot read",
+}
+
+_OLD_CHECKPOINT = "torch.distributed._shard.checkpoint."
+_NEW_CHECKPOINT = "torch.distributed.checkpoint."
+_NEW_PROPERTIES = "torch.distributed.checkpoint.metadata.TensorProperties"
+_FSSPEC = "torch.distributed.checkpoint._fsspec_filesystem._StorageInfo"
+_STORAGE_META = "torch.distributed.checkpoint.metadata.StorageMeta"
+
+#: dtype -> first release whose DCP saves and loads it.
+_FIRST_WITH_DTYPE = {
+    **dict.fromkeys(("float8_e4m3fn", "float8_e5m2"), "2.2"),
+    **dict.fromkeys(("float8_e4m3fnuz", "float8_e5m2fnuz"), "2.2"),
+    **dict.fromkeys(("uint16", "uint32", "uint64"), "2.6"),
+    "float8_e8m0fnu": "2.7",
+    "float4_e2m1fn_x2": "2.8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of `.metadata`.
+
+    Attributes:
+        releases: the releases that write it, in words.
+        last: the last of them; None for the newest form.
+        added_since: what the next forms added, in words.
+    """
+
+    releases: str
+    last: str | None
+    added_since: str
+
+    def superseded_for(self, target: str | None) -> bool:
+        """Whether a target release writes a newer form; without target, whether any does."""
+        if self.last is None:
+            return False
+        return target is None or version_key(target)[:2] > version_key(self.last)[:2]
+
+
+_1_13 = Form("1.13", "1.13", "planner data, and other module paths that it cannot be read by")
+_2_0 = Form("2.0 to 2.2", "2.2", "TensorProperties of DCP's own (2.3) and storage_meta (2.4)")
+_2_3 = Form("2.3", "2.3", "storage_meta and flattened param groups (2.4)")
+_2_4 = Form("2.4 to 2.6", "2.6", "storage_meta.modules and transform_descriptors (2.7)")
+_2_7 = Form("2.7 to 2.8", "2.8", "version (2.9)")
+_2_9 = Form("2.9 to 2.14", "2.14", "strides (2.15)")
+_2_15 = Form("2.15", None, "")
+
+
+def form_of(stored: StoredCheckpoint) -> Form | None:
+    """Tell the form of a checkpoint's metadata; None for safetensors without `.metadata`."""
+    if not stored.format.startswith("dcp"):
+        return None
+    names = stored.globals
+    if any(name.startswith(_OLD_CHECKPOINT) for name in names):
+        return _1_13
+    fields = max((_pickled_fields(stored)), default=0)
+    if fields > 5:
+        return _2_15
+    if stored.fields.get("version") is not None:
+        return _2_9
+    meta = stored.fields.get("storage_meta")
+    if meta is not None:
+        return _2_7 if "modules" in getattr(meta, "fields", ()) else _2_4
+    return _2_3 if _NEW_PROPERTIES in names else _2_0
+
+
+def obstacles(stored: StoredCheckpoint, target: str) -> Iterator[str]:
+    """Yield why a torch release cannot load a checkpoint, a clause each.
+
+    Args:
+        stored: the metadata.
+        target: the release.
+    """
+    release = version_key(target)[:2]
+    if stored.format.startswith("dcp"):
+        yield from _pickle_obstacles(stored, release)
+    elif release < (2, 7):
+        yield "it reads safetensors from 2.7 on"
+    for dtype in sorted({e.dtype for e in stored.entries.values() if isinstance(e, StoredTensor)}):
+        first = _FIRST_WITH_DTYPE.get(dtype)
+        if first is not None and release < version_key(first):
+            yield f"its DCP knows {dtype} from {first} on"
+
+
+def _pickle_obstacles(stored: StoredCheckpoint, release: tuple[int, ...]) -> Iterator[str]:
+    names = stored.globals
+    if any(name.startswith(_OLD_CHECKPOINT) for name in names) and release >= (2, 0):
+        yield f"{quote(_OLD_CHECKPOINT + 'metadata')} is the module path of 1.13, moved in 2.0"
+    if any(name.startswith(_NEW_CHECKPOINT) for name in names) and release < (2, 0):
+        yield f"{quote(_NEW_CHECKPOINT + 'metadata')} exists from 2.0 on"
+    if _FSSPEC in names and release not in ((2, 1), (2, 2)):
+        yield f"{quote(_FSSPEC)}, which FsspecWriter of 2.1 and 2.2 wrote, exists in these only"
+    if _NEW_PROPERTIES in names and (2, 0) <= release < (2, 3):
+        yield f"{quote(_NEW_PROPERTIES)} exists from 2.3 on"
+    if _STORAGE_META in names and (2, 0) <= release < (2, 4):
+        yield f"{quote(_STORAGE_META)} exists from 2.4 on"
+    if max(_pickled_fields(stored), default=0) > 5 and release < (2, 15):
+        yield "TensorProperties has 6 fields as from 2.15 on, and it takes 5"
+    if release < (2, 7) and any(entry.transforms for entry in stored.entries.values()):
+        yield "it knows compressed storage items (stream transforms) from 2.7 on"
+
+
+def _pickled_fields(stored: StoredCheckpoint) -> set[int]:
+    entries = stored.entries.values()
+    return {entry.pickled_fields for entry in entries if isinstance(entry, StoredTensor)}

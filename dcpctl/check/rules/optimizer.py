@@ -1,0 +1,191 @@
+"""DCP5xx: is the optimizer's state all there, and does it belong to this model?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dcpctl.check import words
+from dcpctl.check.finding import ERROR, INFO, WARNING
+from dcpctl.check.registry import CannotRun, Hit, rule
+from dcpctl.check.run import Run
+from dcpctl.errors import quote
+from dcpctl.formats import dtypes
+from dcpctl.model.directories import PART_NAMES, parts_of, step_of
+from dcpctl.model.entry import TensorEntry
+from dcpctl.model.optimizer import coverage
+from dcpctl.model.optimizer.coverage import Parameter
+from dcpctl.model.optimizer.verdict import ABSENT
+from dcpctl.model.sections import DATALOADER, OTHER, RNG, SCHEDULER
+
+
+@rule("DCP501", ERROR, "there is no optimizer state")
+def absent(run: Run) -> Iterator[Hit]:
+    """No state at all: an error where a training job saved, a warning for mere weights."""
+    view = run.optimizer
+    if view.verdict != ABSENT:
+        return
+    trace = _training_trace(run)
+    beside = _optimizer_beside(run)
+    if beside:
+        yield Hit(
+            "optimizer",
+            f"no optimizer state here; it lies in {quote(beside)} beside this directory, so check "
+            f"{quote(run.checkpoint.path.resolve().parent)}",
+            severity=INFO,
+        )
+    elif trace:
+        yield Hit(
+            "optimizer",
+            f"no optimizer state, and {trace}: a resume restarts the optimizer from zero moments",
+        )
+    else:
+        yield Hit(
+            "optimizer",
+            "no optimizer state: these are weights, from which training cannot be resumed",
+            severity=WARNING,
+        )
+
+
+@rule("DCP502", ERROR, "parameters without any optimizer state")
+def partial(run: Run) -> Iterator[Hit]:
+    """Trained parameters whose whole state is missing while others have theirs."""
+    bare: dict[str, list[Parameter]] = {}
+    for parameter in _with_state(run):
+        if parameter.missing and not parameter.slots:
+            bare.setdefault(parameter.status, []).append(parameter)
+    total = len(run.optimizer.parameters)
+    for status, parameters in bare.items():
+        lost = status == coverage.LOST
+        yield Hit(
+            parameters[0].name,
+            f"{len(parameters):,} of {words.count(total, 'trained parameter')} without optimizer "
+            f"state ({words.some(p.name for p in parameters)}): "
+            + ("lost" if lost else "never trained or lost")
+            + f", since {parameters[0].why}",
+            severity=ERROR if lost else WARNING,
+        )
+
+
+@rule("DCP503", ERROR, "a state slot is missing")
+def slot_missing(run: Run) -> Iterator[Hit]:
+    """Parameters that have some of their state and not all."""
+    without: dict[str, list[str]] = {}
+    for parameter in _with_state(run):
+        if parameter.slots:
+            for slot in parameter.missing:
+                without.setdefault(slot, []).append(parameter.name)
+    for slot, names in without.items():
+        yield Hit(
+            names[0],
+            f"{slot} is missing from {words.count(len(names), 'parameter')} with other state: "
+            f"{words.some(names)}",
+        )
+
+
+@rule("DCP504", ERROR, "optimizer state of another shape than its parameter")
+def other_shape(run: Run) -> Iterator[Hit]:
+    """State that belongs to another model, or to another version of this one."""
+    for parameter in _with_state(run):
+        for slot, state in parameter.slots.items():
+            known = parameter.rule(slot)
+            if known is None or state.shape is None:
+                continue
+            if known.shape == "param" and parameter.fqn is not None and parameter.shape is not None:
+                if state.shape != parameter.shape:
+                    yield Hit(
+                        state.fqn,
+                        f"{slot} is {list(state.shape)}, its parameter {quote(parameter.fqn)} is "
+                        f"{list(parameter.shape)}",
+                    )
+            elif known.shape == "scalar" and not state.is_scalar:
+                yield Hit(state.fqn, f"{slot} is {list(state.shape)}, expected one number")
+
+
+@rule("DCP509", WARNING, "optimizer state of the wrong dtype")
+def other_dtype(run: Run) -> Iterator[Hit]:
+    """Moments that are no floats, or hold less than their parameter, or differ among themselves."""
+    by_slot: dict[str, dict[str, str]] = {}
+    for parameter in _with_state(run):
+        for slot, state in parameter.slots.items():
+            known = parameter.rule(slot)
+            if known is None or known.shape != "param" or state.dtype is None:
+                continue
+            by_slot.setdefault(slot, {}).setdefault(state.dtype, state.fqn)
+            if dtypes.info(state.dtype).kind not in ("float", "complex"):
+                yield Hit(state.fqn, f"{slot} is {state.dtype}, which is no float", severity=ERROR)
+                continue
+            entry = run.checkpoint.entries.get(parameter.fqn or "")
+            if isinstance(entry, TensorEntry) and dtypes.itemsize(state.dtype) < entry.itemsize:
+                yield Hit(
+                    state.fqn,
+                    f"{slot} is {state.dtype}, its parameter is {entry.dtype}: training from it "
+                    "is not what it was",
+                )
+    for slot, kinds in by_slot.items():
+        if len(kinds) > 1:
+            shown = ", ".join(f"{dtype} ({quote(fqn)})" for dtype, fqn in kinds.items())
+            yield Hit("optimizer", f"{slot} has several dtypes: {shown}")
+
+
+@rule("DCP510", WARNING, "optimizer state without a parameter")
+def state_without_parameter(run: Run) -> Iterator[Hit]:
+    """State that no param group names, and names that the model does not have."""
+    _with_state(run)
+    view = run.optimizer
+    if view.extra_state:
+        yield Hit(
+            view.extra_state[0],
+            f"{words.count(len(view.extra_state), 'parameter')} with state and in no param group: "
+            f"{words.some(view.extra_state)}",
+        )
+    if view.not_in_model:
+        yield Hit(
+            view.not_in_model[0],
+            f"the optimizer names {words.count(len(view.not_in_model), 'parameter')} that the "
+            f"checkpoint's model does not have: {words.some(view.not_in_model)}",
+        )
+
+
+@rule("DCP511", ERROR, "hyperparameters are lost")
+def groups_lost(run: Run) -> Iterator[Hit]:
+    """Param group entries that the planner data name and no entry holds."""
+    lost = run.optimizer.groups_lost
+    if lost:
+        yield Hit(
+            "optimizer.param_groups",
+            f"the hyperparameters of {words.count(len(lost), 'parameter')} were lost when they "
+            f"were saved: {words.some(lost)}",
+        )
+
+
+def _with_state(run: Run) -> tuple[Parameter, ...]:
+    """The trained parameters; the rule cannot run where there is no state at all."""
+    if run.optimizer.verdict == ABSENT:
+        raise CannotRun("there is no optimizer state")
+    return run.optimizer.parameters
+
+
+def _training_trace(run: Run) -> str:
+    """What shows that a training job saved this, a clause; empty for mere weights."""
+    view = run.optimizer
+    if view.optimizers:
+        return f"param groups are here ({view.optimizers[0].fqns[0]})"
+    of = view.sections.of
+    traces = [fqn for fqn in of if of[fqn] in (SCHEDULER, DATALOADER, RNG)]
+    # Tensors of no section may be any model's; what is pickled among them is a job's.
+    traces += [fqn for fqn in run.checkpoint.bytes_entries if of[fqn] == OTHER]
+    if traces:
+        return f"a training job saved it ({quote(traces[0])} is here)"
+    step = step_of(run.checkpoint.path.resolve().name)
+    if step is not None and run.checkpoint.format != "safetensors":
+        return f"the directory is that of step {step:,}"
+    return ""
+
+
+def _optimizer_beside(run: Run) -> str:
+    """The name of an optimizer's part beside the part that is checked alone; empty if none."""
+    here = run.checkpoint.path.resolve()
+    if not PART_NAMES.fullmatch(here.name):
+        return ""
+    beside = (part.name for part in parts_of(here.parent) if part.name.startswith("optim"))
+    return next(beside, "")

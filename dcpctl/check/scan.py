@@ -1,0 +1,174 @@
+"""One pass over the storage items, in file order and by several threads.
+
+It opens items, compares checksums and looks at what the pickles say; rules make findings of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dcpctl.check import words
+from dcpctl.check.item_reader import ItemReader, ItemReport
+from dcpctl.check.items import Items
+from dcpctl.check.options import CheckOptions
+from dcpctl.check.registry import CannotRun
+from dcpctl.formats.records import Int64s
+from dcpctl.model.checkpoint import Checkpoint
+
+#: Without `verify_data`: most items that are opened, and most bytes of them that are read whole.
+SAMPLE_ITEMS = 2048
+SAMPLE_BYTES = 64 << 20
+#: What a thread takes at once: enough that taking costs nothing, little enough to share evenly.
+_BATCH_ITEMS, _BATCH_BYTES = 64, 16 << 20
+
+
+@dataclass(slots=True)
+class Scan:
+    """What the pass found.
+
+    Attributes:
+        reports: of the items that have something to report, in file order.
+        items: items of the checkpoint.
+        opened: items that were opened.
+        verified: items of which every record was read and compared.
+        unsummed: opened items that record no checksum.
+        bytes_stored: bytes of all items.
+        bytes_read: bytes read and compared.
+        whole: everything was to be read.
+    """
+
+    items: int
+    bytes_stored: int
+    whole: bool
+    reports: list[ItemReport] = field(default_factory=list)
+    opened: int = 0
+    verified: int = 0
+    unsummed: int = 0
+    bytes_read: int = 0
+
+    @property
+    def note(self) -> str:
+        """How much was looked at, in a sentence."""
+        if self.verified == self.items:
+            return f"Every byte of {words.count(self.items, 'storage item')} was read."
+        of_bytes = f"{words.size(self.bytes_read)} of {words.size(self.bytes_stored)}"
+        if self.whole:
+            return (
+                f"{words.count(self.verified, 'storage item')} of {self.items:,} were read whole "
+                f"({of_bytes}); the others could not be, as the findings say."
+            )
+        return (
+            f"A sample was read: {self.opened:,} of {self.items:,} storage items were opened and "
+            f"{self.verified:,} of them read whole ({of_bytes}). --verify-data reads everything."
+        )
+
+    def require_items(self) -> None:
+        """Raise CannotRun if some items could not be read at all, or their form is not known."""
+        lost = [report for report in self.reports if report.unread]
+        if lost:
+            raise CannotRun(
+                f"{words.count(len(lost), 'storage item')} could not be read "
+                f"({words.some(dict.fromkeys(report.fqn for report in lost))}): {lost[0].unread}"
+            )
+
+
+def scan_items(checkpoint: Checkpoint, items: Items, options: CheckOptions) -> Scan:
+    """Read the items that the options ask for."""
+    scan = Scan(len(items), int(items.length.clip(0).sum()), options.verify_data)
+    opened, whole = _plan(items, options)
+    pass_over = _Pass(checkpoint, items, options, scan, opened, whole)
+    pass_over.run()
+    scan.reports.sort(key=lambda report: (report.file_number, report.offset))
+    return scan
+
+
+def _plan(items: Items, options: CheckOptions) -> tuple[Int64s, set[int] | None]:
+    """The items to open, in file order, and those to read whole (None: all)."""
+    if options.verify_data:
+        return np.arange(len(items)), None
+    some = min(len(items), SAMPLE_ITEMS)
+    opened = np.unique(np.linspace(0, max(len(items) - 1, 0), some).astype(np.int64))
+    # Strides of the golden section spread over the files; whatever fits is taken.
+    order = np.argsort((np.arange(len(opened)) * 0.6180339887498949) % 1.0, kind="stable")
+    left, whole = SAMPLE_BYTES, set()
+    for item in opened[order].tolist():
+        length = int(items.length[item])
+        if 0 <= length <= left:
+            left -= length
+            whole.add(item)
+    return opened, whole
+
+
+class _Pass:
+    """Threads that take batches of items from one queue and report to one scan."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        items: Items,
+        options: CheckOptions,
+        scan: Scan,
+        opened: Int64s,
+        whole: set[int] | None,
+    ) -> None:
+        self.items = items
+        self.options = options
+        self.scan = scan
+        self.whole = whole
+        self.reader = ItemReader(checkpoint, items)
+        self.lock = threading.Lock()
+        self.batches = self._batches(opened)
+        self.total = int(items.length[opened].clip(0).sum())
+        self.done = 0
+
+    def run(self) -> None:
+        threads = self.options.threads
+        if threads == 1 or self.total < _BATCH_BYTES:
+            self.work()
+            return
+        with ThreadPoolExecutor(threads, thread_name_prefix="dcpctl-check") as pool:
+            for future in [pool.submit(self.work) for _ in range(threads)]:
+                future.result()
+
+    def work(self) -> None:
+        while True:
+            with self.lock:
+                batch = next(self.batches, None)
+            if batch is None:
+                return
+            reports = [
+                self.reader.read(item, whole=self.whole is None or item in self.whole)
+                for item in batch
+            ]
+            with self.lock:
+                self._take(reports)
+
+    def _take(self, reports: list[ItemReport]) -> None:
+        scan = self.scan
+        for report in reports:
+            scan.opened += not report.unread
+            scan.verified += report.verified
+            scan.unsummed += report.unsummed
+            scan.bytes_read += report.bytes_read
+            self.done += max(report.length, 0)
+            if report.remarkable:
+                scan.reports.append(report)
+        if self.options.progress is not None:
+            self.options.progress(self.done, self.total)
+
+    def _batches(self, opened: Int64s) -> Iterator[list[int]]:
+        batch: list[int] = []
+        nbytes = 0
+        for item in opened.tolist():
+            batch.append(item)
+            nbytes += max(int(self.items.length[item]), 0)
+            if len(batch) == _BATCH_ITEMS or nbytes >= _BATCH_BYTES:
+                yield batch
+                batch, nbytes = [], 0
+        if batch:
+            yield batch

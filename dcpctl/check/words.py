@@ -1,0 +1,41 @@
+"""Numbers, boxes and lists as findings write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dcpctl.errors import quote
+
+_SHOWN = 3
+
+
+def box(starts: Sequence[int], stops: Sequence[int]) -> str:
+    """A box of elements: `[4:6, 0:4]`."""
+    return "[" + ", ".join(f"{a}:{b}" for a, b in zip(starts, stops, strict=True)) + "]"
+
+
+def sized_box(offsets: Sequence[int], sizes: Sequence[int]) -> str:
+    """A chunk as a box: its offsets and, behind the colons, where it ends."""
+    return box(offsets, [a + n for a, n in zip(offsets, sizes, strict=True)])
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 item`, `1,200 items`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def some(names: Iterable[str]) -> str:
+    """The first three names, quoted, and how many more there are."""
+    every = list(names)
+    more = len(every) - _SHOWN
+    return ", ".join(map(quote, every[:_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def size(nbytes: int) -> str:
+    """Bytes for people: `1.5 GiB`."""
+    amount = float(nbytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
