@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from dcpctl.errors import MalformedPickle
 from dcpctl.formats.pickles.standins import Record, Size
-from dcpctl.formats.pickles.templates import Decoded, Template, learn
+from dcpctl.formats.pickles.templates import Decoded, Template, equal_texts, learn
 
 if TYPE_CHECKING:
     from dcpctl.formats.pickles.vm import Machine
@@ -94,7 +94,8 @@ def strip_frames(data: bytes) -> bytes:
     """
     if data[:2] not in (b"\x80\x04", b"\x80\x05"):
         return data
-    pieces = [data[:2]]
+    view = memoryview(data)
+    pieces = [view[:2]]
     position = 2
     while position < len(data):
         if data[position] != 0x95:
@@ -103,7 +104,7 @@ def strip_frames(data: bytes) -> bytes:
         start = position + 9
         if length > len(data) - start:
             return data
-        pieces.append(data[start : start + length])
+        pieces.append(view[start : start + length])
         position = start + length
     return b"".join(pieces)
 
@@ -406,15 +407,7 @@ class BlockDecoder:
     def _strings(self, decoded: Decoded, field: int, limit: Ints) -> Ints:
         """Ids into `names` of a field that is spelled out or recalled from the memo."""
         if decoded.is_text(field):
-            data = self.machine.data
-            starts, stops = decoded.text_span(field)
-            spans = zip(starts.tolist(), stops.tolist(), strict=True)
-            texts = [data[start:stop] for start, stop in spans]
-            ids_of = {
-                text: self._intern(text.decode("utf-8", "surrogatepass"))
-                for text in dict.fromkeys(texts)
-            }
-            return np.fromiter(map(ids_of.__getitem__, texts), np.int64, len(texts))
+            return self._texts(*decoded.text_span(field))
         index = decoded.ints(field)
         self._check_memo(index, limit)
         unique, inverse = np.unique(index, return_inverse=True)
@@ -427,6 +420,17 @@ class BlockDecoder:
                 )
             ids.append(self._intern(text))
         return np.array(ids, dtype=np.int64)[inverse]
+
+    def _texts(self, starts: Ints, stops: Ints) -> Ints:
+        """Ids of the texts between positions; each different one is made a string once."""
+        ids = np.empty(len(starts), dtype=np.int64)
+        lengths = stops - starts
+        for length in np.unique(lengths).tolist():
+            rows = np.flatnonzero(lengths == length)
+            for same, first in equal_texts(self.bytes, starts[rows], length):
+                text = self.machine.data[first : first + length]
+                ids[rows[same]] = self._intern(text.decode("utf-8", "surrogatepass"))
+        return ids
 
     def _intern(self, text: str) -> int:
         known = self._names.get(text)

@@ -8,7 +8,7 @@ through thousands of candidates together, one NumPy operation an opcode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from dcpctl.formats.pickles.standins import Global, Size
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 #: Bytes that a vectorised read may touch after a position.
 _SLACK = 16
 
@@ -260,6 +261,40 @@ def _texts(
     head = np.where(short, 2, 5)
     fits &= short | long
     return (at + head, at + head + size), head + size
+
+
+def equal_texts(data: Bytes, starts: Ints, length: int) -> Iterator[tuple[Ints, int]]:
+    """Group texts of one length by content.
+
+    Args:
+        data: the whole stream.
+        starts: (n,) positions.
+        length: bytes of each text.
+
+    Yields:
+        Numbers of the texts that are equal, and the position of one of them.
+    """
+    words = np.ndarray((len(data) - 7,), dtype="<u8", buffer=data, strides=(1,))
+    columns = []
+    for begin in range(0, length, 8):
+        part = words[np.minimum(starts + begin, len(words) - 1)]
+        rest = length - begin
+        columns.append(part if rest >= 8 else part & np.uint64((1 << 8 * rest) - 1))
+    # Sorted by a hash, equal texts are neighbours; where different ones share it, they are only
+    # split into more groups than there need be.
+    mixed = np.zeros(len(starts), dtype=np.uint64)
+    for column in columns:
+        mixed = (mixed ^ column) * _MIX
+        mixed ^= mixed >> np.uint64(29)
+    order = np.argsort(mixed, kind="stable")
+    new = np.zeros(len(order), dtype=bool)
+    new[:1] = True
+    for column in columns:
+        ordered = column[order]
+        new[1:] |= ordered[1:] != ordered[:-1]
+    bounds = np.flatnonzero(new)
+    for first, stop in zip(bounds.tolist(), [*bounds[1:].tolist(), len(order)], strict=True):
+        yield order[first:stop], int(starts[order[first]])
 
 
 # -- learning --------------------------------------------------------------------------------------
