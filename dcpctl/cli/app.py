@@ -8,7 +8,7 @@ import typer
 
 from dcpctl import __version__
 from dcpctl.cli import inspect
-from dcpctl.cli.shell import Shell
+from dcpctl.cli.shell import OptionalValue, Shell, help_text
 
 app = typer.Typer(
     name="dcpctl",
@@ -43,4 +43,4 @@ def dcpctl(
         typer.echo(context.get_help())
 
 
-app.command("inspect")(inspect.inspect)
+app.command("inspect", cls=OptionalValue, help=help_text(inspect.inspect))(inspect.inspect)

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from dcpctl.errors import DcpctlError
+from dcpctl.inspect.files import RankShare
+from dcpctl.inspect.keys import Branch
 from dcpctl.inspect.runs import Save
+from dcpctl.inspect.statistics import Statistics
 from dcpctl.inspect.summary import Summary
 from dcpctl.model.checkpoint import Checkpoint, Entry
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.shard_file import ShardFile
 from dcpctl.model.values import to_json
 
 SCHEMA = "dcpctl.inspect/1"
+
+
+def head(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What every document about a checkpoint begins with."""
+    return {
+        "schema": SCHEMA,
+        "path": str(checkpoint.path),
+        "format": checkpoint.format,
+        "parts": [part.name for part in checkpoint.parts],
+    }
 
 
 def summary_document(summary: Summary) -> dict[str, Any]:
@@ -21,10 +36,7 @@ def summary_document(summary: Summary) -> dict[str, Any]:
     checkpoint = summary.checkpoint
     releases = summary.releases
     return {
-        "schema": SCHEMA,
-        "path": str(checkpoint.path),
-        "format": checkpoint.format,
-        "parts": [part.name for part in checkpoint.parts],
+        **head(checkpoint),
         "releases": {
             "words": releases.words,
             "first": _release(releases.first),
@@ -32,16 +44,7 @@ def summary_document(summary: Summary) -> dict[str, Any]:
             "evidence": [piece.shows for piece in releases.evidence],
         },
         "ranks": list(checkpoint.ranks),
-        "files": [
-            {
-                "name": file.name,
-                "rank": file.rank,
-                "bytes": file.size,
-                "described_bytes": file.described_bytes,
-                "items": file.items,
-            }
-            for file in checkpoint.files
-        ],
+        "files": list(file_documents(checkpoint.files)),
         "keys": len(checkpoint),
         "tensors": len(checkpoint.tensors),
         "chunks": summary.chunks,
@@ -99,7 +102,7 @@ def optimizer_document(view: OptimizerView) -> dict[str, Any]:
 
 
 def entry_documents(
-    checkpoint: Checkpoint, fqns: Iterator[str], *, chunks: bool
+    checkpoint: Checkpoint, fqns: Iterable[str], *, chunks: bool
 ) -> Iterator[dict[str, Any]]:
     """One document per entry; bytes entries are decoded on the way.
 
@@ -136,7 +139,7 @@ def _object(checkpoint: Checkpoint, entry: BytesEntry) -> dict[str, Any]:
         found["type"] = entry.type
         found["value"] = to_json(entry.value)
     except DcpctlError as error:
-        found["error"] = {"id": error.id, "message": str(error)}
+        found["error"] = _error(error)
     found["file"] = file.name if file else None
     found["offset"] = entry.offset
     found["length"] = entry.length
@@ -159,26 +162,111 @@ def _chunks(checkpoint: Checkpoint, entry: TensorEntry) -> list[dict[str, Any]]:
     ]
 
 
-def run_document(path: str, saves: list[Save]) -> dict[str, Any]:
-    """A run directory: its saves, newest first."""
+def run_document(
+    path: Path, saves: Sequence[Save]
+) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """A run directory: the head of its document, and its saves, newest first."""
+    listed = (
+        {
+            "step": save.step,
+            "path": str(save.path),
+            "verdict": save.verdict,
+            "kind": save.kind,
+            "steps": [to_json(step) for step in save.steps],
+            "keys": save.keys,
+            "bytes": save.nbytes,
+            "sentence": save.sentence,
+            "error": _error(save.error),
+        }
+        for save in saves
+    )
+    return {"schema": SCHEMA, "path": str(path)}, listed
+
+
+def branch_document(branch: Branch) -> dict[str, Any]:
+    """A branch of the tree of keys, with what is below it."""
     return {
-        "schema": SCHEMA,
-        "path": path,
-        "run": [
-            {
-                "step": save.step,
-                "path": str(save.path),
-                "verdict": save.verdict,
-                "kind": save.kind,
-                "optimizer_steps": [to_json(step) for step in save.steps],
-                "bytes": save.nbytes,
-                "keys": save.keys,
-                "sentence": save.sentence,
-                "error": save.error and {"id": save.error.id, "message": str(save.error)},
-            }
-            for save in saves
-        ],
+        "name": branch.name,
+        "fqn": branch.entry.fqn if branch.entry is not None else None,
+        "alike": branch.alike,
+        "tensors": branch.tensors,
+        "objects": branch.objects,
+        "bytes": branch.nbytes,
+        "children": [branch_document(child) for child in branch.children.values()],
     }
+
+
+def file_documents(files: Iterable[ShardFile]) -> Iterator[dict[str, Any]]:
+    """Shard files; `bytes` is null for one that is not there."""
+    for file in files:
+        yield {
+            "name": file.name,
+            "rank": file.rank,
+            "bytes": file.size,
+            "described_bytes": file.described_bytes,
+            "items": file.items,
+        }
+
+
+def rank_documents(ranks: Iterable[RankShare]) -> Iterator[dict[str, Any]]:
+    """What each rank wrote, and its bytes relative to the mean."""
+    for share in ranks:
+        yield {
+            "rank": share.rank,
+            "files": share.files,
+            "items": share.items,
+            "bytes": share.nbytes,
+            "balance": share.balance,
+        }
+
+
+def parameter_documents(view: OptimizerView) -> Iterator[dict[str, Any]]:
+    """Every trained parameter, its state slots and what holds them."""
+    for parameter in view.parameters:
+        yield {
+            "name": parameter.name,
+            "fqn": parameter.fqn,
+            "shape": None if parameter.shape is None else list(parameter.shape),
+            "status": parameter.status,
+            "why": parameter.why,
+            "expected": list(parameter.expected),
+            "missing": list(parameter.missing),
+            "step": to_json(view.step_of.get(parameter.name)),
+            "slots": {
+                slot: {
+                    "fqn": entry.fqn,
+                    "dtype": entry.dtype,
+                    "shape": None if entry.shape is None else list(entry.shape),
+                }
+                for slot, entry in parameter.slots.items()
+            },
+        }
+
+
+def statistics_documents(
+    found: Iterable[Statistics], unread: Iterable[tuple[str, DcpctlError]]
+) -> Iterator[dict[str, Any]]:
+    """Statistics of each tensor; one that could not be read has an `error` instead."""
+    for stats in found:
+        yield {
+            "fqn": stats.fqn,
+            "dtype": stats.dtype,
+            "shape": list(stats.shape),
+            "count": stats.count,
+            "min": to_json(stats.min),
+            "max": to_json(stats.max),
+            "mean": to_json(stats.mean),
+            "std": to_json(stats.std),
+            "zeros": stats.zeros,
+            "nans": stats.nans,
+            "infs": stats.infs,
+        }
+    for fqn, error in unread:
+        yield {"fqn": fqn, "error": _error(error)}
+
+
+def _error(error: DcpctlError | None) -> dict[str, str] | None:
+    return None if error is None else {"id": error.id, "message": str(error)}
 
 
 def _release(release: tuple[int, int] | None) -> str | None:

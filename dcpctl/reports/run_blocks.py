@@ -25,7 +25,9 @@ from dcpctl.reports.summary_blocks import TONES
 
 def run_blocks(path: str, saves: Sequence[Save]) -> Iterator[Block]:
     """Say a listing."""
-    yield Heading((Span(path, STRONG), Span(f"  {words.count(len(saves), 'save')}, newest first")), 1)
+    yield Heading(
+        (Span(path, STRONG), Span(f"  {words.count(len(saves), 'save')}, newest first")), 1
+    )
     yield Table(
         [
             Column("step", right=True),
@@ -48,17 +50,15 @@ def run_blocks(path: str, saves: Sequence[Save]) -> Iterator[Block]:
                     Span(newer.path.name, NAME),
                     Span(
                         f": the optimizer was reset after {older.path.name}; it is at step "
-                        f"{words.number(newer.steps[-1])}, and was at "
-                        f"{words.number(older.steps[-1])} in the save before",
+                        f"{words.step(newer.steps[-1])}, and was at "
+                        f"{words.step(older.steps[-1])} in the save before",
                         WARN,
                     ),
                 )
             )
     newest = next((save for save in saves if save.verdict == "complete"), None)
     if newest is not None:
-        yield Paragraph(
-            (Span("Newest complete save: "), Span(str(newest.path), NAME), Span("."))
-        )
+        yield Paragraph((Span("Newest complete save: "), Span(str(newest.path), NAME), Span(".")))
 
 
 def _row(save: Save) -> list[Line]:
@@ -68,7 +68,7 @@ def _row(save: Save) -> list[Line]:
         Span(save.path.name, NAME),
         Span(save.verdict, TONES.get(save.verdict, "")),
         save.kind or Span("-", DIM),
-        ", ".join(words.number(step) for step in save.steps[:2]) if save.steps else "",
+        ", ".join(words.step(step) for step in save.steps[:2]) if save.steps else "",
         f"{save.keys:,}" if readable else "",
         words.size(save.nbytes) if readable else "",
     ]

@@ -9,7 +9,6 @@ from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
     BAD,
-    DIM,
     GOOD,
     NAME,
     STRONG,
@@ -49,7 +48,7 @@ def summary_blocks(summary: Summary) -> Iterator[Block]:
     view = summary.optimizer
     groups = list(group_blocks(view))  # reads them, which may add to what is unreadable
     path = str(summary.checkpoint.path)
-    yield Heading((Span(path, STRONG), Span("  "), _verdict(view.verdict)), level=1)
+    yield Heading((Span(path, STRONG), Span("  optimizer "), _verdict(view.verdict)), level=1)
     yield Facts(list(_facts(summary)))
     yield Table(
         [
@@ -72,7 +71,7 @@ def summary_blocks(summary: Summary) -> Iterator[Block]:
             for share in summary.sections
         ],
     )
-    yield Heading((Span("optimizer  "), _verdict(view.verdict)))
+    yield Heading("optimizer")
     yield Paragraph(Span(view.sentence, TONES[view.verdict]))
     yield Facts(list(optimizer_facts(view)))
     yield from groups
@@ -132,9 +131,9 @@ def optimizer_facts(view: OptimizerView) -> Iterator[tuple[str, Line]]:
 def _steps(view: OptimizerView) -> Line:
     steps = list(view.steps.items())
     if len(steps) == 1:
-        return words.number(steps[0][0])
+        return words.step(steps[0][0])
     shown = ", ".join(
-        f"{words.number(step)} ({words.count(count, 'parameter')})"
+        f"{words.step(step)} ({words.count(count, 'parameter')})"
         for step, count in steps[:_MOST_NAMED]
     )
     more = len(steps) - _MOST_NAMED

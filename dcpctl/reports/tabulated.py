@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from dcpctl.errors import UsageError, printable, quote
-from dcpctl.reports.blocks import Block, Facts, Heading, Line, Literal, Node, Paragraph, Table, plain
+from dcpctl.reports.blocks import (
+    Block,
+    Facts,
+    Heading,
+    Line,
+    Literal,
+    Node,
+    Paragraph,
+    Table,
+    plain,
+)
 
 DEFAULT_STYLE = "simple"
 

@@ -117,7 +117,9 @@ def _tree(node: Node, first: str, rest: str) -> Iterator[Line]:
     yield (Span(first, DIM), *_safe(node.line))
     for number, child in enumerate(node.children):
         last = number == len(node.children) - 1
-        yield from _tree(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+        yield from _tree(
+            child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  ")
+        )
 
 
 def _indented(lines: Iterable[Sequence[Span]], by: int = _INDENT) -> Iterator[Line]:

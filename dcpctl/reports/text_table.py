@@ -12,7 +12,7 @@ Spans = tuple[Span, ...]
 
 _GAP = 2
 #: A folding column is not made narrower than this; rather every row becomes a paragraph.
-_LEAST = 16
+_LEAST = 20
 
 
 def lay_out(
@@ -71,9 +71,7 @@ def _row(columns: Sequence[Column], row: Sequence[Spans], widths: Sequence[int])
             part = cell[number] if number < len(cell) else ()
             gap = " " * (_GAP if line else 0)
             blank = " " * (width - _width(part))
-            line += (
-                [Span(gap + blank), *part] if column.right else [Span(gap), *part, Span(blank)]
-            )
+            line += [Span(gap + blank), *part] if column.right else [Span(gap), *part, Span(blank)]
         yield tuple(line)
 
 
@@ -140,5 +138,3 @@ def _chop(word: str, width: int) -> Iterator[str]:
 
 def _width(line: Sequence[Span]) -> int:
     return sum(cell_len(span.text) for span in line)
-
-

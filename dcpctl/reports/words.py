@@ -40,6 +40,11 @@ def number(value: object) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
+def step(value: float) -> str:
+    """A step, whole where it is: torch keeps it as a float32 tensor."""
+    return str(int(value)) if math.isfinite(value) and value == int(value) else number(value)
+
+
 def count(amount: int, noun: str, plural: str | None = None) -> str:
     """`1 tensor`, `12 tensors`, `1,024,000 chunks`."""
     return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
