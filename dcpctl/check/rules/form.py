@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dcpctl.check import releases, words
+from dcpctl.check import words
 from dcpctl.check.finding import ERROR, INFO, WARNING
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
 from dcpctl.errors import quote
+from dcpctl.model import releases
 from dcpctl.model.fqn import is_flat_parameter, wrappers_in
 
 _WRAPS = {
