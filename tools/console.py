@@ -2,7 +2,7 @@
 
 An example is a fenced block of language `console`: lines that begin with `$ ` are commands, what
 follows each is what it prints, standard output and error together. A line that is only `...`
-stands for any number of lines.
+stands for any number of lines; blank lines before the next command are not compared.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ def examples(markdown: str) -> list[Example]:
             found.append(Example(number, line[2:], []))
         elif inside and found:
             found[-1].shown.append(line)
+    for example in found:
+        while example.shown and not example.shown[-1].strip():
+            example.shown.pop()  # blank lines that separate it from the next
     return found
 
 
