@@ -20,6 +20,7 @@ from dcpctl.errors import (
 from dcpctl.formats.crc import crc32, crc32_range
 from dcpctl.formats.dtypes import itemsize
 from dcpctl.formats.pickles import policy
+from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.pickles.vm import Machine
 from dcpctl.formats.torch_zip import TorchItem, open_item
 from dcpctl.formats.zip_directory import ZipRecord
@@ -31,7 +32,7 @@ from dcpctl.storage.base import Storage
 _SMALL_RECORD = 4 << 10
 #: Items that are decompressed at once: each may hold 64 MiB of memory.
 _DECOMPRESSIONS = 2
-#: Pickles of bytes entries that are remembered, since thousands are the same.
+#: Pickles that are remembered, since thousands are the same.
 _REMEMBERED = 4096
 
 
@@ -125,6 +126,7 @@ class ItemReader:
         self._parts = [part_of(checkpoint, number) for number in range(len(checkpoint.files))]
         self._room = threading.BoundedSemaphore(_DECOMPRESSIONS)
         self._known: dict[bytes, tuple[str, ...]] = {}
+        self._tensors: dict[bytes, TensorRef] = {}
 
     def read(self, item: int, *, whole: bool) -> ItemReport:
         """Look at one item; read all its bytes if `whole`."""
@@ -204,7 +206,7 @@ class ItemReader:
         if any(not damage.is_data for damage in report.damage):
             return  # what a damaged pickle says is not worth a second finding
         if tensor is not None and sizes is not None:
-            ref = item.tensor()
+            ref = self._tensor(item)
             if ref.dtype != tensor.dtype or ref.shape != tuple(sizes):
                 report.unlike = (
                     f"the item holds {ref.dtype}{list(ref.shape)}, the metadata say "
@@ -225,6 +227,19 @@ class ItemReader:
         if record.crc32 is not None and record.crc32 != found:
             at = report.offset if transformed else record.data_offset
             report.damage.append(Damage(record.name, record.size, at, found, record.crc32))
+
+    def _tensor(self, item: TorchItem) -> TensorRef:
+        """What tensor the item holds; equal chunks of a layer stack have equal pickles."""
+        record = item.record("data.pkl")
+        data = item.read("data.pkl") if record.size <= _SMALL_RECORD else b""
+        known = self._tensors.get(data)
+        if known is None:
+            known = item.tensor()
+            if data and len(self._tensors) < _REMEMBERED:
+                self._tensors[data] = known
+        else:
+            item.check_tensor(known)
+        return known
 
     def _unknown_globals(self, item: TorchItem) -> tuple[str, ...]:
         size = item.record("data.pkl").size

@@ -27,6 +27,7 @@ class Items:
         file: (N,) index into `Checkpoint.files`.
         offset: (N,) first byte.
         length: (N,) bytes.
+        stop: (N,) past-the-end byte; the largest 64-bit integer where that is more.
     """
 
     names: list[str]
@@ -35,16 +36,10 @@ class Items:
     file: Int32s
     offset: Int64s
     length: Int64s
+    stop: Int64s
 
     def __len__(self) -> int:
         return len(self.file)
-
-    @property
-    def stop(self) -> Int64s:
-        """(N,) past-the-end byte; the largest 64-bit integer where that is more."""
-        room = _LARGEST - np.maximum(self.offset, 0)
-        ends: Int64s = self.offset + np.minimum(self.length, room)
-        return ends
 
     def fqn(self, item: int) -> str:
         """The FQN of an item."""
@@ -52,7 +47,9 @@ class Items:
 
     def of_file(self, file: int) -> slice:
         """The items of one file."""
-        low, high = np.searchsorted(self.file, [file, file + 1]).tolist()
+        # Of the column's own type, or all of it would be converted.
+        bounds = np.array([file, file + 1], dtype=self.file.dtype)
+        low, high = np.searchsorted(self.file, bounds).tolist()
         return slice(low, high)
 
 
@@ -81,6 +78,7 @@ def collect_items(checkpoint: Checkpoint) -> Items:
     tables.append(np.array(single, dtype=np.int64).reshape(len(single), 5).T)
     name, row, file, offset, length = np.concatenate(tables, axis=1)
     order = np.lexsort((offset, file))
+    stop = offset + np.minimum(length, _LARGEST - np.maximum(offset, 0))
     return Items(
         names,
         name[order].astype(np.int32),
@@ -88,6 +86,7 @@ def collect_items(checkpoint: Checkpoint) -> Items:
         file[order].astype(np.int32),
         offset[order],
         length[order],
+        stop[order],
     )
 
 
