@@ -5,13 +5,17 @@ from __future__ import annotations
 #: Largest metadata pickle that is read. 1,000 tensors on 1,024 ranks take 0.2 GB.
 METADATA_BYTES = 8 << 30
 #: Largest bytes entry or tensor pickle that is decoded.
-VALUE_BYTES = 256 << 20
+VALUE_BYTES = 64 << 20
 #: Largest `data.pkl` of a tensor item; real ones are a few hundred bytes.
 TENSOR_PICKLE_BYTES = 1 << 20
+#: Longest single text or bytes object in a pickle.
+PICKLE_OPERAND_BYTES = 48 << 20
 #: Deepest nesting of containers in a pickle.
 PICKLE_DEPTH = 200
-#: Most objects that a bytes entry may build; `.metadata` is bounded by its own size.
+#: Most values that a bytes entry may hold; `.metadata` is bounded by its own size.
 VALUE_NODES = 4_000_000
+#: Most containers among them: an empty dict takes 64 bytes, one with an item 232.
+VALUE_CONTAINERS = 1_000_000
 #: Largest integer in a pickle, in bytes of its two's complement.
 PICKLE_INT_BYTES = 64
 #: Most tensor dimensions; torch itself allows 64.
@@ -29,3 +33,5 @@ ZIP_DIRECTORY_BYTES = 16 << 20
 SMALL_TENSOR_BYTES = 64 << 10
 #: Largest decompressed size of one storage item held in memory.
 DECOMPRESSED_BYTES = 8 << 30
+#: Largest decompressed size of a bytes entry, of which no metadata says how large it should be.
+DECOMPRESSED_VALUE_BYTES = 1 << 30

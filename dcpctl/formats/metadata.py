@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from dcpctl import limits
-from dcpctl.errors import MalformedMetadata, quote
+from dcpctl.errors import LimitExceeded, MalformedMetadata, MalformedPickle, quote
 from dcpctl.formats.pickles import policy
 from dcpctl.formats.pickles.blocks import ChunkBlock
 from dcpctl.formats.pickles.standins import DType, Record, Size
-from dcpctl.formats.pickles.vm import Machine
+from dcpctl.formats.pickles.vm import Machine, check_start
 from dcpctl.formats.records import (
     ChunkTable,
     Int64s,
@@ -26,8 +26,36 @@ from dcpctl.formats.records import (
     StoredTensor,
 )
 from dcpctl.formats.storage_table import StorageTable
+from dcpctl.storage.base import Storage
 
+#: From this size on a file's ends are looked at before it is read.
+_LARGE_BYTES = 64 << 20
+_HEAD_BYTES = 64 << 10
 _KNOWN_FIELDS = ("state_dict_metadata", "planner_data", "storage_data")
+
+
+def read_metadata(storage: Storage, name: str) -> StoredCheckpoint:
+    """Read and decode a metadata file.
+
+    A large one is refused by its first and last bytes where these are no pickle's, before the
+    rest costs memory.
+
+    Args:
+        storage: the directory.
+        name: the file in it.
+
+    Raises:
+        LimitExceeded: the file is larger than `limits.METADATA_BYTES`.
+        As `parse_metadata` and `Storage.read`.
+    """
+    size = storage.size(name)
+    if size > limits.METADATA_BYTES:
+        raise LimitExceeded(f"{name} has {size} bytes, over {limits.METADATA_BYTES}")
+    if size > _LARGE_BYTES:
+        check_start(storage.read(name, 0, _HEAD_BYTES), policy.METADATA, subject=name)
+        if storage.read(name, size - 1, 1) != b".":
+            raise MalformedPickle(f"{name}: malformed pickle: {size} bytes that do not end in STOP")
+    return parse_metadata(storage.read(name, 0, size), subject=name)
 
 
 def parse_metadata(data: bytes | memoryview, *, subject: str = ".metadata") -> StoredCheckpoint:
@@ -152,7 +180,13 @@ def _boxes(chunks: Any, fqn: str, subject: str) -> tuple[Int64s, Int64s]:
     if not offsets:
         empty = np.zeros((0, 0), dtype=np.int64)
         return empty, empty
-    return _joined(offsets, fqn, subject), _joined(sizes, fqn, subject)
+    joined = _joined(offsets, fqn, subject), _joined(sizes, fqn, subject)
+    if joined[0].shape != joined[1].shape:
+        raise MalformedMetadata(
+            f"{subject}: chunks of {quote(fqn)} have {joined[0].shape[1]} offsets "
+            f"and {joined[1].shape[1]} sizes"
+        )
+    return joined
 
 
 def _joined(parts: list[Int64s], fqn: str, subject: str) -> Int64s:

@@ -86,7 +86,7 @@ class _Materializer:
         self.seen: dict[int, _Seen | None] = {}
 
     def visit(self, value: Any, depth: int) -> _Seen:
-        if isinstance(value, (str, bytes)):
+        if isinstance(value, (str, bytes)) and len(value) >= _TEXT_NODE:
             return _Seen(value, value, 0, 1 + len(value) // _TEXT_NODE)
         if not isinstance(value, (TensorRef, Record, tuple, list, dict)):
             return _SCALAR

@@ -59,7 +59,9 @@ def open_item(
         TruncatedFile, MissingFile, PathOutsideCheckpoint, ReadFailed: as `Storage.read`.
     """
     if transforms:
-        limit = None if payload_bytes is None else payload_bytes + _ARCHIVE_OVERHEAD
+        limit = limits.DECOMPRESSED_VALUE_BYTES
+        if payload_bytes is not None:
+            limit = payload_bytes + _ARCHIVE_OVERHEAD
         storage = stream_transforms.decode_item(
             storage, name, offset, length, transforms=transforms, subject=subject, limit=limit
         )

@@ -12,6 +12,8 @@ import numpy as np
 from dcpctl.formats.records import ChunkTable, Int64s
 
 Point = tuple[int, ...]
+#: Most boxes that are compared in pairs; beyond, elements are ticked off.
+_MOST_PAIRED = 4096
 
 
 def resolve(key: Any, shape: Sequence[int]) -> tuple[Point, Point, tuple[Any, ...]]:
@@ -72,6 +74,29 @@ def intersect(offsets: Point, sizes: Point, starts: Point, stops: Point) -> tupl
     low = tuple(max(o, s) for o, s in zip(offsets, starts, strict=True))
     high = tuple(min(o + n, e) for o, n, e in zip(offsets, sizes, stops, strict=True))
     return low, high
+
+
+def cover(shape: Point, places: Sequence[tuple[slice, ...]]) -> bool:
+    """Whether boxes inside an array of this shape hold each of its elements."""
+    wanted = math.prod(shape)
+    if sum(math.prod(part.stop - part.start for part in place) for place in places) < wanted:
+        return False
+    if len(places) <= _MOST_PAIRED and _disjoint(places):
+        return True
+    held = np.zeros(shape, dtype=bool)
+    for place in places:
+        held[place] = True
+    return bool(held.all())
+
+
+def _disjoint(places: Sequence[tuple[slice, ...]]) -> bool:
+    count = len(places)
+    low = np.array([[part.start for part in place] for place in places]).reshape(count, -1)
+    high = np.array([[part.stop for part in place] for place in places]).reshape(count, -1)
+    return not any(
+        ((low[n + 1 :] < high[n]) & (high[n + 1 :] > low[n])).all(axis=1).any()
+        for n in range(count - 1)
+    )
 
 
 def split(sizes: Point, most: int) -> Iterator[tuple[Point, Point]]:

@@ -60,10 +60,17 @@ def subdirectories(path: Path) -> list[Path]:
     """
     try:
         with os.scandir(path) as scan:
-            names = sorted(e.name for e in scan if not e.name.startswith(".") and e.is_dir())
+            names = sorted(e.name for e in scan if not e.name.startswith(".") and _is_dir(e))
     except OSError as error:
         raise ReadFailed(f"cannot list {quote(path)}: {error.strerror}") from None
     return [path / name for name in names]
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a symbolic link that leads to itself
+        return False
 
 
 def is_checkpoint(path: Path) -> bool:

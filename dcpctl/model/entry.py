@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from dcpctl.errors import MalformedItem, MissingFile, quote
+from dcpctl import limits
+from dcpctl.errors import LimitExceeded, MalformedItem, MalformedMetadata, MissingFile, quote
 from dcpctl.formats import dtypes
 from dcpctl.formats.chunk_read import ChunkSource, read_chunk
-from dcpctl.formats.records import ChunkTable, StoredBytes, StoredTensor
+from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
 from dcpctl.formats.value_read import ValueReader
 from dcpctl.model import boxes
 from dcpctl.model.shard_file import ShardFile
@@ -108,12 +109,19 @@ class TensorEntry:
         found = {self._source.files[n].rank for n in numbers.tolist() if n >= 0}
         return tuple(sorted(rank for rank in found if rank is not None))
 
+    def chunk_ranks(self) -> Int64s:
+        """The rank whose file holds each chunk, (n,) as `chunks`; 0 where no name tells."""
+        ranks = [file.rank or 0 for file in self._source.files]
+        return np.array([ranks[n] if n >= 0 else 0 for n in self.chunks.file.tolist()], np.int64)
+
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a slice: ints, slices, `...` as in NumPy; only the bytes it needs are read.
 
         Raises:
             IndexError: more indices than dimensions, or out of bounds.
             MalformedItem: an item is not what the metadata says, or no chunk holds an element.
+            MalformedMetadata: a negative size, or chunks of other dimensions than the tensor's.
+            LimitExceeded: the slice does not fit into memory.
             MissingFile, TruncatedFile: a shard file is not there or too short.
         """
         starts, stops, view = boxes.resolve(key, self.shape)
@@ -150,9 +158,15 @@ class TensorEntry:
         """Where chunk number `row` lies, in the form that `formats.chunk_read` takes.
 
         Raises:
+            MalformedMetadata: the chunk has other dimensions than the tensor, or a negative size.
             MissingFile: the metadata places no storage item under the chunk.
         """
         chunk = self.chunks[row]
+        if len(chunk.sizes) != len(self.shape) or min(chunk.sizes, default=0) < 0:
+            raise MalformedMetadata(
+                f"{quote(self.fqn)} of shape {list(self.shape)} has a chunk of sizes "
+                f"{list(chunk.sizes)}"
+            )
         if chunk.file < 0:
             raise MissingFile(
                 f"{quote(self.fqn)}: no storage item holds the chunk at {list(chunk.offsets)}"
@@ -169,19 +183,20 @@ class TensorEntry:
         )
 
     def _read(self, starts: tuple[int, ...], stops: tuple[int, ...]) -> NDArray[Any]:
+        self._check_dims()
         shape = tuple(stop - start for start, stop in zip(starts, stops, strict=True))
         wanted = math.prod(shape)
-        kind = dtypes.numpy_dtype(self.dtype)
         rows = (
             boxes.overlapping(self.chunks, starts, stops) if len(self.chunks) else np.zeros(0, int)
         )
         # Before anything is allocated: a shape that no file can fill must not cost memory.
         if self._stored_bytes(rows) < wanted * self.itemsize:
+            self._check_files(rows)
             self._refuse_hole(starts, stops)
-        result: NDArray[Any] = np.empty(shape, dtype=kind)
+        result = self._empty(shape)
         if not wanted:
             return result
-        covered = 0
+        read: list[tuple[slice, ...]] = []
         done: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
         for row in rows.tolist():
             chunk = self.chunks[row]
@@ -194,15 +209,38 @@ class TensorEntry:
             part = read_chunk(self._source.storage, self.chunk_source(row), local, until)
             place = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, starts, strict=True))
             result[place] = part
-            covered += part.size
-        if covered < wanted:
+            read.append(place)
+        if not boxes.cover(shape, read):
             self._refuse_hole(starts, stops)
         return result
+
+    def _check_dims(self) -> None:
+        dims = len(self.shape)
+        if min(self.shape, default=0) < 0:
+            raise MalformedMetadata(f"{quote(self.fqn)} has the shape {list(self.shape)}")
+        if len(self.chunks) and self.chunks.offsets.shape[1] != dims:
+            raise MalformedMetadata(
+                f"{quote(self.fqn)} has {dims} dimensions, its chunks have "
+                f"{self.chunks.offsets.shape[1]}"
+            )
+
+    def _empty(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        try:
+            return np.empty(shape, dtype=dtypes.numpy_dtype(self.dtype))
+        except (ValueError, MemoryError):
+            raise LimitExceeded(
+                f"{quote(self.fqn)}: no memory holds an array of shape {list(shape)}",
+                hint="read it by slices or blocks",
+            ) from None
 
     def _stored_bytes(self, rows: NDArray[Any]) -> int:
         """The most bytes of numbers that the items of these chunks can hold."""
         if self.stored.transforms:
-            return int(self.chunks.sizes[rows].prod(axis=1).clip(0).sum()) * self.itemsize
+            # What the items take on disk says little; each is decompressed up to this limit.
+            return sum(
+                min(math.prod(sizes) * self.itemsize, limits.DECOMPRESSED_BYTES)
+                for sizes in self.chunks.sizes[rows].tolist()
+            )
         return sum(
             min(length, self._source.files[file].size or 0)
             for file, length in zip(
@@ -210,6 +248,12 @@ class TensorEntry:
             )
             if file >= 0
         )
+
+    def _check_files(self, rows: NDArray[Any]) -> None:
+        """Raise what reading the last byte of each of these chunks' items raises."""
+        for row in rows.tolist():
+            source = self.chunk_source(row)
+            self._source.storage.read(source.file, source.offset + source.length, 0)
 
     def _refuse_hole(self, starts: tuple[int, ...], stops: tuple[int, ...]) -> NoReturn:
         raise MalformedItem(

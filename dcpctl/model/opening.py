@@ -6,8 +6,9 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from dcpctl.errors import InterruptedSave, NotACheckpoint, quote
+from dcpctl.errors import InterruptedSave, NotACheckpoint, ReadFailed, quote
 from dcpctl.formats.layouts import LayoutReader, find_reader
+from dcpctl.formats.layouts.dcp import METADATA
 from dcpctl.model import directories
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.storage.local import LocalStorage
@@ -28,10 +29,15 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         NotACheckpoint: there is no checkpoint at `path`; the hint says what is there.
         InterruptedSave: there are shard files or `.metadata.tmp`, and no metadata.
         UnsafePickle, MalformedPickle, MalformedMetadata, LimitExceeded: the metadata is refused.
+        MissingFile, PathOutsideCheckpoint: the metadata is no regular file in the directory.
         ReadFailed: the operating system failed to read.
     """
     where = Path(path)
-    if not where.is_dir():
+    try:
+        is_directory = where.is_dir()
+    except OSError as error:  # a name that is too long, a parent that may not be searched
+        raise ReadFailed(f"cannot look at {quote(where)}: {error.strerror}") from None
+    if not is_directory:
         raise _not_a_directory(where)
     found = [("", where)] if directories.is_checkpoint(where) else _parts(where)
     with ExitStack() as opened:
@@ -52,6 +58,7 @@ def _reader(directory: Path, storage: LocalStorage) -> LayoutReader:
 
 
 def _parts(where: Path) -> list[tuple[str, Path]]:
+    _check_odd(where)
     parts = [(part.name, part) for part in directories.parts_of(where)]
     broken = [
         child
@@ -64,6 +71,14 @@ def _parts(where: Path) -> list[tuple[str, Path]]:
     if not parts:
         raise _nothing_here(where)
     return parts
+
+
+def _check_odd(where: Path) -> None:
+    """Raise what is wrong with a metadata file that is there and cannot be opened."""
+    with LocalStorage(where) as storage:
+        for name in (METADATA, *storage.odd()):
+            if find_reader({name: 0}) is not None and os.path.lexists(where / name):
+                storage.size(name)
 
 
 def _interrupted(where: Path) -> InterruptedSave:

@@ -23,6 +23,8 @@ from dcpctl.formats.tensor_values import TensorValue
 
 _MAX_BYTES = 64 << 10
 _MAX_NODES = 1_000_000
+#: Characters or bytes that count as one more part.
+_TEXT_NODE = 64
 _STANDINS: dict[type, str] = {
     Size: "torch.Size",
     DType: "torch.dtype",
@@ -67,6 +69,8 @@ class _Encoder:
 
     def encode(self, value: Any, depth: int) -> Any:
         self.nodes += 1
+        if isinstance(value, (str, bytes, bytearray)):
+            self.nodes += len(value) // _TEXT_NODE
         if depth > limits.PICKLE_DEPTH or self.nodes > _MAX_NODES:
             raise LimitExceeded(
                 "a decoded value is nested too deeply or too large to be written out"
@@ -84,7 +88,7 @@ class _Encoder:
         return [self.encode(item, depth) for item in value]
 
     def members(self, value: Any, depth: int) -> Any:
-        return {"__set__": [self.encode(item, depth) for item in sorted(value, key=repr)]}
+        return {"__set__": [self.encode(item, depth) for item in sorted(value, key=_key)]}
 
     def mapping(self, value: Any, depth: int) -> Any:
         return {
@@ -107,15 +111,20 @@ class _Encoder:
     def record(self, value: Any, depth: int) -> Any:
         return {"__type__": value.type, **self.mapping(value.fields, depth)}
 
+    def numbers(self, array: Any, depth: int) -> Any:
+        if self.nodes + array.size > _MAX_NODES:
+            raise LimitExceeded(f"an array of {array.size} numbers is too large to be written out")
+        return self.encode(_plain_list(array), depth)
+
     def tensor(self, value: Any, depth: int) -> Any:
-        values = self.encode(_plain_list(value.array), depth)
+        values = self.numbers(value.array, depth)
         return {"__tensor__": {"dtype": value.dtype, "shape": list(value.shape), "values": values}}
 
     def tensor_ref(self, value: Any, depth: int) -> Any:
         return {"__tensor__": {"dtype": value.dtype, "shape": list(value.shape), "values": None}}
 
     def array(self, value: Any, depth: int) -> Any:
-        values = self.encode(_plain_list(value), depth)
+        values = self.numbers(value, depth)
         return {
             "__ndarray__": {"dtype": str(value.dtype), "shape": list(value.shape), "values": values}
         }
@@ -164,4 +173,6 @@ def _number(value: float) -> float | str:
 
 
 def _key(key: Any) -> str:
-    return repr(key) if isinstance(key, (tuple, Record, Opaque, DType)) else str(key)
+    if isinstance(key, Record):
+        return f"<{key.type}>"  # its fields may hold anything
+    return repr(key) if isinstance(key, (tuple, Opaque, DType, bytes)) else str(key)

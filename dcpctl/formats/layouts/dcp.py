@@ -12,11 +12,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dcpctl import limits
 from dcpctl.errors import MalformedMetadata, quote
 from dcpctl.formats.dtypes import DTYPES
 from dcpctl.formats.layouts import bytecheckpoint
-from dcpctl.formats.metadata import parse_metadata
+from dcpctl.formats.metadata import read_metadata
 from dcpctl.formats.records import ChunkTable, StoredCheckpoint, StoredTensor
 from dcpctl.formats.safetensors import SafetensorsHeader, read_header
 from dcpctl.storage.local import LocalStorage
@@ -30,8 +29,8 @@ def recognises(names: Mapping[str, int]) -> bool:
 
 
 def read(storage: LocalStorage) -> StoredCheckpoint:
-    """Read `.metadata`; see `formats.metadata.parse_metadata` for the errors."""
-    stored = parse_metadata(storage.read_all(METADATA, limits.METADATA_BYTES), subject=METADATA)
+    """Read `.metadata`; see `formats.metadata.read_metadata` for the errors."""
+    stored = read_metadata(storage, METADATA)
     if bytecheckpoint.recognises(stored):
         bytecheckpoint.place(stored)
     elif _is_safetensors(stored):

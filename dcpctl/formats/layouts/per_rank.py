@@ -12,9 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dcpctl import limits
 from dcpctl.errors import MalformedMetadata, quote
-from dcpctl.formats.metadata import parse_metadata
+from dcpctl.formats.metadata import read_metadata
 from dcpctl.formats.records import (
     ChunkTable,
     Orphan,
@@ -37,7 +36,7 @@ def read(storage: LocalStorage) -> StoredCheckpoint:
 
     Raises:
         MalformedMetadata: two ranks disagree on the shape, dtype or kind of an entry.
-        As `formats.metadata.parse_metadata`.
+        As `formats.metadata.read_metadata`.
     """
     ranks = sorted(
         (int(match[1]), name)
@@ -46,7 +45,7 @@ def read(storage: LocalStorage) -> StoredCheckpoint:
     )
     merged = StoredCheckpoint(format="dcp-per-rank")
     for _rank, name in ranks:
-        part = parse_metadata(storage.read_all(name, limits.METADATA_BYTES), subject=name)
+        part = read_metadata(storage, name)
         _merge(merged, part, name)
     merged.metadata_file = ranks[0][1]
     return merged
@@ -104,6 +103,11 @@ def _join(merged: StoredCheckpoint, known: StoredTensor, more: StoredTensor) -> 
     if not fresh:
         return known
     a, b = known.chunks, more.chunks
+    if a.offsets.shape[1] != b.offsets.shape[1]:
+        raise MalformedMetadata(
+            f"chunks of {quote(more.fqn)} have {b.offsets.shape[1]} dimensions on one rank, "
+            f"on others {a.offsets.shape[1]}"
+        )
     table = ChunkTable(
         np.concatenate([a.offsets, b.offsets[fresh]]),
         np.concatenate([a.sizes, b.sizes[fresh]]),

@@ -83,6 +83,8 @@ def _entry(fqn: str, parts: list[Piece], stored: StoredCheckpoint) -> StoredTens
         np.array([part[0].length for part in parts], dtype=np.int64),
     )
     # No file says how large the whole tensor is; its shards reach to its end.
+    if (offsets > np.iinfo(np.int64).max - sizes).any():
+        raise MalformedMetadata(f"{quote(fqn)}: a shard that ends beyond 2^63 elements")
     shape = tuple((offsets + sizes).max(axis=0).tolist())
     return StoredTensor(fqn, shape, first.dtype, chunks, encoding="raw")
 

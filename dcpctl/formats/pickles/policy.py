@@ -56,6 +56,9 @@ def _enum_value(args: Args) -> int:
 
 
 def _device(args: Args) -> Device:
+    # A list that repeats a list many levels deep takes for ever to write out.
+    if not all(type(arg) in (str, int) for arg in args):
+        raise ValueError("torch.device of other than a name and a number")
     return Device(":".join(str(arg) for arg in args))
 
 
@@ -93,11 +96,9 @@ def _codecs_encode(args: Args) -> bytes:
 def _empty_or_list(kind: Callable[[list[Any]], Any]) -> Callable[[Args], Any]:
     def make(args: Args) -> Any:
         items = args[0] if args else []
-        if not isinstance(items, (list, tuple)):
+        if not isinstance(items, list):
             raise ValueError("not a list")
-        if not all(isinstance(i, (str, int, float, bool, type(None), bytes)) for i in items):
-            raise ValueError("members that are no scalars")
-        return kind(list(items))
+        return kind(items)
 
     return make
 
@@ -110,10 +111,8 @@ def _bytes(args: Args) -> bytes:
     raise ValueError("bytes of other than bytes")
 
 
-def _bytearray(args: Args) -> bytes:
-    if len(args) == 2:
-        return _codecs_encode(args)
-    return _bytes(args)
+def _bytearray(args: Args) -> bytearray:
+    return bytearray(_codecs_encode(args) if len(args) == 2 else _bytes(args))
 
 
 def _complex(args: Args) -> complex:
@@ -191,12 +190,14 @@ def storage_from_persistent_id(key: Any) -> TensorRef:
     if not isinstance(key, tuple) or len(key) < 5 or key[0] != "storage":
         raise ValueError("a persistent id that is no storage")
     _tag, kind, name, location, numel = key[:5]
-    if not isinstance(kind, StorageType) or type(name) is not str or type(numel) is not int:
-        raise ValueError("a storage without type, key or size")
+    if not isinstance(kind, StorageType) or type(numel) is not int:
+        raise ValueError("a storage without type or size")
+    if type(name) is not str or type(location) is not str:
+        raise ValueError("a storage without key or location")
     dtype = STORAGE_DTYPES.get(kind.name)
     if dtype is None or not 0 <= numel < 1 << 62:
         raise ValueError("a storage of unknown type or of negative or huge size")
-    return TensorRef(dtype, (numel,), (1,), 0, name, numel, dtype, device=str(location))
+    return TensorRef(dtype, (numel,), (1,), 0, name, numel, dtype, device=location)
 
 
 #: Storage class name -> dtype of its elements; `UntypedStorage` counts bytes (torch 2.0).
@@ -320,14 +321,15 @@ def _metadata_table() -> dict[str, Any]:
         "collections.OrderedDict": _ordered_dict,
         "collections.defaultdict": _default_dict,
         "_codecs.encode": _codecs_encode,
-        "builtins.set": _empty_or_list(set),
-        "builtins.frozenset": _empty_or_list(frozenset),
         "builtins.bytes": _bytes,
         "builtins.bytearray": _bytearray,
         "builtins.complex": _complex,
     }
     for path, call in calls.items():
         table[path] = Global(path, call=call)
+    for kind in (set, frozenset):
+        path = f"builtins.{kind.__name__}"
+        table[path] = Global(path, call=_empty_or_list(kind), hashes=True)
     return table
 
 

@@ -131,6 +131,7 @@ class Global:
         path: `module.name`.
         call: what REDUCE does with it: argument tuple to passive value; None refuses the call.
         record: NEWOBJ makes a `Record` of it.
+        hashes: the members of the list that it is called with become keys.
         opaque: unknown; every object made from it is an `Opaque`.
         columnar: `chunk`, `index` or `storage` for the classes that stand in `.metadata` by the
             million and are decoded in blocks; else empty.
@@ -139,5 +140,6 @@ class Global:
     path: str
     call: Callable[[tuple[Any, ...]], Any] | None = None
     record: bool = False
+    hashes: bool = False
     opaque: bool = False
     columnar: str = ""

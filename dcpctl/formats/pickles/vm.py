@@ -10,8 +10,11 @@ long runs of them as NumPy columns.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from dcpctl import limits
@@ -22,11 +25,23 @@ from dcpctl.formats.pickles.standins import DType, Global, Opaque, Record, Stora
 #: Streams shorter than this gain nothing from block decoding, which needs NumPy imported.
 _BLOCK_THRESHOLD = 256 << 10
 _MAX_STACK = 1_000_000
-_SCALARS = (str, int, float, bool, type(None), bytes, complex)
+#: Opcodes between two looks at how much the stack and the memo have grown.
+_STRIDE = 1 << 16
+#: What one member of a container that a call copies takes off the budget of calls, in bytes.
+_MEMBER_COST = 8
+#: Most tuples as dict keys and set members. Python's hashes of numbers can be made to collide, and
+#: then every further key is compared with all before it.
+_MAX_TUPLE_KEYS = 10_000
+_MAX_KEY = 1 << 64
+_SCALARS = (str, int, float, bool, type(None), bytes)
 
 
 class _Stop(Exception):
     pass
+
+
+class _Cut(Exception):
+    """The stream goes on where the data end."""
 
 
 def load(
@@ -56,6 +71,23 @@ def load(
     return Machine(bytes(data), policy, subject, persistent).run()
 
 
+def check_start(head: bytes, policy: Policy, *, subject: str) -> None:
+    """Decode the beginning of a long stream, so that rubbish is refused before all of it is read.
+
+    Args:
+        head: its first bytes.
+        policy: as in `load`.
+        subject: as in `load`.
+
+    Raises:
+        As `load`, except for what may only be so because the stream is cut.
+    """
+    machine = Machine(head, replace(policy, columnar=False), subject, None)
+    machine.cut = True
+    with suppress(_Cut):
+        machine.run()
+
+
 class Machine:
     """The state of one decoding: stream, position, stack, marks and memo."""
 
@@ -78,10 +110,20 @@ class Machine:
         self.memo_length = 0
         self.globals: set[str] = set()
         self._known: dict[tuple[str, str], Any] = {}
+        #: Only the beginning of a longer stream is decoded.
+        self.cut = False
         # Real streams build one container for every 9 bytes; a bomb builds one a byte.
         self.budget = 100_000 + len(data) // 3
+        #: Opcodes left; a `.metadata` of any size is decoded.
+        self.steps: float = math.inf
+        if policy.lenient:
+            self.budget = min(self.budget, limits.VALUE_CONTAINERS)
+            # A value that is not a container takes one, or two if it is put into the memo.
+            self.steps = 1.25 * limits.VALUE_NODES
+        self.memo_limit = self.budget
+        self.tuple_keys = _MAX_TUPLE_KEYS
         # Calls copy their arguments, which the memo can repeat at two bytes a time.
-        self.call_budget = 1_000_000 + 16 * len(data)
+        self.call_budget = 1_000_000 + 4 * len(data)
         #: Where the opcode that last pushed a known class begins; None if it was not a memo get.
         self.class_position: int | None = None
         self.blocks: Any = None
@@ -96,17 +138,17 @@ class Machine:
         data, table = self.data, _TABLE
         try:
             while True:
-                opcode = data[self.pos]
-                self.pos += 1
-                table[opcode](self)
+                for _ in range(_STRIDE):
+                    opcode = data[self.pos]
+                    self.pos += 1
+                    table[opcode](self)
+                self.check_growth()
         except _Stop:
             pass
         except (IndexError, struct.error):
-            self.fail(
-                "the stream ends too early"
-                if self.pos >= len(data)
-                else "an opcode finds too little on the stack"
-            )
+            if self.pos >= len(data):
+                self.fail_short("the stream ends too early")
+            self.fail("an opcode finds too little on the stack")
         except KeyError as missing:
             self.fail(f"memo entry {missing} was never stored")
         except (UnicodeDecodeError, ValueError, OverflowError, TypeError) as error:
@@ -121,21 +163,50 @@ class Machine:
         """Raise `MalformedPickle` naming the subject and the byte position."""
         raise MalformedPickle(f"{self.subject}: malformed pickle at byte {self.pos}: {what}")
 
+    def fail_short(self, what: str) -> NoReturn:
+        """`fail`, for what is no fault where only the beginning of a stream is decoded."""
+        if self.cut:
+            raise _Cut
+        self.fail(what)
+
     def spend(self, units: int = 1) -> None:
         """Take `units` containers off the budget, and check that the stack is no bomb."""
         self.budget -= units
         if self.budget < 0 or len(self.stack) > _MAX_STACK:
-            raise LimitExceeded(
-                f"{self.subject}: the pickle builds more objects than {len(self.data)} bytes "
-                "of a real one do"
-            )
+            self.refuse_growth()
+
+    def spend_call(self, arguments: Any) -> None:
+        """Take the copying of these arguments off the budget of calls."""
+        self.call_budget -= 1
+        for part in arguments:
+            if isinstance(part, (str, bytes, bytearray)):
+                self.call_budget -= len(part)
+            elif isinstance(part, (tuple, list, dict, set, frozenset)):
+                self.call_budget -= _MEMBER_COST * len(part)
+        if self.call_budget < 0:
+            raise LimitExceeded(f"{self.subject}: the pickle repeats calls on large arguments")
+
+    def check_growth(self) -> None:
+        """See that opcodes which build no container have not piled up values either."""
+        self.steps -= _STRIDE
+        if self.steps < 0 or len(self.stack) > _MAX_STACK or len(self.memo) > self.memo_limit:
+            self.refuse_growth()
+
+    def refuse_growth(self) -> NoReturn:
+        """Raise `LimitExceeded` for a stream that builds too much."""
+        raise LimitExceeded(
+            f"{self.subject}: the pickle builds more objects than {len(self.data)} bytes "
+            "of a real one do"
+        )
 
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes of the stream."""
         start = self.pos
         end = start + count
-        if count < 0 or end > len(self.data):
-            self.fail(f"an operand of {count} bytes does not fit into {len(self.data)} bytes")
+        if count > limits.PICKLE_OPERAND_BYTES and (self.cut or end <= len(self.data)):
+            raise LimitExceeded(f"{self.subject}: an operand of {count} bytes in a pickle")
+        if end > len(self.data):
+            self.fail_short(f"an operand of {count} bytes does not fit into {len(self.data)} bytes")
         self.pos = end
         return self.data[start:end]
 
@@ -143,7 +214,7 @@ class Machine:
         """Return the next text operand, without its newline."""
         end = self.data.find(b"\n", self.pos)
         if end < 0:
-            self.fail("a text operand has no end")
+            self.fail_short("a text operand has no end")
         start, self.pos = self.pos, end + 1
         return self.data[start:end]
 
@@ -183,18 +254,28 @@ class Machine:
         A tuple that repeats another tuple many levels deep would take forever to hash.
         """
         if isinstance(key, tuple):
-            flat = all(
-                isinstance(item, _SCALARS)
-                or (isinstance(item, tuple) and all(isinstance(x, _SCALARS) for x in item))
-                for item in key
-            )
-            if len(key) > limits.TENSOR_DIMS or not flat:
+            self.tuple_keys -= 1
+            if self.tuple_keys < 0:
+                raise LimitExceeded(f"{self.subject}: over {_MAX_TUPLE_KEYS} tuples as dict keys")
+            if not self.is_flat(key, deeper=True):
                 self.fail("a dict key or set member is a deep tuple")
+        elif isinstance(key, int):
+            # Of the integers up to this one, no more than 16 have one hash.
+            if not -_MAX_KEY < key < _MAX_KEY:
+                self.fail("a dict key or set member is an integer of over 64 bits")
         elif not isinstance(key, (*_SCALARS, DType, Global, Opaque, Record, StorageType)):
             if not self.policy.lenient:
                 self.fail(f"a {type(key).__name__} cannot be a dict key")
             return Opaque(f"builtins.{type(key).__name__}")
         return key
+
+    def is_flat(self, key: tuple[Any, ...], *, deeper: bool) -> bool:
+        """True for a short tuple of scalars, and with `deeper` of such tuples."""
+        return len(key) <= limits.TENSOR_DIMS and all(
+            isinstance(item, _SCALARS)
+            or (deeper and isinstance(item, tuple) and self.is_flat(item, deeper=False))
+            for item in key
+        )
 
     def call(self, function: Any, args: Any) -> Any:
         """What REDUCE means: the policy's function for a known global, a stand-in for others."""
@@ -212,9 +293,9 @@ class Machine:
                 f"{self.subject} calls {quote(function.path)}, which no DCP release does; "
                 "not loaded"
             )
-        self.call_budget -= 1 + sum(len(a) for a in args if isinstance(a, (str, bytes, list, dict)))
-        if self.call_budget < 0:
-            raise LimitExceeded(f"{self.subject}: the pickle repeats calls on large arguments")
+        self.spend_call(args)
+        if function.hashes and args and isinstance(args[0], list):
+            args = ([self.check_key(item) for item in args[0]], *args[1:])
         return function.call(args)
 
     def build(self, target: Any, state: Any) -> Any:
@@ -223,6 +304,7 @@ class Machine:
             if isinstance(state, tuple) and len(state) == 2 and state[0] is None:
                 state = state[1]
             if isinstance(state, dict):
+                self.spend_call((state,))
                 if not all(isinstance(key, str) for key in state):
                     self.fail(f"state of {target.type} has keys that are no strings")
                 target.fields.update(state)
@@ -270,7 +352,7 @@ def _proto(m: Machine) -> None:
 @_op(b"\x95")
 def _frame(m: Machine) -> None:
     if m.u64() > len(m.data) - m.pos:
-        m.fail("a frame is longer than the stream")
+        m.fail_short("a frame is longer than the stream")
 
 
 @_op(b".")
