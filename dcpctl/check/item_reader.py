@@ -183,7 +183,7 @@ class ItemReader:
     ) -> None:
         subject = quote(report.fqn)
         sizes = tensor.chunks[row].sizes if tensor is not None and row >= 0 else None
-        promised = None
+        promised = limits.VALUE_BYTES
         if tensor is not None and sizes is not None:
             promised = _promised(sizes, tensor.dtype)
         item = open_item(

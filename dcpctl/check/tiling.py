@@ -121,7 +121,7 @@ def _cover(tiling: Tiling, dims: Int64s, starts: Int64s, stops: Int64s, rows: In
             doubled += _volume(twice, bounds, tiling.numel)
             if tiling.overlap is None:
                 tiling.overlap = _pair(twice, bounds, split, starts, stops, rows)
-        missing = counts == 0
+        missing = np.asarray(counts == 0)  # a scalar where no dimension is split
         while len(tiling.holes) < _MOST_BOXES and missing.any():
             tiling.holes.append(_take_box(missing, bounds, split, dims))
     tiling.covered, tiling.doubled = covered * beside, doubled * beside

@@ -11,6 +11,7 @@ from dcpctl.check.run import Run
 from dcpctl.errors import quote
 from dcpctl.model import releases
 from dcpctl.model.fqn import is_flat_parameter, wrappers_in
+from dcpctl.model.optimizer.verdict import ABSENT
 
 _WRAPS = {
     "_orig_mod": "torch.compile",
@@ -77,7 +78,12 @@ def wrapper_names(run: Run) -> Iterator[Hit]:
 def group_keys(run: Run) -> Iterator[Hit]:
     """Hyperparameters that the target's optimizer has and the checkpoint's groups have not."""
     target = _target(run)
+    for part in run.checkpoint.parts:
+        for reason in releases.obstacles(part.stored, target):
+            raise CannotRun(f"torch {target} cannot load the metadata in the first place: {reason}")
     view = run.optimizer
+    if view.verdict == ABSENT and not view.param_groups:
+        raise CannotRun("there are no param groups")
     missing: dict[str, list[str]] = {}
     defaults: dict[str, object] = {}
     for key in view.missing_group_keys(target):

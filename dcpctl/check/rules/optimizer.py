@@ -8,7 +8,7 @@ from dcpctl.check import words
 from dcpctl.check.finding import ERROR, INFO, WARNING
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
-from dcpctl.errors import quote
+from dcpctl.errors import printable, quote
 from dcpctl.formats import dtypes
 from dcpctl.model.directories import PART_NAMES, parts_of, step_of
 from dcpctl.model.entry import TensorEntry
@@ -61,7 +61,7 @@ def partial(run: Run) -> Iterator[Hit]:
             f"{len(parameters):,} of {words.count(total, 'trained parameter')} without optimizer "
             f"state ({words.some(p.name for p in parameters)}): "
             + ("lost" if lost else "never trained or lost")
-            + f", since {parameters[0].why}",
+            + f", since {printable(parameters[0].why)}",
             severity=ERROR if lost else WARNING,
         )
 
@@ -77,7 +77,7 @@ def slot_missing(run: Run) -> Iterator[Hit]:
     for slot, names in without.items():
         yield Hit(
             names[0],
-            f"{slot} is missing from {words.count(len(names), 'parameter')} with other state: "
+            f"{quote(slot)} is missing from {words.count(len(names), 'parameter')} with other state: "
             f"{words.some(names)}",
         )
 
@@ -169,7 +169,7 @@ def _training_trace(run: Run) -> str:
     """What shows that a training job saved this, a clause; empty for mere weights."""
     view = run.optimizer
     if view.optimizers:
-        return f"param groups are here ({view.optimizers[0].fqns[0]})"
+        return f"param groups are here ({quote(view.optimizers[0].fqns[0])})"
     of = view.sections.of
     traces = [fqn for fqn in of if of[fqn] in (SCHEDULER, DATALOADER, RNG)]
     # Tensors of no section may be any model's; what is pickled among them is a job's.

@@ -10,6 +10,7 @@ from dcpctl.check.finding import ERROR, WARNING
 from dcpctl.check.moments import NEVER_ALL_ZERO, Moment
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
+from dcpctl.errors import quote
 from dcpctl.model.directories import PART_NAMES, step_of
 from dcpctl.model.optimizer.verdict import ABSENT, number
 
@@ -97,7 +98,7 @@ def all_zero(run: Run) -> Iterator[Hit]:
     for moment in zero:
         yield Hit(
             moment.fqn,
-            f"{moment.slot} is zero everywhere though {moment.parameter} is at step "
+            f"{moment.slot} is zero everywhere though {quote(moment.parameter)} is at step "
             f"{number(steps[moment.parameter]):,}: no gradient ever reached it, or it was lost",
             severity=WARNING,
         )
