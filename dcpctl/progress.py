@@ -50,6 +50,11 @@ class Progress:
             self._stream.write("\r")
             self._stream.flush()
 
+    def reach(self, done: int, total: int) -> None:
+        """Say that `done` units of `total` are done."""
+        self.total = total
+        self.advance(done - self.done)
+
     def advance(self, amount: int = 1) -> None:
         """Count `amount` more units as done, and draw if it is time to."""
         self.done += amount

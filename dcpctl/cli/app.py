@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dcpctl import __version__
-from dcpctl.cli import inspect
+from dcpctl.cli import check, explain, inspect
 from dcpctl.cli.shell import OptionalValue, Shell, help_text
 
 app = typer.Typer(
@@ -44,3 +44,5 @@ def dcpctl(
 
 
 app.command("inspect", cls=OptionalValue, help=help_text(inspect.inspect))(inspect.inspect)
+app.command("check", help=help_text(check.check))(check.check)
+app.command("explain", help=help_text(explain.explain))(explain.explain)

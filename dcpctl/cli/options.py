@@ -102,6 +102,11 @@ class Output:
         """Whether JSON is asked for."""
         return self.form is Form.JSON
 
+    @property
+    def is_markdown(self) -> bool:
+        """Whether Markdown is asked for."""
+        return self.form is Form.MARKDOWN
+
     def pieces(self, pieces: Iterable[str]) -> None:
         """Write text piece by piece, as JSON documents come."""
         with self._stream() as stream:

@@ -1,0 +1,103 @@
+"""What `check` found, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dcpctl.check.finding import ERROR, INFO, WARNING, CheckResult, Finding, Skipped
+from dcpctl.reports import words
+from dcpctl.reports.blocks import (
+    BAD,
+    DIM,
+    GOOD,
+    NAME,
+    PLAIN,
+    STRONG,
+    WARN,
+    Block,
+    Column,
+    Heading,
+    Line,
+    Paragraph,
+    Span,
+    Table,
+)
+
+TONES = {ERROR: BAD, WARNING: WARN, INFO: PLAIN}
+
+
+def check_blocks(result: CheckResult) -> Iterator[Block]:
+    """Say the findings, the rules that could not run, and what was read."""
+    yield Heading((Span(str(result.path), STRONG), Span("  "), *_outcome(result)), level=1)
+    if result.findings:
+        yield Table(
+            [
+                Column("rule"),
+                Column("severity"),
+                Column("subject", folds=True),
+                Column("finding", folds=True),
+            ],
+            [_row(finding) for finding in result.findings],
+        )
+    if result.left_off > 0:
+        yield Paragraph(Span(f"{words.count(result.left_off, 'more finding')} not listed", WARN))
+    if result.skipped:
+        yield Table(
+            [Column("skipped"), Column("because", folds=True)],
+            [(", ".join(rules), because) for because, rules in _by_reason(result.skipped).items()],
+        )
+    for note in result.notes:
+        yield Paragraph(Span(note, DIM))
+    yield Paragraph(Span(summary_sentence(result), DIM))
+
+
+def summary_sentence(result: CheckResult) -> str:
+    """How much was looked at, in a sentence."""
+    target = f" for torch {result.target}" if result.target else ""
+    said = f"{words.count(len(result.rules_run), 'rule')} run{target}"
+    if result.skipped:
+        said += f", {len({skipped.rule for skipped in result.skipped})} skipped"
+    if result.bytes_read:
+        said += f"; {words.size(result.bytes_read)} of {words.size(result.bytes_stored)} read"
+    if result.items:
+        said += f", {result.items_verified:,} of {words.count(result.items, 'item')} verified"
+    return said + "."
+
+
+def _outcome(result: CheckResult) -> Iterator[Span]:
+    counts = (
+        (result.errors, "error", BAD),
+        (result.warnings, "warning", WARN),
+        (result.infos, "remark", PLAIN),
+    )
+    shown = [Span(words.count(number, noun), tone) for number, noun, tone in counts if number]
+    if not result.errors and not result.warnings:
+        yield Span("nothing wrong found", GOOD)
+        if shown:
+            yield Span(", ")
+    for number, span in enumerate(shown):
+        if number:
+            yield Span(", ")
+        yield span
+
+
+def _row(finding: Finding) -> Sequence[Line]:
+    where = ""
+    if finding.file is not None and finding.file != finding.subject:
+        at = "" if finding.offset is None else f" at {finding.offset:,}"
+        where = f" ({finding.file}{at})"
+    elif finding.offset is not None:
+        where = f" (at {finding.offset:,})"
+    return (
+        finding.rule,
+        Span(finding.severity, TONES[finding.severity]),
+        Span(finding.subject, NAME),
+        (Span(finding.message), Span(where, DIM)),
+    )
+
+
+def _by_reason(skipped: Sequence[Skipped]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for one in skipped:
+        found.setdefault(one.because, []).append(one.rule)
+    return found
