@@ -1,0 +1,1 @@
+"""Floor 4: edits, each a function from draft to draft."""

@@ -1,0 +1,79 @@
+"""Choosing entries: globs over FQNs, and sections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from fnmatch import translate
+
+from dcpctl.errors import NothingSelected, quote
+from dcpctl.model.draft import Draft
+from dcpctl.model.sections import Sections
+
+MOST_NAMED = 5
+
+
+def matching(fqns: Iterable[str], glob: str) -> list[str]:
+    """Return the FQNs that a glob matches, in their order.
+
+    As a shell has it, and `*` also matches dots. A plain name at a dot matches all below it, so
+    that `model.layers.0` is all of that layer.
+    """
+    match = re.compile(translate(glob)).match
+    within = glob.rstrip(".") + "."
+    return [fqn for fqn in fqns if match(fqn) or fqn.startswith(within)]
+
+
+def selected(draft: Draft, globs: Sequence[str], among: Collection[str] | None = None) -> list[str]:
+    """Return the FQNs that any of several globs matches, in the order of the draft.
+
+    Args:
+        draft: the checkpoint.
+        globs: at least one.
+        among: the FQNs to choose from; None for all.
+
+    Raises:
+        NothingSelected: one of the globs matches none of them.
+    """
+    names = [fqn for fqn in draft.entries if among is None or fqn in among]
+    found: set[str] = set()
+    barren: list[str] = []
+    for glob in globs:
+        hits = matching(names, glob)
+        found.update(hits)
+        if not hits:
+            barren.append(glob)
+    if barren:
+        raise NothingSelected(f"no key matches {listed(barren)}", hint=_nearest(draft, barren[0]))
+    return [fqn for fqn in names if fqn in found]
+
+
+def in_section(sections: Sections, section: str) -> list[str]:
+    """Return the FQNs of one section, in the order of the entries.
+
+    Raises:
+        NothingSelected: the checkpoint has no such section.
+    """
+    found = list(sections.members(section))
+    if not found:
+        have = sorted(set(sections.of.values()))
+        raise NothingSelected(
+            f"the checkpoint has no {section}", hint=f"its sections: {', '.join(have)}"
+        )
+    return found
+
+
+def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
+    """Quote names for a message: the first few and a count."""
+    shown = ", ".join(quote(name) for name in names[:most])
+    more = len(names) - most
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _nearest(draft: Draft, name: str) -> str:
+    """A next step: keys that contain the last component of what was asked for."""
+    core = name.strip("*?").rpartition(".")[2].strip("*?") or name
+    like = [fqn for fqn in draft.entries if core and core in fqn]
+    if like:
+        return f"there is {listed(like, 3)}"
+    return "dcpctl inspect --keys lists all of them"

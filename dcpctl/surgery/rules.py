@@ -1,0 +1,199 @@
+"""Rules of a rename: a name in, its new name out, or nothing where the rule is not about it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcpctl.errors import ReadFailed, UsageError, quote
+
+#: A map of names is small; anything larger is some other file.
+_MAX_MAP_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """One key, or a module: with all that lies below it at a dot.
+
+    Attributes:
+        old: the key or module.
+        new: what it is called from now on.
+    """
+
+    old: str
+    new: str
+
+    def apply(self, name: str) -> str | None:
+        """Return the new name, or None where the rule is not about `name`."""
+        if name == self.old:
+            return self.new
+        return self.new + name[len(self.old) :] if name.startswith(self.old + ".") else None
+
+    def __str__(self) -> str:
+        return f"{self.old}={self.new}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What names begin with.
+
+    Attributes:
+        old: the prefix; empty for the whole model.
+        new: what stands in its place; may be empty.
+    """
+
+    old: str
+    new: str
+
+    def apply(self, name: str) -> str | None:
+        """Return the new name, or None where the rule is not about `name`."""
+        return self.new + name[len(self.old) :] if name.startswith(self.old) else None
+
+    def __str__(self) -> str:
+        return f"{self.old}={self.new}"
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    r"""A regular expression that is looked for anywhere in a name.
+
+    Attributes:
+        pattern: the compiled expression.
+        new: the replacement of every match; `\1` and `\g<name>` are its groups.
+    """
+
+    pattern: re.Pattern[str]
+    new: str
+
+    def apply(self, name: str) -> str | None:
+        """Return the new name, or None where the rule is not about `name`."""
+        made, count = self.pattern.subn(self.new, name)
+        return made if count else None
+
+    def __str__(self) -> str:
+        return f"{self.pattern.pattern}={self.new}"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A map of names, each a key or a module as for `Literal`.
+
+    Attributes:
+        names: old to new.
+        source: the file that it was read from, for messages.
+    """
+
+    names: Mapping[str, str]
+    source: str = "the map"
+
+    def apply(self, name: str) -> str | None:
+        """Return the new name by the longest entry about `name`, or None."""
+        end = len(name)
+        while end > 0:
+            found = self.names.get(name[:end])
+            if found is not None:
+                return found + name[end:]
+            end = name.rfind(".", 0, end)
+        return None
+
+    def __str__(self) -> str:
+        return self.source
+
+
+Rule = Literal | Prefix | Regex | Table
+
+
+def literal(text: str) -> Literal:
+    """Read `OLD=NEW`."""
+    old, new = _halves(text, text.partition("="))
+    if not old or not new:
+        raise UsageError(f"{quote(text)} renames from or to nothing", hint="--prefix OLD= drops it")
+    return Literal(old, new)
+
+
+def prefix(text: str) -> Prefix:
+    """Read `OLD=NEW`, either of which may be empty."""
+    old, new = _halves(text, text.partition("="))
+    if old == new:
+        raise UsageError(f"{quote(text)} renames nothing")
+    return Prefix(old, new)
+
+
+def regex(text: str) -> Regex:
+    """Read `PATTERN=REPLACEMENT`, parted at the last `=`.
+
+    Raises:
+        UsageError: there is no `=`, or one of the two does not compile.
+    """
+    pattern, new = _halves(text, text.rpartition("="))
+    return compiled(pattern, new)
+
+
+def compiled(pattern: str, new: str) -> Regex:
+    """Compile a rule.
+
+    Raises:
+        UsageError: the pattern or the replacement is malformed.
+    """
+    try:
+        made = re.compile(pattern)
+        re.compile(f"(?:{pattern})|").sub(new, "")
+    except (re.error, IndexError) as error:
+        raise UsageError(f"the regular expression {quote(pattern)}: {error}") from None
+    return Regex(made, new)
+
+
+def table(path: Path) -> Table:
+    """Read a map file: a JSON object, or a line per name with old and new between spaces.
+
+    Raises:
+        ReadFailed: it cannot be read.
+        UsageError: it is neither form.
+    """
+    try:
+        if path.stat().st_size > _MAX_MAP_BYTES:
+            raise UsageError(f"{quote(path)} is too large for a map of names")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ReadFailed(f"cannot read {quote(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{quote(path)} is no text") from None
+    names = _from_json(path, text) if text.lstrip().startswith("{") else _from_lines(path, text)
+    if not names:
+        raise UsageError(f"{quote(path)} names nothing")
+    return Table(names, str(path))
+
+
+def _from_json(path: Path, text: str) -> dict[str, str]:
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UsageError(f"{quote(path)} begins like a JSON object and is none") from None
+    if not all(isinstance(new, str) and old and new for old, new in names.items()):
+        raise UsageError(f"{quote(path)}: expected an object of names, old to new")
+    return dict(names)
+
+
+def _from_lines(path: Path, text: str) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split("#", 1)[0].split()
+        if not words:
+            continue
+        if len(words) != 2:
+            raise UsageError(
+                f"{quote(path)}, line {number}: expected an old and a new name, got {quote(line)}"
+            )
+        if names.setdefault(words[0], words[1]) != words[1]:
+            raise UsageError(f"{quote(path)}, line {number}: {quote(words[0])} a second time")
+    return names
+
+
+def _halves(text: str, parts: tuple[str, str, str]) -> tuple[str, str]:
+    old, sign, new = parts
+    if not sign:
+        raise UsageError(f"expected OLD=NEW, got {quote(text)}")
+    return old, new
