@@ -34,6 +34,7 @@ Ints = NDArray[np.int64]
 _FIRST_WINDOW = 16 << 10
 _LAST_WINDOW = 4 << 20
 _LONGEST_RECORD = 4 << 10
+_SHORT_RUN = 1 << 10
 _MAX_TEMPLATES = 24
 #: C's pickler closes a batch of list or dict items after each thousand and opens the next.
 _BATCH_BREAK = {"chunk": b"e(", "storage": b"u("}
@@ -120,6 +121,9 @@ class BlockDecoder:
         self.starts: dict[str, int | None] = {}
         self.templates: dict[str, list[Template]] = {"chunk": [], "storage": []}
         self._window = {"chunk": _FIRST_WINDOW, "storage": _FIRST_WINDOW}
+        self._stopped = {"chunk": -2, "storage": -2}
+        self._tries = {"chunk": 0, "storage": 0}
+        self._rest = {"chunk": 0, "storage": 0}
         self.segments: list[_Segment] = []
         self._firsts: list[int] = []
         self._names: dict[str, int] = {}
@@ -145,12 +149,19 @@ class BlockDecoder:
         machine = self.machine
         if not machine.marked or not self._another_follows(kind, start):
             return
+        if self._rest[kind] > 0:
+            self._rest[kind] -= 1
+            return
+        # Where a run broke off, its next record is of a form that is yet to be learned.
+        stopped = self._stopped[kind]
+        if start not in (stopped, stopped + 2) and self._follow(kind):
+            return
         template = learn(machine.data, start, machine.pos, kind, machine.recall)
         if template is None:
             return
-        # The form of the record that just ended is the likeliest form of the next.
-        known = [t for t in self.templates[kind] if t.signature != template.signature]
-        self.templates[kind] = [template, *known][:_MAX_TEMPLATES]
+        known = self.templates[kind]
+        if all(template.signature != other.signature for other in known):
+            self.templates[kind] = [template, *known][:_MAX_TEMPLATES]
         self._follow(kind)
 
     def _another_follows(self, kind: str, start: int) -> bool:
@@ -174,14 +185,25 @@ class BlockDecoder:
 
     # -- windows ---------------------------------------------------------------------------------
 
-    def _follow(self, kind: str) -> None:
-        """Decode windows up to the end of the run; the first is as long as the last run was."""
+    def _follow(self, kind: str) -> bool:
+        """Decode windows up to the end of the run; the first is as long as the last run was.
+
+        Returns:
+            False if no known template fits the first record.
+        """
+        if not self.templates[kind]:
+            return False
         start = self.machine.pos
         window = self._window[kind]
         while self._decode_window(kind, window):
             window = min(window * 4, _LAST_WINDOW)
-        run = self.machine.pos - start + _LONGEST_RECORD
-        self._window[kind] = min(max(run, _FIRST_WINDOW), _LAST_WINDOW)
+        self._stopped[kind] = self.machine.pos
+        run = self.machine.pos - start
+        self._window[kind] = min(max(run + _LONGEST_RECORD, _FIRST_WINDOW), _LAST_WINDOW)
+        # Runs too short to pay for the attempt: let the machine go on alone for a while.
+        self._tries[kind] = 0 if run > _SHORT_RUN else min(self._tries[kind] + 1, 8)
+        self._rest[kind] = (1 << self._tries[kind]) - 1 if self._tries[kind] > 2 else 0
+        return run > 0
 
     def _decode_window(self, kind: str, window: int) -> bool:
         """Decode the records between the position and `window` bytes on.

@@ -169,20 +169,21 @@ class Template:
         Returns:
             (n,) which candidates fit the pattern, and what those hold.
         """
-        # No read at or before this position leaves the stream.
-        last = len(data) - _SLACK - max(len(token.raw) for token in self.tokens)
+        # Texts apart, a record that begins at or before this position lies inside the stream.
+        last = len(data) - sum(_SLACK + len(token.raw) for token in self.tokens)
         if last < 0:
             return np.zeros(len(starts), dtype=bool), Decoded(0, starts[:0], {}, self.memo)
-        position = starts.copy()
+        at = np.minimum(starts, last)
         fits = np.ones(len(starts), dtype=bool)
         cells: dict[int, Any] = {}
         # Eight bytes from any position in one read, aligned or not.
         words = np.ndarray((len(data) - 7,), dtype="<u8", buffer=data, strides=(1,))
         for number, token in enumerate(self.tokens):
-            at = np.minimum(position, last)
             if token.kind == "fixed":
                 _match(words, at, token.raw, fits)
-                position = at + len(token.raw)
+                if not fits.any():
+                    break
+                at = at + len(token.raw)
                 continue
             code = data[at]
             operand = words[at + 1]
@@ -192,10 +193,12 @@ class Template:
                 cells[number], length = _memo_indices(code, operand, fits)
             else:
                 cells[number], length = _texts(code, operand, at, fits)
-            position = at + length
-        fits &= position <= min(end, last)
+                fits &= at + length <= last
+                length = np.minimum(length, last - at)
+            at = at + length
+        fits &= at <= end
         keep = {n: _select(cell, fits) for n, cell in cells.items()}
-        return fits, Decoded(int(fits.sum()), position[fits], keep, self.memo)
+        return fits, Decoded(int(fits.sum()), at[fits], keep, self.memo)
 
 
 def _select(cell: Any, fits: NDArray[np.bool_]) -> Any:
@@ -234,7 +237,7 @@ def _integers(
         shift = (8 * (8 - np.clip(size, 1, 8))).astype(np.uint64)
         # Shifting up and down again extends the sign of a number of fewer than eight bytes.
         value[long] = (raw << shift).astype(np.int64) >> shift.astype(np.int64)
-        length[long] = 2 + size
+        length[long] = 2 + np.minimum(size, 8)
         fits[np.flatnonzero(long)[(size < 1) | (size > 8)]] = False
     fits &= simple | two | four | long
     return value, length
