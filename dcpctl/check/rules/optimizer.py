@@ -77,8 +77,8 @@ def slot_missing(run: Run) -> Iterator[Hit]:
     for slot, names in without.items():
         yield Hit(
             names[0],
-            f"{quote(slot)} is missing from {words.count(len(names), 'parameter')} with other state: "
-            f"{words.some(names)}",
+            f"{quote(slot)} is missing from {words.count(len(names), 'parameter')} with other "
+            f"state: {words.some(names)}",
         )
 
 
