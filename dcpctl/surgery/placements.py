@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,11 +207,10 @@ def read_placements(path: Path) -> dict[str, Any]:
 
 def _toml(text: str) -> Any:
     # tomllib came with Python 3.11; tomli is the same for older ones.
-    for name in ("tomllib", "tomli"):
-        try:
-            return importlib.import_module(name).loads(text)
-        except ModuleNotFoundError:
-            continue
-    raise MissingDependency(
-        "this Python cannot read TOML", hint="pip install tomli, or write the file as .json"
-    )
+    try:
+        toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    except ModuleNotFoundError:
+        raise MissingDependency(
+            "this Python cannot read TOML", hint="pip install tomli, or write the file as .json"
+        ) from None
+    return toml.loads(text)
