@@ -161,7 +161,11 @@ _ENCODERS: tuple[tuple[Any, Encode], ...] = (
 def _plain_list(array: Any) -> Any:
     if array.dtype.kind in "biufc":
         return array.tolist()
-    return array.astype("float64").tolist()  # bfloat16 and float8 become floats without loss
+    import numpy as np
+
+    # bfloat16 and float8 become floats without loss; a signalling NaN is no reason to warn.
+    with np.errstate(invalid="ignore"):
+        return array.astype("float64").tolist()
 
 
 def _number(value: float) -> float | str:

@@ -33,6 +33,8 @@ _MEMBER_COST = 8
 #: then every further key is compared with all before it.
 _MAX_TUPLE_KEYS = 10_000
 _MAX_KEY = 1 << 64
+#: Most characters of an integer in text: a byte takes 2.41 digits.
+_MAX_DIGITS = 5 * limits.PICKLE_INT_BYTES // 2
 _SCALARS = (str, int, float, bool, type(None), bytes)
 
 
@@ -398,7 +400,7 @@ def _long4(m: Machine) -> None:
 @_op(b"I")
 def _int(m: Machine) -> None:
     text = m.line()
-    if len(text) > 2 * limits.PICKLE_INT_BYTES:
+    if len(text) > _MAX_DIGITS:
         raise LimitExceeded(f"{m.subject}: an integer of {len(text)} digits in a pickle")
     # Protocol 0 has no opcode for a bool; it writes these two spellings instead.
     m.stack.append(text == b"01" if text in (b"00", b"01") else int(text))
@@ -407,7 +409,7 @@ def _int(m: Machine) -> None:
 @_op(b"L")
 def _long_text(m: Machine) -> None:
     text = m.line().rstrip(b"L")
-    if len(text) > 2 * limits.PICKLE_INT_BYTES:
+    if len(text) > _MAX_DIGITS:
         raise LimitExceeded(f"{m.subject}: an integer of {len(text)} digits in a pickle")
     m.stack.append(int(text))
 

@@ -1,0 +1,109 @@
+"""Fuzz the parsers for longer: `python -m tests.fuzz --minutes 10 [--target metadata] [--atheris]`.
+
+Without `--atheris` inputs are mutations of the samples; with it (`pip install atheris`) coverage
+guides them. An input that raises anything but `DcpctlError`, takes over five seconds or too much
+memory is written to `--crashes` and ends the run with exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+SECONDS = 5
+MEGABYTES = 500
+
+
+def main() -> int:
+    """Run one target, or all in turn."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--target", action="append")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--atheris", action="store_true")
+    parser.add_argument("--crashes", type=Path, default=Path("fuzz-crashes"))
+    options = parser.parse_args()
+    if options.atheris:
+        return with_atheris(options)
+    from tests.fuzz.seeds import seeds
+    from tests.fuzz.targets import TARGETS
+
+    inputs = seeds()
+    names = options.target or list(TARGETS)
+    crashes = 0
+    for name in names:
+        seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
+        until = time.monotonic() + 60 * options.minutes / len(names)
+        crashes += with_mutations(TARGETS[name], name, inputs[name], seed, until, options.crashes)
+    return 1 if crashes else 0
+
+
+def with_mutations(
+    target: Callable[[bytes], None],
+    name: str,
+    inputs: list[bytes],
+    seed: int,
+    until: float,
+    crashes: Path,
+) -> int:
+    """Mutate until the time is over; return how many inputs failed."""
+    from tests.fuzz.mutate import mutated
+
+    def late(signum: int, frame: object) -> None:
+        raise TimeoutError(f"over {SECONDS} seconds")
+
+    signal.signal(signal.SIGALRM, late)
+    rng = random.Random(seed)
+    count, failed = 0, 0
+    while time.monotonic() < until:
+        data = mutated(inputs, rng)
+        count += 1
+        signal.alarm(SECONDS)
+        try:
+            target(data)
+        except Exception:
+            failed += 1
+            crashes.mkdir(exist_ok=True)
+            path = crashes / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"
+            path.write_bytes(data)
+            print(f"{path}\n{traceback.format_exc()[-2000:]}", flush=True)
+        finally:
+            signal.alarm(0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(f"{name}: seed {seed}, {count} inputs, {failed} failures, peak {peak} MB", flush=True)
+    return failed + (peak > MEGABYTES)
+
+
+def with_atheris(options: argparse.Namespace) -> int:
+    """Hand one target to libFuzzer."""
+    import atheris
+
+    with atheris.instrument_imports(include=["dcpctl"]):
+        from tests.fuzz.seeds import seeds
+        from tests.fuzz.targets import TARGETS
+    (name,) = options.target
+    corpus = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
+    for number, data in enumerate(seeds()[name]):
+        (corpus / str(number)).write_bytes(data)
+    options.crashes.mkdir(exist_ok=True)
+    arguments = [
+        *(sys.argv[0], str(corpus), f"-max_total_time={60 * options.minutes:.0f}"),
+        *(f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", "-max_len=65536"),
+        *(f"-artifact_prefix={options.crashes}/{name}-", "-print_final_stats=1"),
+    ]
+    atheris.Setup(arguments, TARGETS[name])
+    atheris.Fuzz()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
