@@ -26,7 +26,12 @@ def _fastest() -> Callable[[bytes | bytearray | memoryview, int], int]:
     return zlib_ng.crc32
 
 
-_crc32 = _fastest()
+def _combiner() -> Callable[[int, int, int], int]:
+    try:
+        from zlib_ng import zlib_ng
+    except ImportError:
+        return _combine
+    return zlib_ng.crc32_combine
 
 
 def crc32(data: bytes | bytearray | memoryview, start: int = 0) -> int:
@@ -53,8 +58,38 @@ def crc32_range(storage: Storage, name: str, offset: int, length: int, start: in
     return start
 
 
+def combine(first: int, second: int, length: int) -> int:
+    """Return the CRC-32 of two byte sequences joined, from theirs and the bytes of the second."""
+    return _combined(first, second, length)
+
+
+def _combine(first: int, second: int, length: int) -> int:
+    # A zero byte more multiplies the first one's polynomial by x^8.
+    power, factor = 1 << 31, 1 << 23
+    while length:
+        if length & 1:
+            power = _multiply(power, factor)
+        factor = _multiply(factor, factor)
+        length >>= 1
+    return _multiply(power, first) ^ second
+
+
+def _multiply(a: int, b: int) -> int:
+    """The product of two polynomials over GF(2), modulo CRC-32's; bit 31 is the coefficient of 1."""
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = (b >> 1) ^ (0xEDB88320 if b & 1 else 0)
+    return product
+
+
 def _block() -> memoryview:
     view: memoryview | None = getattr(_local, "view", None)
     if view is None:
         view = _local.view = memoryview(bytearray(BLOCK_BYTES))
     return view
+
+
+_crc32 = _fastest()
+_combined = _combiner()

@@ -53,3 +53,11 @@ def test_the_end_of_the_file_is_truncation(storage):
 def test_zlib_serves_where_zlib_ng_is_absent(monkeypatch):
     monkeypatch.setitem(sys.modules, "zlib_ng", None)
     assert crc._fastest() is zlib.crc32
+
+
+@pytest.mark.parametrize("combine", [crc.combine, crc._combine])
+@pytest.mark.parametrize("cut", [0, 1, 1000, len(DATA)])
+def test_sums_of_pieces_are_combined(combine, cut):
+    first, second = DATA[:cut], DATA[cut:]
+    found = combine(zlib.crc32(first), zlib.crc32(second), len(second))
+    assert found == zlib.crc32(DATA)

@@ -1,0 +1,78 @@
+"""What a staging directory holds already: one JSON line for each file that is finished."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from pathlib import Path
+
+from dcpctl.writing.sink import write_failed
+
+_VERSION = 1
+
+
+class Journal:
+    """The journal of one staging directory, locked while it is open.
+
+    Args:
+        path: the file; made if it is not there.
+
+    Attributes:
+        finished: file name -> bytes, as an earlier run of the same plan has noted them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._name = path.name
+        self._lock = threading.Lock()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self.finished: dict[str, int] = {}
+
+    def acquire(self) -> bool:
+        """Lock it; False if another process has it. The lock goes when the process does."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # a filesystem without locks
+        return True
+
+    def read(self, fingerprint: str) -> bool:
+        """Load what is noted; False if it is of another plan. A line that was cut counts for naught."""
+        lines = []
+        for raw in os.pread(self._fd, os.fstat(self._fd).st_size, 0).split(b"\n")[:-1]:
+            try:
+                lines.append(json.loads(raw))
+            except ValueError:
+                break
+        if not lines or lines[0] != {"dcpctl": _VERSION, "plan": fingerprint}:
+            return False
+        self.finished = {line["file"]: line["size"] for line in lines[1:]}
+        return True
+
+    def begin(self, fingerprint: str) -> None:
+        """Empty it, and note whose it is."""
+        os.ftruncate(self._fd, 0)
+        self.finished = {}
+        self._append({"dcpctl": _VERSION, "plan": fingerprint})
+
+    def note(self, name: str, size: int) -> None:
+        """Note that a file is finished and on disk."""
+        self._append({"file": name, "size": size})
+
+    def _append(self, line: dict[str, object]) -> None:
+        data = json.dumps(line).encode() + b"\n"
+        with self._lock:
+            try:
+                os.pwrite(self._fd, data, os.fstat(self._fd).st_size)
+                os.fsync(self._fd)
+            except OSError as error:
+                raise write_failed(self._name, error) from None
+
+    def close(self) -> None:
+        """Close it, which unlocks it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,295 @@
+"""Which entries of a draft stay in their files, and which items are new and in whose file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dcpctl.errors import Refused, quote
+from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
+from dcpctl.formats.torch_zip_emit import tensor_item, value_item
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Grid, Literal, TensorDraft
+from dcpctl.model.entry import BytesEntry, TensorEntry
+from dcpctl.writing.kept import Staying
+from dcpctl.writing.places import NewFile, NewItem, OutputFiles, Places
+from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, Segment
+from dcpctl.writing.sources import Sources
+
+
+@dataclass(slots=True, eq=False)
+class Made:
+    """An entry of the result.
+
+    Attributes:
+        draft: what it is to be.
+        places: where its items lie.
+        offsets: (n, d) of its chunks; (1, 0) for a bytes entry.
+        sizes: as `offsets`.
+        transforms: stream transforms of its items.
+    """
+
+    draft: EntryDraft
+    places: Places
+    offsets: Int64s
+    sizes: Int64s
+    transforms: tuple[str, ...] = ()
+
+    def stored(self) -> StoredTensor | StoredBytes:
+        """The entry as the result's metadata describe it."""
+        draft, places = self.draft, self.places
+        if isinstance(draft, BytesDraft):
+            file, offset, length = int(places.file[0]), int(places.offset[0]), int(places.length[0])
+            return StoredBytes(draft.fqn, file, offset, length, self.transforms)
+        chunks = ChunkTable(
+            self.offsets, self.sizes, places.file.astype(np.int32), places.offset, places.length
+        )
+        if isinstance(draft.source, Fill):
+            return StoredTensor(draft.fqn, draft.shape, draft.dtype, chunks)
+        return dataclasses.replace(
+            draft.source.stored,
+            fqn=draft.fqn,
+            shape=draft.shape,
+            dtype=draft.dtype,
+            chunks=chunks,
+            encoding="torch",
+            transforms=self.transforms,
+            strides=None,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Layout:
+    """A draft, sorted out.
+
+    Attributes:
+        made: FQN -> entry of the result.
+        staying: entries that stay in their files.
+        new: rank -> its new file.
+        out: the output files so far.
+    """
+
+    made: dict[str, Made] = field(default_factory=dict)
+    staying: list[Staying] = field(default_factory=list)
+    new: dict[int, NewFile] = field(default_factory=lambda: defaultdict(NewFile))
+    out: OutputFiles = field(default_factory=OutputFiles)
+
+
+def lay_out(draft: Draft, sources: Sources, *, in_place: bool) -> Layout:
+    """Sort a draft's entries.
+
+    Raises:
+        Refused: in place, an entry would have to be rewritten.
+    """
+    sorter = _Sorter(draft, sources)
+    for entry in draft.entries.values():
+        if isinstance(entry, TensorDraft):
+            if in_place and not (entry.untouched or isinstance(entry.source, Fill)):
+                raise Refused(
+                    f"{quote(entry.fqn)}: its tensor would be rewritten, which is not done in place",
+                    hint="write a new directory instead",
+                )
+            sorter.tensor(entry)
+        else:
+            sorter.value(entry)
+    return sorter.layout
+
+
+class _Sorter:
+    def __init__(self, draft: Draft, sources: Sources) -> None:
+        self.sources = sources
+        self.world_size = draft.world_size
+        self.layout = Layout()
+        self.used: set[int] = set()
+
+    def first_use(self, entry: TensorEntry | BytesEntry) -> bool:
+        """Whether the entry's items may stay: a second use of them is a copy of its own."""
+        if self.world_size is not None or id(entry) in self.used:
+            return False
+        self.used.add(id(entry))
+        return True
+
+    def rank_of(self, entry: TensorEntry | BytesEntry, file: int) -> int:
+        """The rank of an entry's file, as far as the result has that rank."""
+        shard = self.sources.files[file + self.sources.first_file(entry)].shard
+        rank = shard.rank or 0
+        return rank if self.world_size is None or rank < self.world_size else 0
+
+    # -- bytes entries ----------------------------------------------------------------------------
+
+    def value(self, draft: BytesDraft) -> None:
+        places = Places.of(1)
+        empty = np.zeros((1, 0), dtype=np.int64)
+        made = self.layout.made[draft.fqn] = Made(draft, places, empty, empty)
+        source = draft.source
+        if isinstance(source, Literal):
+            self.new_value(draft, places, draft.rank or 0)
+            return
+        rank = self.rank_of(source, source.file) if source.file >= 0 else 0
+        moves = draft.rank is not None and draft.rank != rank
+        if draft.untouched:
+            made.transforms = source.stored.transforms
+            if not moves and self.first_use(source):
+                self.layout.staying.append(Staying(source, draft.fqn, places))
+                return
+            item = self.copy_of(source, draft.fqn, source.file, source.offset, source.length)
+            new = NewItem(places, 0, source.length, item)
+            self.layout.new[rank if draft.rank is None else draft.rank].values.append(new)
+        elif moves or self.world_size is not None:
+            self.new_value(draft, places, rank if draft.rank is None else draft.rank)
+        else:
+            data = value_item(draft.value)
+            self.layout.staying.append(
+                Staying(
+                    source,
+                    draft.fqn,
+                    places,
+                    np.array([len(data)]),
+                    lambda row, at: NewBytes(at, data, draft.fqn),
+                )
+            )
+
+    def new_value(self, draft: BytesDraft, places: Places, rank: int) -> None:
+        data = value_item(draft.value)
+        item = NewItem(places, 0, len(data), lambda at: NewBytes(at, data, draft.fqn))
+        self.layout.new[rank].values.append(item)
+
+    def copy_of(
+        self, entry: TensorEntry | BytesEntry, subject: str, file: int, offset: int, length: int
+    ) -> _Copy:
+        number = file + self.sources.first_file(entry)
+        return _Copy(number, offset, length, entry.stored, subject)
+
+    # -- tensors ----------------------------------------------------------------------------------
+
+    def tensor(self, draft: TensorDraft) -> None:
+        source, grid = draft.source, draft.grid
+        if isinstance(source, Fill):
+            self.gridded(draft, grid or _one_chunk(draft), None)
+        elif grid is not None:
+            self.gridded(draft, grid, source)
+        elif self.world_size is not None or (draft.untouched and not self.first_use(source)):
+            self.gridded(draft, self.own_grid(source), source)
+        else:
+            self.staying_tensor(draft, source)
+
+    def staying_tensor(self, draft: TensorDraft, source: TensorEntry) -> None:
+        chunks = source.chunks
+        places = Places.of(len(chunks))
+        made = Made(draft, places, chunks.offsets, chunks.sizes)
+        self.layout.made[draft.fqn] = made
+        stay = Staying(source, draft.fqn, places)
+        self.layout.staying.append(stay)
+        if draft.untouched:
+            made.transforms = source.stored.transforms
+            return
+        sizes = chunks.sizes.tolist()
+        stay.lengths = np.array(
+            [tensor_item(draft.dtype, tuple(size)).total_bytes for size in sizes], dtype=np.int64
+        )
+        lengths = stay.lengths
+
+        def segment(row: int, at: int) -> Segment:
+            starts = tuple(chunks.offsets[row].tolist())
+            return NewTensor(
+                at, int(lengths[row]), source, draft.dtype, starts, tuple(sizes[row]), draft.fqn
+            )
+
+        stay.segment = segment
+
+    def gridded(self, draft: TensorDraft, grid: Grid, source: TensorEntry | None) -> None:
+        places = Places.of(len(grid))
+        made = Made(draft, places, grid.offsets, grid.sizes)
+        self.layout.made[draft.fqn] = made
+        same = _same_chunks(draft, source)
+        filled = Fill() if isinstance(draft.source, TensorEntry) else draft.source
+        columns = (grid.offsets.tolist(), grid.sizes.tolist(), grid.rank.tolist())
+        for row, (offsets, sizes, rank) in enumerate(zip(*columns, strict=True)):
+            box = (tuple(offsets), tuple(sizes))
+            known = same.get(box) if source is not None else None
+            if known is not None and source is not None:
+                chunk = source.chunks[known]
+                copy = self.copy_of(source, draft.fqn, chunk.file, chunk.offset, chunk.length)
+                item = NewItem(places, row, chunk.length, copy)
+            else:
+                length = tensor_item(draft.dtype, box[1]).total_bytes
+                item = NewItem(
+                    places,
+                    row,
+                    length,
+                    _New(length, source or filled, draft.dtype, *box, draft.fqn),
+                )
+            self.layout.new[rank].tensors.append(item)
+
+    def own_grid(self, source: TensorEntry) -> Grid:
+        """The source's chunks, each once, as a grid."""
+        chunks = source.chunks
+        once: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        for row, chunk in enumerate(chunks):
+            once.setdefault((chunk.offsets, chunk.sizes), row)
+        rows = list(once.values())
+        rank = [self.rank_of(source, int(chunks.file[row])) for row in rows]
+        return Grid(chunks.offsets[rows], chunks.sizes[rows], np.array(rank, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Copy:
+    """Makes the segment of an item that is copied; an object, not a closure, to be small."""
+
+    source: int
+    offset: int
+    length: int
+    stored: StoredTensor | StoredBytes
+    subject: str
+
+    def __call__(self, at: int) -> Segment:
+        stored = self.stored
+        return CopyItem(
+            at,
+            self.length,
+            self.source,
+            self.offset,
+            stored.encoding,
+            stored.transforms,
+            self.subject,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _New:
+    """Makes the segment of a tensor item that is written anew."""
+
+    length: int
+    source: TensorEntry | Fill
+    dtype: str
+    starts: tuple[int, ...]
+    sizes: tuple[int, ...]
+    subject: str
+
+    def __call__(self, at: int) -> Segment:
+        return NewTensor(
+            at, self.length, self.source, self.dtype, self.starts, self.sizes, self.subject
+        )
+
+
+def _one_chunk(draft: TensorDraft) -> Grid:
+    zeros = np.zeros((1, len(draft.shape)), dtype=np.int64)
+    sizes = np.array([draft.shape], dtype=np.int64).reshape(1, len(draft.shape))
+    return Grid(zeros, sizes, np.array([draft.rank], dtype=np.int64))
+
+
+def _same_chunks(
+    draft: TensorDraft, source: TensorEntry | None
+) -> dict[tuple[tuple[int, ...], tuple[int, ...]], int]:
+    """The source's chunks whose items can be copied as they stand, by their box."""
+    if source is None or draft.dtype != source.dtype:
+        return {}
+    if source.stored.encoding != "torch" or source.stored.transforms:
+        return {}
+    found: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+    for row, chunk in enumerate(source.chunks):
+        if chunk.file >= 0:
+            found.setdefault((chunk.offsets, chunk.sizes), row)
+    return found

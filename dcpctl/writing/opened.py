@@ -1,0 +1,174 @@
+"""Chunks of the source that are being read from: opened once, and remembered for a while."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from dcpctl.errors import MalformedItem, quote
+from dcpctl.formats import dtypes
+from dcpctl.formats.chunk_read import ChunkSource, open_chunk
+from dcpctl.formats.crc import crc32
+from dcpctl.formats.pickles.standins import TensorRef
+from dcpctl.formats.strided import StridedBytes
+from dcpctl.formats.torch_zip import TorchItem
+from dcpctl.formats.transforms import decode_item
+from dcpctl.model.entry import TensorEntry
+from dcpctl.storage.base import Storage
+from dcpctl.writing.ledger import Ledger, Record, mismatch
+from dcpctl.writing.sources import Sources
+
+_REMEMBERED = 2048
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenChunk:
+    """A chunk, ready to be read.
+
+    Attributes:
+        storage: where its file lies.
+        file: its name there.
+        base: byte offset of its first element.
+        strides: bytes between neighbours per dimension.
+        sizes: elements per dimension.
+        dtype: torch's name.
+        plain: its numbers lie in order, and are what they seem (no conjugate bit).
+        record: its checksum; None if there is none, or it was compared already.
+        archive: what it was read from, with its tensor; None if it lies bare.
+    """
+
+    storage: Storage
+    file: str
+    base: int
+    strides: tuple[int, ...]
+    sizes: tuple[int, ...]
+    dtype: str
+    plain: bool
+    record: Record | None
+    archive: tuple[TorchItem, TensorRef] | None
+
+    @property
+    def array(self) -> StridedBytes:
+        """The chunk as an array in a file."""
+        kind = dtypes.numpy_dtype(self.dtype)
+        return StridedBytes(self.storage, self.file, self.base, kind, self.strides)
+
+
+class ChunkOpener:
+    """Opens chunks; may be used from several threads, chunks with transforms by one at a time.
+
+    Args:
+        sources: of the plan.
+        ledger: is told of every checksum to compare.
+    """
+
+    def __init__(self, sources: Sources, ledger: Ledger) -> None:
+        self._sources = sources
+        self._ledger = ledger
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[int, int], OpenChunk] = OrderedDict()
+        self._transformed: tuple[tuple[int, int], OpenChunk] | None = None
+
+    def open(self, entry: TensorEntry, row: int) -> OpenChunk:
+        """Open chunk number `row` of an entry.
+
+        Raises:
+            ChecksumMismatch: its pickle does not have its checksum.
+            As `formats.chunk_read.open_chunk`.
+        """
+        key = (id(entry), row)
+        if entry.stored.transforms:
+            return self._open_transformed(key, entry, row)
+        with self._lock:
+            known = self._known.get(key)
+        if known is None:
+            known = self._open(entry, row)
+            with self._lock:
+                self._known[key] = known
+                if len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+        return known
+
+    def _open_transformed(self, key: tuple[int, int], entry: TensorEntry, row: int) -> OpenChunk:
+        """Keep one decompressed item, which takes up to 64 MiB."""
+        if self._transformed is not None and self._transformed[0] == key:
+            return self._transformed[1]
+        self._transformed = None
+        opened = self._open(entry, row)
+        self._transformed = (key, opened)
+        return opened
+
+    def _open(self, entry: TensorEntry, row: int) -> OpenChunk:
+        chunk = entry.chunk_source(row)
+        number = int(entry.chunks.file[row]) + self._sources.first_file(entry)
+        file = self._sources.files[number]
+        if chunk.encoding == "raw":
+            return self._raw(chunk, file.storage)
+        item, ref = open_chunk(file.storage, chunk)
+        shard = quote(file.shard.name)
+        pickle = item.record("data.pkl")
+        found = crc32(item.read("data.pkl"))
+        if pickle.crc32 is not None and found != pickle.crc32:
+            raise mismatch(chunk.subject, shard, pickle.data_offset, found, pickle.crc32)
+        data = item.record(f"data/{ref.key}")
+        record = None
+        if data.crc32 is not None:
+            record = Record(number, data.data_offset, data.size, data.crc32, chunk.subject, shard)
+        if record is not None and chunk.transforms:
+            if item.check_crc(data.name) is False:
+                raise mismatch(chunk.subject, shard, chunk.offset, 0, record.crc32)
+            record = None
+        if record is not None and data.size:
+            self._ledger.expect(record)
+        width = dtypes.itemsize(ref.dtype)
+        strides = tuple(step * width for step in ref.stride)
+        return OpenChunk(
+            item.storage,
+            item.file,
+            data.data_offset + ref.storage_offset * width,
+            strides,
+            ref.shape,
+            ref.dtype,
+            not (ref.conj or ref.neg) and _in_order(ref.shape, strides, width),
+            record,
+            (item, ref),
+        )
+
+    def _raw(self, chunk: ChunkSource, storage: Storage) -> OpenChunk:
+        name, offset, length = chunk.file, chunk.offset, chunk.length
+        if chunk.transforms:
+            storage = decode_item(
+                storage,
+                name,
+                offset,
+                length,
+                transforms=chunk.transforms,
+                subject=chunk.subject,
+                limit=chunk.nbytes,
+            )
+            name, offset, length = "", 0, storage.size("")
+        if length != chunk.nbytes:
+            raise MalformedItem(
+                f"{chunk.subject}: {length} bytes, but {chunk.dtype}{list(chunk.shape)} "
+                f"takes {chunk.nbytes}"
+            )
+        strides = _strides(chunk.shape, dtypes.itemsize(chunk.dtype))
+        return OpenChunk(storage, name, offset, strides, chunk.shape, chunk.dtype, True, None, None)
+
+
+def _strides(shape: tuple[int, ...], width: int) -> tuple[int, ...]:
+    strides = []
+    for size in reversed(shape):
+        strides.append(width)
+        width *= size
+    return tuple(reversed(strides))
+
+
+def _in_order(shape: tuple[int, ...], strides: tuple[int, ...], width: int) -> bool:
+    """Whether the numbers lie in row-major order without gaps; the stride of a 1 is no matter."""
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != width:
+            return False
+        width *= size
+    return True

@@ -1,0 +1,125 @@
+"""A finished directory takes its place by one rename."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+from dcpctl.errors import ReadFailed, Refused, quote
+from dcpctl.model import directories
+from dcpctl.writing.sources import Sources
+from dcpctl.writing.staging import sync_directory
+from dcpctl.writing.steps import step
+
+_AT_FDCWD = -100
+_NOREPLACE, _EXCHANGE = 1, 2
+
+
+class DestinationExists(Refused):
+    """There is something at the destination already."""
+
+    id = "destination-exists"
+
+
+def check_destination(destination: Path, sources: Sources, *, overwrite: bool) -> None:
+    """Refuse a destination that is taken, or that lies where writing would touch the source.
+
+    Args:
+        destination: absolute.
+        sources: of the plan.
+        overwrite: a checkpoint there may be replaced.
+
+    Raises:
+        Refused: it is inside a source or around it, or is no checkpoint that could be replaced.
+        DestinationExists: it is there, without `overwrite`.
+    """
+    real = destination.parent.resolve() / destination.name
+    for checkpoint in sources.checkpoints:
+        source = checkpoint.path.resolve()
+        if real.resolve().is_relative_to(source):
+            raise Refused(
+                f"the destination {quote(destination)} is inside the source {quote(checkpoint.path)}"
+                if real.resolve() != source
+                else f"the destination {quote(destination)} is the source",
+                hint="name a directory beside it, or use --in-place",
+            )
+        if source.is_relative_to(real):
+            raise Refused(
+                f"the source {quote(checkpoint.path)} is inside the destination {quote(destination)}"
+            )
+    if not os.path.lexists(destination):
+        return
+    if not overwrite:
+        raise exists(destination)
+    if destination.is_symlink() or not destination.is_dir():
+        raise Refused(f"{quote(destination)} is no directory; it is not overwritten")
+    replaceable = directories.is_checkpoint(destination) or directories.is_interrupted(destination)
+    if not replaceable and any(destination.iterdir()):
+        raise Refused(f"{quote(destination)} is no checkpoint; it is not overwritten")
+
+
+def exists(destination: Path) -> DestinationExists:
+    """The error for a destination that is taken."""
+    return DestinationExists(
+        f"{quote(destination)} exists", hint="name another, or use --overwrite to replace it"
+    )
+
+
+def publish(files: Path, destination: Path, *, overwrite: bool) -> None:
+    """Rename a finished directory to its destination, at which nothing partial is ever to be seen.
+
+    A checkpoint that is replaced changes places with it, and lies at `files` afterwards.
+
+    Raises:
+        DestinationExists: something is at the destination by now, without `overwrite`.
+        ReadFailed: the operating system failed.
+    """
+    step("publish")
+    try:
+        if not _rename(files, destination, _NOREPLACE):
+            if not overwrite:
+                raise exists(destination)
+            if not _rename(files, destination, _EXCHANGE):
+                raise exists(destination)
+    except OSError as error:
+        raise ReadFailed(f"cannot make {quote(destination)}: {error.strerror}") from None
+    step("published")
+    sync_directory(destination.parent)
+
+
+def _rename(source: Path, target: Path, flag: int) -> bool:
+    """Rename or exchange; False if the target is there (is not there, for an exchange)."""
+    code = _renameat2(source, target, flag)
+    if code == 0:
+        return True
+    if code in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT) and source.exists():
+        return False
+    if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise OSError(code, os.strerror(code))
+    return _plain_rename(source, target, flag)
+
+
+def _plain_rename(source: Path, target: Path, flag: int) -> bool:
+    """The same on a filesystem without renameat2: an exchange takes two steps, neither partial."""
+    if flag == _NOREPLACE:
+        if os.path.lexists(target):
+            return False
+        source.rename(target)
+        return True
+    aside = source.with_name(source.name + ".old")
+    target.rename(aside)
+    step("between renames")
+    source.rename(target)
+    aside.rename(source)
+    return True
+
+
+def _renameat2(source: Path, target: Path, flag: int) -> int:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return errno.ENOSYS
+    done = call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flag)
+    return ctypes.get_errno() if done else 0

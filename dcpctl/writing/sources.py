@@ -1,0 +1,135 @@
+"""The files that a draft's bytes come from, in one numbering, and whether they stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcpctl.errors import DcpctlError, MissingFile, TruncatedFile, quote
+from dcpctl.model.checkpoint import Checkpoint, Part
+from dcpctl.model.draft import Draft
+from dcpctl.model.entry import BytesEntry, TensorEntry
+from dcpctl.model.shard_file import ShardFile
+from dcpctl.storage.local import LocalStorage
+
+
+class SourceChanged(DcpctlError):
+    """A file of the source was written to while it was being read."""
+
+    id = "source-changed"
+    exit_code = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A shard file of a source.
+
+    Attributes:
+        storage: the directory that it is read through.
+        name: its name there.
+        shard: what its checkpoint says of it.
+    """
+
+    storage: LocalStorage
+    name: str
+    shard: ShardFile
+
+    @property
+    def path(self) -> Path:
+        """Where it lies, for a link to it; symbolic links are followed.
+
+        Raises:
+            MissingFile, PathOutsideCheckpoint: there is no such file inside the checkpoint.
+        """
+        self.storage.size(self.name)
+        return (self.storage.root / self.name).resolve()
+
+
+Stamp = tuple[int, int, int, int]
+
+
+class Sources:
+    """Every shard file of a draft's checkpoints, numbered through.
+
+    Args:
+        checkpoints: the draft's sources.
+
+    Attributes:
+        files: the files.
+    """
+
+    def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
+        self.checkpoints = tuple(checkpoints)
+        files: list[SourceFile] = []
+        self._first: dict[int, int] = {}
+        for checkpoint in self.checkpoints:
+            for entry in checkpoint.entries.values():
+                self._first[id(entry)] = len(files)
+            for number, shard in enumerate(checkpoint.files):
+                part = _part_of(checkpoint, number)
+                name = part.stored.files[number - part.first_file]
+                files.append(SourceFile(part.storage, name, shard))
+        self.files: tuple[SourceFile, ...] = tuple(files)
+
+    @classmethod
+    def of(cls, draft: Draft) -> Sources:
+        """The sources of a draft."""
+        return cls(draft.sources)
+
+    def first_file(self, entry: TensorEntry | BytesEntry) -> int:
+        """What to add to an entry's file numbers to get numbers in `files`.
+
+        Raises:
+            KeyError: the entry is of none of the checkpoints.
+        """
+        return self._first[id(entry)]
+
+    def check_whole(self, number: int) -> int:
+        """Return the size of a file, having seen that it holds what is described.
+
+        Raises:
+            MissingFile, TruncatedFile: it does not.
+        """
+        file = self.files[number]
+        if file.shard.size is None:
+            raise MissingFile(
+                f"{quote(file.shard.name)} is missing from {quote(file.storage.root)}"
+            )
+        if file.shard.size < file.shard.described_bytes:
+            raise TruncatedFile(
+                f"{quote(file.shard.name)} has {file.shard.size} bytes, "
+                f"{file.shard.described_bytes} of it are described"
+            )
+        return file.shard.size
+
+    def stamps(self) -> dict[int, Stamp]:
+        """Size, time of change (ns), device and inode of every file that is there."""
+        found = {}
+        for number, file in enumerate(self.files):
+            try:
+                status = (file.storage.root / file.name).stat()
+            except OSError:
+                continue
+            found[number] = (status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino)
+        return found
+
+    def check_unchanged(self, before: dict[int, Stamp]) -> None:
+        """See that no file has changed since `stamps` gave `before`.
+
+        Raises:
+            SourceChanged: one has.
+        """
+        now = self.stamps()
+        changed = [number for number, stamp in before.items() if now.get(number) != stamp]
+        if changed:
+            names = [quote(self.files[number].shard.name) for number in changed]
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise SourceChanged(
+                f"{', '.join(names[:5])}{more} changed while being read; nothing was published",
+                hint="wait until the save is finished, then run the command again",
+            )
+
+
+def _part_of(checkpoint: Checkpoint, file: int) -> Part:
+    return [part for part in checkpoint.parts if part.first_file <= file][-1]
