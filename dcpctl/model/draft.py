@@ -161,6 +161,8 @@ class Draft:
             the source's files.
         form: the torch release whose on-disk form is written, such as `2.2`; None writes the form
             that every release from 2.4 to 2.15 reads.
+        fields: further fields of the metadata (`version`, `storage_meta`, what frameworks add);
+            None keeps those of the first source.
     """
 
     sources: tuple[Checkpoint, ...]
@@ -168,6 +170,7 @@ class Draft:
     planner_data: Mapping[str, Path] | None
     world_size: int | None = None
     form: str | None = None
+    fields: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Draft:
