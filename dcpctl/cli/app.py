@@ -8,7 +8,8 @@ import typer
 
 from dcpctl import __version__
 from dcpctl.cli import check, explain, inspect
-from dcpctl.cli.shell import OptionalValue, Shell, help_text
+from dcpctl.cli.parsing import Command, help_text
+from dcpctl.cli.shell import Shell
 
 app = typer.Typer(
     name="dcpctl",
@@ -43,6 +44,5 @@ def dcpctl(
         typer.echo(context.get_help())
 
 
-app.command("inspect", cls=OptionalValue, help=help_text(inspect.inspect))(inspect.inspect)
-app.command("check", help=help_text(check.check))(check.check)
-app.command("explain", help=help_text(explain.explain))(explain.explain)
+for function in (inspect.inspect, check.check, explain.explain):
+    app.command(cls=Command, help=help_text(function))(function)

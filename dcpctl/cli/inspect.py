@@ -16,7 +16,7 @@ from dcpctl.cli.options import (
     OutputOption,
     StyleOption,
 )
-from dcpctl.cli.shell import EVERYTHING
+from dcpctl.cli.parsing import EVERYTHING
 from dcpctl.errors import DcpctlError, NotACheckpoint, UsageError
 
 if TYPE_CHECKING:

@@ -9,19 +9,18 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from inspect import cleandoc
+from io import TextIOWrapper
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
+from dcpctl.cli.parsing import convert_plainly
 from dcpctl.errors import DcpctlError, UsageError, printable
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
 BUG = 70
-#: The glob that `--keys` stands for without one.
-EVERYTHING = "*"
 #: Set to show the traceback of a bug.
 DEBUG = "DCPCTL_DEBUG"
 
@@ -39,6 +38,10 @@ class _EndedEarly(Exception):
 
 class Shell(TyperGroup):
     """The group of all commands; ends the process as design.md says."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, `--help` among them, that are parsed."""
+        return convert_plainly(super().get_params(ctx))
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; in standalone mode print errors and exit, else let them through."""
@@ -58,28 +61,11 @@ class Shell(TyperGroup):
             raise _EndedEarly(CLOSED_PIPE) from None
 
 
-class OptionalValue(TyperCommand):
-    """A command whose option `--keys` may stand without its value."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in the value that an option at the end, or before another one, stands for."""
-        made: list[str] = []
-        for number, argument in enumerate(args):
-            made.append(argument)
-            last = number + 1 == len(args)
-            if argument == "--keys" and (last or args[number + 1].startswith("-")):
-                made.append(EVERYTHING)
-        return super().parse_args(ctx, made)
-
-
-def help_text(function: Callable[..., Any]) -> str:
-    """A command's docstring as its help: paragraphs are filled, examples stay as they are."""
-    text = cleandoc(function.__doc__ or "")
-    return text.replace("\n\nExamples:", "\n\n\b\nExamples:")
-
-
 def _exit_code(run: Callable[[], Any]) -> int:
     """Run, print what went wrong, and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name may have what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = run()
         sys.stdout.flush()

@@ -86,7 +86,8 @@ def summarize(checkpoint: Checkpoint) -> Summary:
     """
     sections = classify(checkpoint)
     tensors = checkpoint.tensors
-    layouts = survey(tensors, checkpoint.files)
+    replicated = any(part.stored.replicas for part in checkpoint.parts)
+    layouts = survey(tensors, checkpoint.files, replicated=replicated)
     sizes = {fqn: entry.nbytes for fqn, entry in tensors.items()}
     return Summary(
         checkpoint=checkpoint,

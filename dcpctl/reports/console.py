@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: Columns of prose where nobody says how wide the output is.
 PROSE = 100
@@ -45,6 +46,8 @@ def width_of(stream: TextIO) -> int | None:
 
 def make_console(stream: TextIO, *, color: bool, width: int) -> Console:
     """Return Rich's console for a stream: sixteen colours, so that themes apply, or none."""
+    from rich.console import Console
+
     return Console(
         file=stream,
         color_system="standard" if color else None,

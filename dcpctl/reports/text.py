@@ -7,9 +7,7 @@ are cut nowhere: a column that folds gives all of its text on further lines.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TextIO
-
-from rich.text import Text
+from typing import TYPE_CHECKING, TextIO
 
 from dcpctl.errors import printable
 from dcpctl.reports.blocks import (
@@ -36,6 +34,9 @@ from dcpctl.reports.blocks import (
 from dcpctl.reports.console import PROSE, make_console, width_of
 from dcpctl.reports.text_table import fold, lay_out
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 _STYLES = {
     PLAIN: "",
     STRONG: "bold",
@@ -46,6 +47,7 @@ _STYLES = {
     NAME: "cyan",
 }
 _INDENT = 2
+_ASCII = str.maketrans("─├└│", "-|`|")
 
 
 def write(blocks: Iterable[Block], stream: TextIO, *, color: bool) -> None:
@@ -58,13 +60,15 @@ def write(blocks: Iterable[Block], stream: TextIO, *, color: bool) -> None:
         color: with colours, or without a single escape code.
     """
     width = width_of(stream)
-    console = make_console(stream, color=color, width=width or PROSE)
+    console = make_console(stream, color=True, width=width or PROSE) if color else None
+    drawn = _draws_lines(stream)
     before: Block | None = None
     for block in blocks:
         if before is not None and not (isinstance(before, Heading) and before.level > 1):
             stream.write("\n")
         for line in _lines(block, width):
-            if color:
+            line = line if drawn else _in_ascii(line)
+            if console is not None:
                 console.print(_styled(line), no_wrap=True, crop=False, overflow="ignore")
             else:
                 stream.write(plain(line).rstrip() + "\n")
@@ -72,7 +76,30 @@ def write(blocks: Iterable[Block], stream: TextIO, *, color: bool) -> None:
 
 
 def _styled(line: Line) -> Text:
-    return Text.assemble(*((span.text, _STYLES[span.tone]) for span in spans(line)))
+    from rich.text import Text
+
+    merged: list[Span] = []
+    for span in spans(line):
+        if merged and merged[-1].tone == span.tone:
+            merged[-1] = Span(merged[-1].text + span.text, span.tone)
+        elif span.text:
+            merged.append(span)
+    styled = Text.assemble(*((span.text, _STYLES[span.tone]) for span in merged))
+    styled.rstrip()
+    return styled
+
+
+def _in_ascii(line: Line) -> tuple[Span, ...]:
+    """The line with our own rules and branches drawn in ASCII; names keep their characters."""
+    return tuple(Span(span.text.translate(_ASCII), span.tone) for span in spans(line))
+
+
+def _draws_lines(stream: TextIO) -> bool:
+    try:
+        "─├└│".encode(stream.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def _lines(block: Block, width: int | None) -> Iterator[Line]:
