@@ -1,4 +1,4 @@
-"""From a draft to a plan: every file, item, offset and size of the result, before a byte is written."""
+"""From a draft to a plan: every file, item, offset and size of the result, before any is written."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ def _describe(draft: Draft, layout: Layout) -> StoredCheckpoint:
 
 
 def _fields(draft: Draft) -> dict[str, object]:
-    """Further attributes of the first source's `.metadata`; other forms have none of that kind."""
+    """The draft's further attributes of `.metadata`, else those of the first source that has any."""
+    if draft.fields is not None:
+        return dict(draft.fields)
     for source in draft.sources:
         for part in source.parts:
             if part.stored.format.startswith("dcp"):
