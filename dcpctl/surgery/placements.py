@@ -6,16 +6,15 @@ last axis fastest, as `init_device_mesh` lays them out. A tensor has one placeme
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcpctl.errors import MissingDependency, ReadFailed, UsageError, quote
+from dcpctl.errors import ReadFailed, UsageError, quote
+from dcpctl.surgery.toml import parse_toml
 
 _SHARD = re.compile(r"(?i)(?:s|shard)\(\s*(?:dim\s*=\s*)?(\d+)\s*\)")
 _STRIDED = re.compile(
@@ -184,7 +183,6 @@ def read_placements(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: the file is not such a map.
-        MissingDependency: it is TOML, Python is older than 3.11, and tomli is not installed.
         ReadFailed: it cannot be read.
     """
     try:
@@ -194,7 +192,7 @@ def read_placements(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise UsageError(f"{quote(path)} is not UTF-8 text") from None
     try:
-        found = json.loads(text) if path.suffix == ".json" else _toml(text)
+        found = json.loads(text) if path.suffix == ".json" else parse_toml(text)
     except ValueError as error:
         raise UsageError(f"{quote(path)} cannot be parsed: {error}") from None
     if not isinstance(found, dict) or not found:
@@ -203,14 +201,3 @@ def read_placements(path: Path) -> dict[str, Any]:
             hint='such as "*.wo.weight" = ["S(0)", "S(1)"]',
         )
     return found
-
-
-def _toml(text: str) -> Any:
-    # tomllib came with Python 3.11; tomli is the same for older ones.
-    try:
-        toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    except ModuleNotFoundError:
-        raise MissingDependency(
-            "this Python cannot read TOML", hint="pip install tomli, or write the file as .json"
-        ) from None
-    return toml.loads(text)
