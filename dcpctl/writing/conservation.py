@@ -22,24 +22,23 @@ class NotConserved(DcpctlError):
     exit_code = 70
 
 
-def prove(plan: Plan, directory: Path, tally: Tally | None) -> None:
+def prove(plan: Plan, staged: Path, tally: Tally) -> None:
     """Compare the keys, elements and bytes that were written with those that were planned.
 
     Args:
         plan: what was planned.
-        directory: where the result's files lie.
-        tally: what was counted while writing; None where files of an earlier run are among them.
+        staged: where `.metadata` and the files lie; in place, those that were there before do not.
+        tally: what was counted while writing.
 
     Raises:
         NotConserved: they differ.
     """
-    found = parse_metadata((directory / ".metadata").read_bytes())
+    found = parse_metadata((staged / ".metadata").read_bytes())
     _keys(plan, found)
     for fqn, entry in found.entries.items():
         _entry(plan, fqn, entry)
-    _files(plan, found, directory)
-    if tally is not None:
-        _tally(plan, tally)
+    _files(plan, found, staged)
+    _tally(plan, tally)
 
 
 def _keys(plan: Plan, found: StoredCheckpoint) -> None:
@@ -86,9 +85,10 @@ def _elements(entry: StoredTensor) -> int:
     return int(distinct.prod(axis=1).sum())
 
 
-def _files(plan: Plan, found: StoredCheckpoint, directory: Path) -> None:
+def _files(plan: Plan, found: StoredCheckpoint, staged: Path) -> None:
     for file in plan.files:
-        size = (directory / file.name).stat().st_size
+        standing = file.link if plan.in_place else None
+        size = (standing or staged / file.name).stat().st_size
         if size != file.size:
             _refuse(f"{quote(file.name)} has {size} bytes for {file.size}")
     ends = np.zeros(len(found.files), dtype=np.int64)
@@ -112,7 +112,7 @@ def _tally(plan: Plan, tally: Tally) -> None:
     elements = sum(
         int(np.prod(part.sizes, dtype=np.int64))
         for file in plan.files
-        if file.link is None
+        if file.link is None and file.name in tally.files
         for part in file.segments
         if isinstance(part, NewTensor)
     )

@@ -40,16 +40,15 @@ class Journal:
         return True
 
     def read(self, fingerprint: str) -> bool:
-        """Load what is noted; False if it is of another plan. A line that was cut counts for naught."""
-        lines = []
-        for raw in os.pread(self._fd, os.fstat(self._fd).st_size, 0).split(b"\n")[:-1]:
-            try:
-                lines.append(json.loads(raw))
-            except ValueError:
-                break
-        if not lines or lines[0] != {"dcpctl": _VERSION, "plan": fingerprint}:
-            return False
-        self.finished = {line["file"]: line["size"] for line in lines[1:]}
+        """Load what is noted; False if it is of another plan, or damaged."""
+        data = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
+        try:
+            lines = [json.loads(raw) for raw in data.split(b"\n")[:-1]]
+            if not lines or lines[0] != {"dcpctl": _VERSION, "plan": fingerprint}:
+                return False
+            self.finished = {line["file"]: line["size"] for line in lines[1:]}
+        except (ValueError, TypeError, KeyError):
+            return False  # only a crash of the machine does this
         return True
 
     def begin(self, fingerprint: str) -> None:

@@ -92,7 +92,7 @@ def place_kept(
         TruncatedFile: a file is shorter than described.
     """
     slots = _collect(staying, sources)
-    whole = _whole_files(slots, sources)
+    whole = _whole_files(slots, sources) | all_whole
     _lay_out(slots)
     place = np.searchsorted(slots.file, np.arange(len(sources.files) + 1))
     numbers = np.full(len(sources.files), -1, dtype=np.int64)
@@ -103,7 +103,7 @@ def place_kept(
             continue
         fresh = rows[slots.fresh[rows]]
         size = sources.check_whole(number)
-        if all_whole or whole[number]:
+        if whole[number]:
             name = file.name if all_whole else names.keep(file.name, file.shard.rank)
             numbers[number] = out.add(name, size, file.path, number)
             segments: Sequence[Segment] = _Standing(slots, fresh, staying)

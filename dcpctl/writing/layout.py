@@ -76,6 +76,14 @@ class Layout:
     new: dict[int, NewFile] = field(default_factory=lambda: defaultdict(NewFile))
     out: OutputFiles = field(default_factory=OutputFiles)
 
+    def join_new(self) -> None:
+        """Put all new items into one file of rank 0."""
+        joined = NewFile()
+        for rank in sorted(self.new):
+            joined.values += self.new[rank].values
+            joined.tensors += self.new[rank].tensors
+        self.new = {0: joined} if self.new else {}
+
 
 def lay_out(draft: Draft, sources: Sources, *, in_place: bool) -> Layout:
     """Sort a draft's entries.
@@ -88,7 +96,7 @@ def lay_out(draft: Draft, sources: Sources, *, in_place: bool) -> Layout:
         if isinstance(entry, TensorDraft):
             if in_place and not (entry.untouched or isinstance(entry.source, Fill)):
                 raise Refused(
-                    f"{quote(entry.fqn)}: its tensor would be rewritten, which is not done in place",
+                    f"{quote(entry.fqn)} would be rewritten; in place, no tensor is",
                     hint="write a new directory instead",
                 )
             sorter.tensor(entry)

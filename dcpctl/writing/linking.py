@@ -1,4 +1,4 @@
-"""Whole files that reach the destination without their bytes being read: reflinks and hard links."""
+"""Whole files that reach the destination unread: reflinks and hard links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of the result's shard files: as they were where that is possible, else the next free one."""
+"""Names of the result's shard files: as they were where that can be, else the next free one."""
 
 from __future__ import annotations
 

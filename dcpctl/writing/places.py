@@ -1,4 +1,4 @@
-"""Where the items of the result's entries come to lie, and the files that new items are put into."""
+"""Where the items of the result's entries come to lie, and the files that new items go into."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a draft to a plan: every file, item, offset and size of the result, before any is written."""
+"""From a draft to a plan: every file, item, offset and size of the result, before it is made."""
 
 from __future__ import annotations
 
@@ -100,6 +100,8 @@ def plan(
     layout = lay_out(draft, sources, in_place=in_place)
     names = Names(_names_in(draft) if in_place else None)
     place_kept(layout.staying, sources, names, layout.out, all_whole=in_place)
+    if in_place:
+        layout.join_new()
     for rank in sorted(layout.new):
         name = f"__{rank}_0.distcp" if draft.world_size is not None else names.new(rank)
         layout.out.files.append(layout.new[rank].build(name, len(layout.out.files)))

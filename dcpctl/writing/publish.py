@@ -39,15 +39,14 @@ def check_destination(destination: Path, sources: Sources, *, overwrite: bool) -
     for checkpoint in sources.checkpoints:
         source = checkpoint.path.resolve()
         if real.resolve().is_relative_to(source):
+            what = "is" if real.resolve() == source else "is inside"
             raise Refused(
-                f"the destination {quote(destination)} is inside the source {quote(checkpoint.path)}"
-                if real.resolve() != source
-                else f"the destination {quote(destination)} is the source",
+                f"the destination {quote(destination)} {what} the source {quote(checkpoint.path)}",
                 hint="name a directory beside it, or use --in-place",
             )
         if source.is_relative_to(real):
             raise Refused(
-                f"the source {quote(checkpoint.path)} is inside the destination {quote(destination)}"
+                f"the destination {quote(destination)} holds the source {quote(checkpoint.path)}"
             )
     if not os.path.lexists(destination):
         return
@@ -78,7 +77,7 @@ def publish(files: Path, destination: Path, *, overwrite: bool) -> None:
     """
     step("publish")
     try:
-        if not _rename(files, destination, _NOREPLACE):
+        if not rename_new(files, destination):
             if not overwrite:
                 raise exists(destination)
             if not _rename(files, destination, _EXCHANGE):
@@ -87,6 +86,15 @@ def publish(files: Path, destination: Path, *, overwrite: bool) -> None:
         raise ReadFailed(f"cannot make {quote(destination)}: {error.strerror}") from None
     step("published")
     sync_directory(destination.parent)
+
+
+def rename_new(source: Path, target: Path) -> bool:
+    """Rename in one step; False, and nothing done, if `target` is there already.
+
+    Raises:
+        OSError: the operating system failed.
+    """
+    return _rename(source, target, _NOREPLACE)
 
 
 def _rename(source: Path, target: Path, flag: int) -> bool:

@@ -118,6 +118,22 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a small file and have it on disk.
+
+    Raises:
+        ReadFailed: the operating system failed.
+    """
+    step(f"write {path.name}")
+    try:
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise write_failed(path.name, error) from None
+
+
 def _remove_leftover(path: Path, notes: list[str]) -> None:
     journal = Journal(path / _JOURNAL)
     try:

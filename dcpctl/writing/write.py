@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from dcpctl.errors import ReadFailed, quote
 from dcpctl.progress import Progress
 from dcpctl.writing.conservation import prove
 from dcpctl.writing.files import FileWriter
+from dcpctl.writing.in_place import write_in_place
 from dcpctl.writing.linking import choose, make_link
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import Plan
@@ -19,7 +19,7 @@ from dcpctl.writing.report import Report
 from dcpctl.writing.segments import OutputFile
 from dcpctl.writing.sink import write_failed
 from dcpctl.writing.space import check_space, nearest_directory
-from dcpctl.writing.staging import Staging
+from dcpctl.writing.staging import Staging, write_synced
 from dcpctl.writing.steps import step
 
 METADATA = ".metadata"
@@ -48,8 +48,6 @@ def write(plan: Plan, options: WriteOptions | None = None) -> Report:
     """
     options = options or WriteOptions()
     if plan.in_place:
-        from dcpctl.writing.in_place import write_in_place
-
         return write_in_place(plan, options)
     started = time.monotonic()
     destination = _absolute(plan.destination)
@@ -173,19 +171,3 @@ class _Run:
         step("prove")
         prove(self.plan, self.staging.files, self.tally)
         self.plan.sources.check_unchanged(self.plan.stamps)
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    """Write a small file and have it on disk.
-
-    Raises:
-        ReadFailed: the operating system failed.
-    """
-    step(f"write {path.name}")
-    try:
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise write_failed(path.name, error) from None
