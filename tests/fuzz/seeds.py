@@ -14,7 +14,7 @@ from tests.hostile.draft import chunk
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_checkpoints"
 #: Larger inputs are mutated too slowly to be worth it.
-LARGEST = 64 << 10
+LARGEST = 24 << 10
 _PER_CHECKPOINT = 12
 
 
