@@ -87,8 +87,14 @@ def differences(checkpoint: Checkpoint, entries: dict[str, Any], *, lossy: bool)
     return found
 
 
+def descriptors() -> list[str]:
+    """The file descriptors that this process has open, where the system tells."""
+    listed = Path("/proc/self/fd")
+    return sorted(os.listdir(listed)) if listed.is_dir() else []  # noqa: PTH208
+
+
 def read(path: Path, truth: dict[str, Any], *, lossy: bool = False) -> list[str]:
-    before = sorted(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else []
+    before = descriptors()
     with dcpctl.open_checkpoint(path) as checkpoint:
         found = differences(checkpoint, truth["entries"], lossy=lossy)
         if checkpoint.planner_data is not None and truth.get("mappings") and not lossy:
@@ -99,7 +105,7 @@ def read(path: Path, truth: dict[str, Any], *, lossy: bool = False) -> list[str]
             for file in checkpoint.files:
                 if file.name == name and (file.size != size or file.described_bytes > size):
                     found.append(f"{name}: {file.size} bytes, expected {size}")
-    if before and sorted(os.listdir("/proc/self/fd")) != before:
+    if descriptors() != before:
         found.append("a file was left open")
     return found
 
