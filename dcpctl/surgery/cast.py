@@ -96,6 +96,8 @@ def _wanted(draft: Draft, globs: Sequence[str]) -> list[str]:
     found: set[str] = set()
     for glob in globs:
         hits = matching(draft.entries, glob)
+        tensors = [fqn for fqn in hits if _is_float(draft.entries[fqn])]
+        hits = tensors or hits
         outside = [fqn for fqn in hits if sections.of.get(fqn) != OPTIMIZER]
         hits = outside or hits
         if glob.rpartition(".")[2] != STEP:
@@ -104,8 +106,8 @@ def _wanted(draft: Draft, globs: Sequence[str]) -> list[str]:
     return [fqn for fqn in draft.entries if fqn in found]
 
 
-def _is_float(entry: TensorDraft) -> bool:
-    return dtypes.info(entry.dtype).kind == "float"
+def _is_float(entry: EntryDraft) -> bool:
+    return isinstance(entry, TensorDraft) and dtypes.info(entry.dtype).kind == "float"
 
 
 def _why_nothing(draft: Draft, wanted: Sequence[str], dtype: str) -> str:
@@ -135,7 +137,7 @@ def loss(old: str, new: str) -> str:
     lost = []
     if after.nmant < before.nmant:
         lost.append(f"keeps {after.nmant + 1} of {before.nmant + 1} significant bits")
-    if float(after.max) < float(before.max):
+    if 2 * float(after.max) < float(before.max):
         lost.append(f"cannot hold numbers beyond {float(after.max):.6g}")
     elif float(after.smallest_subnormal) > float(before.smallest_subnormal):
         lost.append(f"cannot hold numbers below {float(after.smallest_subnormal):.3g}")

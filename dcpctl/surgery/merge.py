@@ -69,7 +69,7 @@ def merge(drafts: Sequence[Draft]) -> Outcome:
         for part in parts:
             known = part.planner_data or {}
             planner.update({f: tuple(known.get(f, (f,))) for f in [*part.entries, *known]})
-    sources = tuple(dict.fromkeys(s for draft in drafts for s in draft.sources))
+    sources = tuple({id(s): s for draft in drafts for s in draft.sources}.values())
     merged = dataclasses.replace(drafts[0], sources=sources, world_size=None)
     changes = [
         Change("merged", label, f"{len(part.entries):,} keys")
@@ -162,7 +162,9 @@ def _joined_groups(one: Any, other: Any) -> list[Any] | None:
 
 
 def _conflict(one: EntryDraft, other: EntryDraft) -> str:
-    return f"{quote(one.fqn)} is {_words(one)} and {_words(other)}"
+    first, second = _words(one), _words(other)
+    both = f"{first} in both, with other values" if first == second else f"{first} and {second}"
+    return f"{quote(one.fqn)} is {both}"
 
 
 def _words(entry: EntryDraft) -> str:

@@ -1,0 +1,279 @@
+"""What the surgical commands have in common: where the result goes, how it is written and told."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from dcpctl.cli.options import (
+    Color,
+    ColorOption,
+    Form,
+    FormOption,
+    JsonOption,
+    Output,
+    OutputOption,
+    StyleOption,
+)
+from dcpctl.errors import UsageError, quote
+
+if TYPE_CHECKING:
+    from dcpctl.model.checkpoint import Checkpoint
+    from dcpctl.surgery.edits import Edit
+    from dcpctl.writing.options import WriteOptions
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_PANEL = "Writing"
+
+
+class Link(str, Enum):
+    """How untouched shard files reach the destination."""
+
+    AUTO = "auto"
+    REFLINK = "reflink"
+    HARDLINK = "hardlink"
+    COPY = "copy"
+
+
+#: Every surgical command's first argument.
+SourceArgument = Annotated[
+    Path, typer.Argument(metavar="SRC", help="A checkpoint.", show_default=False)
+]
+#: Its second, which --in-place makes one word more of what follows.
+TargetArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DST", help="The directory to make; none with --in-place.", show_default=False
+    ),
+]
+#: What stands behind DST where keys are chosen.
+GlobsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="GLOB",
+        help="Keys, as a shell has it; model.layers.0 is all of that layer.",
+        show_default=False,
+    ),
+]
+
+
+def _in_panel(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=_PANEL, **settings)
+
+
+def common_options(
+    in_place: Annotated[
+        bool,
+        _in_panel("--in-place", help="Change SRC itself; dcpctl undo takes it back."),
+    ] = False,
+    overwrite: Annotated[
+        bool, _in_panel("--overwrite", help="Replace a checkpoint that is at DST.")
+    ] = False,
+    resume: Annotated[
+        bool, _in_panel("--resume", help="Go on where an interrupted run of the same stopped.")
+    ] = False,
+    dry_run: Annotated[
+        bool, _in_panel("--dry-run", help="Say what would be done, and write nothing.")
+    ] = False,
+    link: Annotated[
+        Link,
+        _in_panel("--link", help="How untouched shard files reach DST; auto never hardlinks."),
+    ] = Link.AUTO,
+    memory: Annotated[
+        str, _in_panel("--memory", metavar="SIZE", help="Memory to stay below: 512M, 2G.")
+    ] = "256M",
+    jobs: Annotated[
+        int | None,
+        _in_panel("--jobs", "-j", min=1, help="Threads. [default: one a processor, at most 8]"),
+    ] = None,
+    progress: Annotated[
+        bool, _in_panel("--progress/--no-progress", help="Draw progress on a terminal.")
+    ] = True,
+    form: FormOption = None,
+    json: JsonOption = False,
+    output: OutputOption = None,
+    table_style: StyleOption = None,
+    color: ColorOption = Color.AUTO,
+) -> None:
+    """Never called; its parameters are the options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The common options of one command line, and how a surgery runs under them.
+
+    Attributes:
+        in_place: the source itself is changed.
+        settings: of `WriteOptions`.
+        output: how and where the report is printed.
+    """
+
+    in_place: bool
+    settings: dict[str, Any]
+    output: Output
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Run:
+        """Put the options together.
+
+        Raises:
+            UsageError: they contradict each other.
+        """
+        names = ("form", "json", "output", "table_style", "color")
+        output = Output.of(*(given.pop(name) for name in names))
+        settings = {**given, "link": given["link"].value, "memory": parse_size(given["memory"])}
+        return cls(given["in_place"], settings, output)
+
+    def destination(
+        self, target: str | None, words: Sequence[str] | None, what: str
+    ) -> tuple[Path | None, list[str]]:
+        """Return the destination and what is to be done.
+
+        Args:
+            target: the first word behind SRC; with --in-place one of `words`.
+            words: the others.
+            what: what the words are, for the message; empty where there need be none.
+
+        Raises:
+            UsageError: there is no destination, or there are no words.
+        """
+        rest = list(words or ())
+        if self.in_place and target is not None:
+            rest.insert(0, target)
+        elif not self.in_place and target is None:
+            raise UsageError("no destination", hint="name a new directory, or pass --in-place")
+        if what and not rest:
+            where = "" if self.in_place else f" after the destination {quote(target)}"
+            raise UsageError(f"{what} expected{where}")
+        return None if self.in_place else Path(target or ""), rest
+
+    def alone(self, target: str | None) -> Path | None:
+        """The destination of a command that has no other words.
+
+        Raises:
+            UsageError: there is none, or there is one in spite of --in-place.
+        """
+        path, rest = self.destination(target, None, "")
+        if rest:
+            raise UsageError(f"--in-place changes SRC itself, so {quote(rest[0])} is one too many")
+        return path
+
+    def options(self) -> WriteOptions:
+        """The writer's options.
+
+        Raises:
+            UsageError: they contradict each other.
+        """
+        from dcpctl.writing.options import WriteOptions
+
+        return WriteOptions(**self.settings)
+
+    def carry_out(
+        self, verb: str, source: Path, target: Path | None, edits: Sequence[Edit]
+    ) -> None:
+        """Open, edit, plan, write and report.
+
+        Args:
+            verb: the command.
+            source: the checkpoint.
+            target: the directory to make; None changes the source.
+            edits: what to do, in order.
+
+        Raises:
+            DcpctlError: of any kind; nothing has been published then.
+        """
+        from dcpctl.model.opening import open_checkpoint
+        from dcpctl.reports.surgery import Surgery
+        from dcpctl.surgery.edits import apply_edits
+        from dcpctl.writing.plan import plan
+        from dcpctl.writing.write import write
+
+        options = self.options()
+        with ExitStack() as opened:
+
+            def open_(path: Path) -> Checkpoint:
+                return opened.enter_context(open_checkpoint(path))
+
+            checkpoint = open_(source)
+            draft, applied = apply_edits(checkpoint, edits, open_)
+            made = plan(draft, target or source, options)
+            report = write(made, options)
+        self.print(Surgery(verb, source, target, tuple(applied), made, report, options.dry_run))
+
+    def print(self, surgery: Any) -> None:
+        """Print a report on stdout, and the warnings on stderr."""
+        from dcpctl.reports.surgery import surgery_blocks, surgery_document
+
+        for warning in dict.fromkeys(surgery.warnings):
+            warn(warning)
+        if self.output.is_json:
+            from dcpctl.reports.json_lines import document
+
+            self.output.pieces(document(surgery_document(surgery)))
+        else:
+            alone = self.output.form is Form.MARKDOWN
+            self.output.blocks(surgery_blocks(surgery, with_warnings=alone))
+
+
+def with_run(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the common options; it takes them as one keyword argument `run`."""
+    own = _parameters(function)
+    own.pop("run")
+    common = _parameters(common_options)
+
+    @functools.wraps(function)
+    def command(**given: Any) -> None:
+        run = Run.of({name: given.pop(name) for name in common})
+        function(**given, run=run)
+
+    parameters = [*own.values(), *common.values()]
+    made: Any = command
+    made.__signature__ = inspect.Signature(parameters)
+    made.__annotations__ = {p.name: p.annotation for p in parameters}
+    del made.__wrapped__  # else typer would look behind the signature
+    return command
+
+
+def _parameters(function: Callable[..., None]) -> dict[str, inspect.Parameter]:
+    """The parameters with their annotations evaluated; `Run` needs no evaluation."""
+    hints = get_type_hints(function, include_extras=True)
+    return {
+        name: parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(function).parameters.items()
+    }
+
+
+def parse_size(text: str) -> int:
+    """Read a size in bytes: `256M`, `1.5G`, `300MiB`; units are powers of 1024.
+
+    Raises:
+        UsageError: it is none.
+    """
+    word = text.strip().upper()
+    for ending in ("IB", "B"):
+        word = word.removesuffix(ending)
+    unit = word[-1:] if word[-1:] in _UNITS else ""
+    try:
+        number = float(word.removesuffix(unit))
+        size = int(number * _UNITS[unit])
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise UsageError(f"{quote(text)} is no size", hint="such as 256M or 2G")
+    return size
+
+
+def warn(sentence: str) -> None:
+    """Write a warning to stderr."""
+    from dcpctl.errors import printable
+
+    sys.stderr.write(f"warning: {printable(sentence)}\n")

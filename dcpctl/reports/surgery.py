@@ -1,0 +1,213 @@
+"""What a surgery did, or would do: for people, and as the contract `dcpctl.surgery/1`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcpctl.reports import words
+from dcpctl.reports.blocks import (
+    DIM,
+    GOOD,
+    NAME,
+    STRONG,
+    WARN,
+    Block,
+    Column,
+    Facts,
+    Heading,
+    Line,
+    Paragraph,
+    Span,
+    Table,
+)
+from dcpctl.surgery.edits import Applied
+from dcpctl.surgery.outcome import Change
+from dcpctl.writing.counts import Counts
+from dcpctl.writing.plan import Plan
+from dcpctl.writing.report import Report
+
+SCHEMA = "dcpctl.surgery/1"
+_MOST_CHANGES = 8
+_OF_KEYS = ("renamed", "dropped", "set", "cast")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surgery:
+    """One surgery from beginning to end.
+
+    Attributes:
+        verb: the command.
+        source: the checkpoint that was named first.
+        destination: the directory that was made; None for an edit in place.
+        edits: what was done, in order.
+        plan: what that meant for the files.
+        report: what the writer did.
+        dry_run: nothing was written.
+    """
+
+    verb: str
+    source: Path
+    destination: Path | None
+    edits: tuple[Applied, ...]
+    plan: Plan
+    report: Report
+    dry_run: bool
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is lost or may surprise, of all edits."""
+        found = (warning for edit in self.edits for warning in edit.outcome.warnings)
+        return tuple(dict.fromkeys(found))
+
+
+def surgery_document(surgery: Surgery) -> dict[str, Any]:
+    """The whole report; keys are added freely and never renamed within `/1`."""
+    counts, report = surgery.report.counts, surgery.report
+    return {
+        "schema": SCHEMA,
+        "verb": surgery.verb,
+        "sources": [str(source.path) for source in surgery.plan.draft.sources],
+        "destination": str(surgery.destination or surgery.source),
+        "in_place": surgery.destination is None,
+        "dry_run": surgery.dry_run,
+        "edits": [
+            {
+                "verb": edit.verb,
+                "changes": [
+                    {"what": change.what, "key": change.fqn, "to": change.to}
+                    for change in edit.outcome.changes
+                ],
+                "notes": list(edit.outcome.notes),
+                "warnings": list(edit.outcome.warnings),
+            }
+            for edit in surgery.edits
+        ],
+        "warnings": list(surgery.warnings),
+        "plan": _plan_document(counts),
+        "written": {
+            "link": report.link,
+            "bytes": 0 if surgery.dry_run else report.bytes_written,
+            "seconds": round(report.seconds, 3),
+            "resumed_files": list(report.resumed),
+            "backup": None if report.backup is None else str(report.backup),
+            "notes": list(report.notes),
+        },
+    }
+
+
+def _plan_document(counts: Counts) -> dict[str, Any]:
+    return {
+        "keys": counts.keys,
+        "keys_added": list(counts.added),
+        "keys_removed": list(counts.removed),
+        "keys_renamed": [list(pair) for pair in counts.renamed],
+        "keys_replaced": list(counts.replaced),
+        "keys_cast": list(counts.cast),
+        "elements": counts.elements,
+        "tensor_bytes": counts.tensor_bytes,
+        "files": counts.files,
+        "files_whole": counts.files_whole,
+        "bytes_whole": counts.bytes_whole,
+        "items_copied": counts.items_copied,
+        "bytes_copied": counts.bytes_copied,
+        "items_new": counts.items_new,
+        "bytes_new": counts.bytes_new,
+        "tensor_bytes_new": counts.tensor_bytes_new,
+        "metadata_bytes": counts.metadata_bytes,
+        "total_bytes": counts.total_bytes,
+    }
+
+
+def surgery_blocks(surgery: Surgery, *, with_warnings: bool = False) -> Iterator[Block]:
+    """Say what was done.
+
+    Args:
+        surgery: the report's subject.
+        with_warnings: for a report that is read without what stands on stderr.
+    """
+    place = str(surgery.destination or surgery.source)
+    yield Heading((Span(place, STRONG), Span("  "), _state(surgery)), level=1)
+    for edit in surgery.edits:
+        yield from _edit(edit)
+    if with_warnings:
+        for warning in surgery.warnings:
+            yield Paragraph(Span(f"warning: {warning}", WARN))
+    yield Facts(list(_facts(surgery)))
+    for note in surgery.report.notes:
+        yield Paragraph(Span(note, DIM))
+
+
+def _state(surgery: Surgery) -> Span:
+    if surgery.dry_run:
+        return Span("dry run, nothing is written", WARN)
+    in_place = surgery.destination is None
+    return Span("edited in place" if in_place else "written", GOOD)
+
+
+def _edit(edit: Applied) -> Iterator[Block]:
+    changes = edit.outcome.changes
+    if changes and not any(change.fqn for change in changes):
+        yield Facts([(change.what, change.to) for change in changes])
+    elif changes:
+        shown = changes[:_MOST_CHANGES]
+        columns = [Column(edit.verb), Column("key", folds=True), Column("", folds=True)]
+        if not any(change.to for change in shown):
+            columns = columns[:2]
+        yield Table(columns, [_row(change)[: len(columns)] for change in shown])
+        more = len(changes) - len(shown)
+        if more > 0:
+            yield Paragraph(Span(f"and {words.count(more, 'more change')}; --json lists all", DIM))
+    for note in edit.outcome.notes:
+        yield Paragraph(Span(note, DIM))
+    if not changes and not edit.outcome.notes:
+        yield Paragraph(Span(f"{edit.verb}: nothing to do", DIM))
+
+
+def _row(change: Change) -> tuple[Line, ...]:
+    tone = NAME if change.what == "renamed" else ""
+    return change.what, Span(change.fqn, NAME), Span(change.to, tone or "plain")
+
+
+def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
+    counts, report = surgery.report.counts, surgery.report
+    done = Counter(change.what for edit in surgery.edits for change in edit.outcome.changes)
+    parts = [f"{done[what]:,} {what}" for what in done if what in _OF_KEYS]
+    yield "keys", f"{counts.keys:,}" + (f"; {', '.join(parts)}" if parts else "")
+    yield (
+        "tensors",
+        f"{words.size(counts.tensor_bytes)} in {words.count(counts.elements, 'number')}",
+    )
+    yield "files", _files(surgery)
+    if counts.items_copied:
+        yield (
+            "copied",
+            f"{words.count(counts.items_copied, 'item')} as they stand, "
+            f"{words.size(counts.bytes_copied)}",
+        )
+    if counts.items_new:
+        tensors = words.size(counts.tensor_bytes_new) if counts.tensor_bytes_new else "none"
+        yield (
+            "rewritten",
+            f"{words.count(counts.items_new, 'item')}, {words.size(counts.bytes_new)} "
+            f"({tensors} of tensors)",
+        )
+    if not surgery.dry_run:
+        took = f" in {report.seconds:.1f} s" if report.seconds >= 1 else ""
+        yield "wrote", f"{words.size(report.bytes_written)}{took}"
+    if report.backup is not None:
+        yield "undo", (Span("dcpctl undo "), Span(str(surgery.source), NAME))
+
+
+def _files(surgery: Surgery) -> str:
+    counts = surgery.report.counts
+    said = words.count(counts.files, "shard file")
+    if not counts.files_whole:
+        return said
+    how = {"reflink": "reflinked", "hardlink": "hardlinked"}.get(surgery.report.link, "copied")
+    if surgery.destination is None:
+        how = "left as they are"
+    return f"{said}, {counts.files_whole:,} of them whole: {how}"
