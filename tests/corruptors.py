@@ -1,7 +1,7 @@
 """Named ways to damage the files of a checkpoint. Bits are flipped by XOR, so that they do change.
 
-Each works in place on a copy that the caller made (`copy`). What is wrong in the metadata instead of
-in the files is made with `tests.hostile.draft`.
+Each works in place on a copy that the caller made (`copy`). What is wrong in the metadata instead
+of in the files is made with `tests.hostile.draft`.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def run_checks(path: str | os.PathLike[str], options: CheckOptions | None = None
             notes=run.notes(),
             items=len(run.items),
             items_verified=run.scanned.verified if run.scanned else 0,
-            bytes_stored=int(run.items.length.clip(0).sum()),
+            bytes_stored=run.items.nbytes,
             bytes_read=run.scanned.bytes_read if run.scanned else 0,
         )
 

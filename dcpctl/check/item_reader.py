@@ -35,6 +35,9 @@ _DECOMPRESSIONS = 2
 #: Pickles that are remembered, since thousands are the same.
 _REMEMBERED = 4096
 
+# What pickle itself calls to make an object of a class, which is told by its own name.
+_RECONSTRUCTORS = {"copyreg._reconstructor", "copy_reg._reconstructor"}
+
 
 @dataclass(frozen=True, slots=True)
 class Damage:
@@ -250,7 +253,8 @@ class ItemReader:
         if known is None:
             machine = Machine(data, policy.VALUES, item.subject, policy.storage_from_persistent_id)
             machine.run()
-            known = tuple(sorted(set(machine.globals) - set(policy.VALUES.table)))
+            named = {path.replace("__builtin__.", "builtins.", 1) for path in machine.globals}
+            known = tuple(sorted(named - policy.VALUES.table.keys() - _RECONSTRUCTORS))
             if len(self._known) < _REMEMBERED and size <= _SMALL_RECORD:
                 self._known[data] = known
         return known

@@ -41,6 +41,11 @@ class Items:
     def __len__(self) -> int:
         return len(self.file)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all items; as a float on the way, which hostile lengths do not overflow."""
+        return int(self.length.clip(0).astype(np.float64).sum())
+
     def fqn(self, item: int) -> str:
         """The FQN of an item."""
         return self.names[int(self.name[item])]

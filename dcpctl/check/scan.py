@@ -79,7 +79,7 @@ class Scan:
 
 def scan_items(checkpoint: Checkpoint, items: Items, options: CheckOptions) -> Scan:
     """Read the items that the options ask for."""
-    scan = Scan(len(items), int(items.length.clip(0).sum()), options.verify_data)
+    scan = Scan(len(items), items.nbytes, options.verify_data)
     opened, whole = _plan(items, options)
     pass_over = _Pass(checkpoint, items, options, scan, opened, whole)
     pass_over.run()
@@ -123,7 +123,7 @@ class _Pass:
         self.reader = ItemReader(checkpoint, items)
         self.lock = threading.Lock()
         self.batches = self._batches(opened)
-        self.total = int(items.length[opened].clip(0).sum())
+        self.total = int(items.length[opened].clip(0).astype(np.float64).sum())
         self.done = 0
 
     def run(self) -> None:

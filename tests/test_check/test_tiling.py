@@ -78,8 +78,16 @@ def test_an_empty_tensor_needs_no_chunk() -> None:
 
 @pytest.mark.parametrize(
     ("offsets", "sizes"),
-    [((-1, 0), (2, 4)), ((0, 0), (-1, 4)), ((7, 0), (2, 4)), ((0, 5), (8, 0)), ((MOST, 0), (1, 4))]
-    + [((1, 0), (MOST, 4)), ((-MOST, 0), (MOST, 4)), ((0, 0), (-MOST - 1, 4))],
+    [
+        ((-1, 0), (2, 4)),
+        ((0, 0), (-1, 4)),
+        ((7, 0), (2, 4)),
+        ((0, 5), (8, 0)),
+        ((MOST, 0), (1, 4)),
+        ((1, 0), (MOST, 4)),
+        ((-MOST, 0), (MOST, 4)),
+        ((0, 0), (-MOST - 1, 4)),
+    ],
 )
 def test_what_reaches_out_is_outside(offsets: tuple[int, ...], sizes: tuple[int, ...]) -> None:
     found = tile((8, 4), table((offsets, sizes), ((0, 0), (8, 4))))

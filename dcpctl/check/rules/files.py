@@ -218,7 +218,8 @@ def _beyond_end(run: Run, number: int) -> tuple[Int64s, Int64s]:
         gap[0] = offset[0] > size
         gap[1:] = (offset[1:] > reach[:-1]) & (offset[1:] > size)
     behind_gap = np.logical_or.accumulate(gap) if len(rows) else gap
-    # A single length that reaches past any file is a lie, too.
-    huge = stop - offset != length
-    astray = beyond & (behind_gap | huge)
+    # So is an item that reaches past the end where another one begins before it.
+    lies = stop - offset != length
+    lies[:-1] |= offset[1:] < size
+    astray = beyond & (behind_gap | lies)
     return rows[beyond & ~astray], rows[malformed | astray]
