@@ -29,8 +29,10 @@ def errors_of(release: str, name: str) -> set[str]:
 
 
 def warnings_of(release: str, name: str) -> set[str]:
-    if name in ("no_collectives", "safetensors_format"):
+    if name == "no_collectives":
         return {"DCP407"}
+    if name == "safetensors_format":
+        return {"DCP407", "DCP501"}
     if name.startswith(("model_only", "hf_")) or name == "dtensor_zoo":
         return {"DCP501"}
     if name == "pp_like_w4" and release == "2.0.1":
