@@ -6,7 +6,7 @@ unpickling of `.metadata` fail, whatever else it holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dcpctl.errors import quote
@@ -97,15 +97,26 @@ def obstacles(stored: StoredCheckpoint, target: str) -> Iterator[str]:
         stored: the metadata.
         target: the release.
     """
+    yield from form_obstacles(stored, target)
+    found = {e.dtype for e in stored.entries.values() if isinstance(e, StoredTensor)}
+    for dtype, first in dtypes_unknown_to(target, found):
+        yield f"its DCP knows {dtype} from {first} on"
+
+
+def form_obstacles(stored: StoredCheckpoint, target: str) -> Iterator[str]:
+    """Yield why a torch release cannot load a checkpoint in the form that it has, a clause each."""
     release = version_key(target)[:2]
     if stored.format.startswith("dcp"):
         yield from _pickle_obstacles(stored, release)
     elif release < (2, 7):
         yield "it reads safetensors from 2.7 on"
-    for dtype in sorted({e.dtype for e in stored.entries.values() if isinstance(e, StoredTensor)}):
-        first = _FIRST_WITH_DTYPE.get(dtype)
-        if first is not None and release < version_key(first):
-            yield f"its DCP knows {dtype} from {first} on"
+
+
+def dtypes_unknown_to(target: str, dtypes: Iterable[str]) -> list[tuple[str, str]]:
+    """Return those of some dtypes that a release's DCP cannot save or load, with the first that can."""
+    release = version_key(target)[:2]
+    firsts = [(dtype, _FIRST_WITH_DTYPE.get(dtype)) for dtype in sorted(set(dtypes))]
+    return [(d, first) for d, first in firsts if first and release < version_key(first)]
 
 
 def _pickle_obstacles(stored: StoredCheckpoint, release: tuple[int, ...]) -> Iterator[str]:

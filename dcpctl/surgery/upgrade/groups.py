@@ -1,0 +1,138 @@
+"""The param groups of a draft: where each key of each group stands, and whose group it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dcpctl.model.draft import BytesDraft, Draft
+from dcpctl.model.optimizer import naming
+from dcpctl.model.optimizer.kind import Kind, tell_kind
+from dcpctl.model.optimizer.source import RawGroup, RawOptimizer
+from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.surgery.names import GROUP, GROUPS, NAME_LISTS, STATE_DICT, Holder, every_name, survey
+
+Key = str | int
+
+
+@dataclass(slots=True)
+class Group:
+    """One param group; in the flattened form that of one parameter.
+
+    Attributes:
+        root: the optimizer that it belongs to.
+        label: what to call it in a message.
+        keys: its keys without `params`, in their stored order.
+        kind: which optimizer it configures.
+        entries: key to the FQN of its entry, `params` included; empty inside a pickled value.
+        holder: FQN of the entry whose pickled value it stands in, or empty.
+        inside: the keys that lead to it in that value.
+    """
+
+    root: str
+    label: str
+    keys: tuple[str, ...]
+    kind: Kind
+    entries: dict[str, str] = field(default_factory=dict)
+    holder: str = ""
+    inside: tuple[Key, ...] = ()
+
+
+def groups_of(draft: Draft, view: OptimizerView) -> list[Group]:
+    """Return every param group of a draft; values are read only where they tell the optimizer."""
+    found: list[Group] = []
+    kinds = {(p.root, p.key): p.kind for p in view.parameters}
+    holders = survey(draft).holders
+    placed = _entries(draft)
+    for raw in view.optimizers:
+        inside = [place for holder in holders for place in _inside(draft, holder, raw)]
+        owners = placed.get(raw.root, {})
+        # The order in which model.optimizer.collect made the groups.
+        places: list[tuple[Any, dict[str, str]]] = [*((p, {}) for p in inside), *owners.items()]
+        for (where, entries), group in zip(places, raw.groups, strict=False):
+            kind = _kind(raw, group, kinds)
+            made = Group(raw.root, "", tuple(group.values), kind, entries)
+            if entries:
+                made.label = str(where)
+            else:
+                made.holder, made.inside = where
+                made.label = str(made.inside[-1]) if made.inside else where[0]
+            found.append(made)
+    return found
+
+
+def _kind(raw: RawOptimizer, group: RawGroup, kinds: Mapping[tuple[str, str], Kind]) -> Kind:
+    for param in group.params:
+        if (raw.root, param) in kinds:
+            return kinds[raw.root, param]
+    return tell_kind(tuple(group.values), frozenset(), group.values, raw.root)
+
+
+def _entries(draft: Draft) -> dict[str, dict[Any, dict[str, str]]]:
+    """Root -> owner (index or parameter) -> key -> FQN, in the order of the object paths."""
+    found: dict[str, dict[Any, dict[str, str]]] = {}
+    names = dict(every_name(draft))
+    order = [fqn for fqn in draft.planner_data or () if fqn in draft.entries]
+    for fqn in (*order, *(fqn for fqn in draft.entries if fqn not in (draft.planner_data or {}))):
+        place = naming.locate(fqn, names.get(fqn))
+        if place is not None and place.what == naming.GROUPS and place.rest:
+            owner, key = naming.split_group(place)
+            if key is not None:
+                owners = found.setdefault(place.root, {})
+                owners.setdefault(owner, {}).setdefault(key, fqn)
+    return found
+
+
+def _inside(
+    draft: Draft, holder: Holder, raw: RawOptimizer
+) -> Iterator[tuple[str, tuple[Key, ...]]]:
+    """Where the groups of one optimizer stand in a pickled value."""
+    entry = draft.entries[holder.fqn]
+    if not isinstance(entry, BytesDraft):
+        return
+    if holder.what == GROUP and holder.optimizer == raw.root:
+        yield holder.fqn, ()
+    elif holder.what == GROUPS and holder.optimizer == raw.root:
+        for index in _dicts(entry.value):
+            yield holder.fqn, (index,)
+    elif holder.what == STATE_DICT and raw.root in (holder.fqn, *_numbered(holder, entry)):
+        at: tuple[Key, ...] = ()
+        value: Any = entry.value
+        if raw.root != holder.fqn:
+            at = (int(raw.root.rpartition(".")[2]),)
+            value = value[at[0]]
+        if isinstance(value, Mapping):
+            for index in _dicts(value.get("param_groups")):
+                yield holder.fqn, (*at, "param_groups", index)
+
+
+def _dicts(groups: Any) -> Iterator[int]:
+    for index, group in enumerate(groups if isinstance(groups, (list, tuple)) else ()):
+        if isinstance(group, Mapping):
+            yield index
+
+
+def _numbered(holder: Holder, entry: BytesDraft) -> list[str]:
+    several = isinstance(entry.value, (list, tuple))
+    return [f"{holder.fqn}.{index}" for index in range(len(entry.value))] if several else []
+
+
+def with_keys(value: Any, inside: tuple[Key, ...], added: Mapping[str, Any]) -> Any:
+    """Return a pickled value in which the group at `inside` has more keys, before its `params`."""
+    if inside:
+        made = with_keys(value[inside[0]], inside[1:], added)
+        if isinstance(value, Mapping):
+            copy = type(value)(value)  # type: ignore[call-arg]
+            copy[inside[0]] = made  # type: ignore[index]
+            return copy
+        items = [made if index == inside[0] else item for index, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    group = type(value)()
+    for key, item in value.items():
+        if key in NAME_LISTS and added:
+            group.update(added)
+            added = {}
+        group[key] = item
+    group.update(added)
+    return group

@@ -1,0 +1,77 @@
+"""Step `wrappers`: take the names that wrappers left in keys out of all places at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcpctl.errors import Refused
+from dcpctl.model.draft import Draft
+from dcpctl.model.fqn import DDP_WRAPPER, WRAPPERS, strip_wrappers, wrappers_in
+from dcpctl.surgery.names import Names, every_name, survey
+from dcpctl.surgery.rename import Mapped, renamed
+from dcpctl.surgery.upgrade.context import Context
+from dcpctl.surgery.upgrade.registry import Done, step
+
+
+@step("wrappers", 20)
+def wrappers(draft: Draft, context: Context) -> Done:
+    """Strip wrapper names from model keys, optimizer state, `params` lists and object paths.
+
+    Raises:
+        Refused: two names would become one.
+    """
+    changed = 0
+    try:
+        names = survey(draft)
+        new = {fqn: site.under(strip_wrappers(site.name)) for fqn, site in names.sites.items()}
+        outcome = renamed(draft, names, new, _stripped(names))
+        if outcome.changes:
+            draft, changed = outcome.draft, len(outcome.changes)
+        left = {fqn: to for fqn, path in every_name(draft) if (to := _bare(fqn, path)) != fqn}
+        if left:
+            outcome = renamed(draft, survey(draft), left, {})
+            draft, changed = outcome.draft, changed + len(outcome.changes)
+    except Refused as error:
+        raise Refused(
+            f"wrapper names cannot be stripped: {error}",
+            hint="drop one of the two first, with dcpctl drop",
+        ) from None
+    if not changed:
+        return Done(draft)
+    return Done(draft, changed, f"wrapper names taken out of {_count(changed)}")
+
+
+def _stripped(names: Names) -> Mapped:
+    """The names that each optimizer has for parameters, to those without wrappers.
+
+    One may have them with wrappers that another, or the model, does not leak.
+    """
+    mapped: Mapped = {holder.optimizer: {} for holder in names.holders}
+    for site in names.sites.values():
+        mapped.setdefault(site.optimizer, {})[site.name] = strip_wrappers(site.name)
+    for raw in names.sections.optimizers:
+        known = mapped.setdefault(raw.root, {})
+        listed = (name for group in raw.groups for name in (*group.params, *group.names))
+        for name in (*raw.state, *raw.absent, *listed):
+            known[name] = strip_wrappers(name)
+    return mapped
+
+
+def _bare(fqn: str, path: tuple[Any, ...] | None) -> str:
+    """The FQN of what is no parameter without wrapper names.
+
+    `module` as a key of its own in the state dict is what the job called its model, no wrapper.
+    """
+    found = wrappers_in(fqn)
+    if not found:
+        return fqn
+    tokens = [token for token in fqn.split(".") if token not in WRAPPERS]
+    if DDP_WRAPPER in found and (path is None or DDP_WRAPPER not in path):
+        place = tokens.index(DDP_WRAPPER) if DDP_WRAPPER in tokens else -1
+        while 0 <= place < len(tokens) - 1 and tokens[place] == DDP_WRAPPER:
+            del tokens[place]
+    return ".".join(tokens)
+
+
+def _count(number: int) -> str:
+    return f"{number:,} key" if number == 1 else f"{number:,} keys"
