@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from dcpctl.errors import DcpctlError, InterruptedSave
@@ -44,6 +45,18 @@ class Save:
 def list_run(path: Path) -> Iterator[Save]:
     """Look at every save in a run directory, newest first; a bad one does not end the listing."""
     return map(_look, find_steps(path))
+
+
+def find_resets(saves: Sequence[Save]) -> list[tuple[Save, Save]]:
+    """Return each save whose optimizer counts fewer steps than the save before it, with that one.
+
+    Args:
+        saves: newest first.
+    """
+    counted = [save for save in saves if save.steps]
+    return [
+        (newer, older) for newer, older in pairwise(counted) if newer.steps[-1] < older.steps[-1]
+    ]
 
 
 def _look(found: StepDirectory) -> Save:

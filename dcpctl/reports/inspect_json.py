@@ -9,7 +9,7 @@ from typing import Any
 from dcpctl.errors import DcpctlError
 from dcpctl.inspect.files import RankShare
 from dcpctl.inspect.keys import Branch
-from dcpctl.inspect.runs import Save
+from dcpctl.inspect.runs import Save, find_resets
 from dcpctl.inspect.statistics import Statistics
 from dcpctl.inspect.summary import Summary
 from dcpctl.model.checkpoint import Checkpoint, Entry
@@ -166,6 +166,7 @@ def run_document(
     path: Path, saves: Sequence[Save]
 ) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
     """A run directory: the head of its document, and its saves, newest first."""
+    resets = {id(newer): str(older.path) for newer, older in find_resets(saves)}
     listed = (
         {
             "step": save.step,
@@ -176,6 +177,7 @@ def run_document(
             "keys": save.keys,
             "bytes": save.nbytes,
             "sentence": save.sentence,
+            "reset_after": resets.get(id(save)),
             "error": _error(save.error),
         }
         for save in saves

@@ -17,6 +17,7 @@ from dcpctl.reports.blocks import (
     Node,
     Paragraph,
     Table,
+    disarmed,
     plain,
     spans,
 )
@@ -32,7 +33,7 @@ def write(blocks: Iterable[Block], stream: TextIO) -> None:
         if not first:
             stream.write("\n")
         first = False
-        stream.writelines(line + "\n" for line in _lines(block))
+        stream.writelines(disarmed(line) + "\n" for line in _lines(block))
 
 
 def escape(text: str) -> str:
@@ -55,9 +56,10 @@ def _lines(block: Block) -> Iterator[str]:
     elif isinstance(block, Table):
         yield from _table(block)
     elif isinstance(block, Literal):
-        text = printable(block.text.replace("\n", "\0")).replace("\\x00", "\n")
-        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-        yield from (fence, text, fence)
+        lines = [printable(line) for line in block.text.split("\n")]
+        runs = (len(run) for line in lines for run in re.findall("`+", line))
+        fence = "`" * max(3, 1 + max(runs, default=0))
+        yield from (fence, *lines, fence)
     else:
         for root in block.roots:
             yield from _tree(root, "")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
-from dcpctl.inspect.runs import Save
+from dcpctl.inspect.runs import Save, find_resets
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
     DIM,
@@ -43,22 +42,29 @@ def run_blocks(path: str, saves: Sequence[Save]) -> Iterator[Block]:
     for save in saves:
         if save.error is not None:
             yield Paragraph((Span(save.path.name, NAME), Span(f": {save.sentence}")))
-    for newer, older in pairwise([save for save in saves if save.steps]):
-        if newer.steps[-1] < older.steps[-1]:
-            yield Paragraph(
-                (
-                    Span(newer.path.name, NAME),
-                    Span(
-                        f": the optimizer was reset after {older.path.name}; it is at step "
-                        f"{words.step(newer.steps[-1])}, and was at "
-                        f"{words.step(older.steps[-1])} in the save before",
-                        WARN,
-                    ),
-                )
+    resets = find_resets(saves)
+    for newer, older in resets:
+        yield Paragraph(
+            (
+                Span(newer.path.name, NAME),
+                Span(
+                    f": the optimizer was reset after {older.path.name}; it is at step "
+                    f"{words.step(newer.steps[-1])}, and was at "
+                    f"{words.step(older.steps[-1])} in the save before",
+                    WARN,
+                ),
             )
+        )
+    yield from _newest("Newest complete save", saves)
+    if resets:
+        oldest = resets[-1][1]
+        yield from _newest("Newest before the reset", saves[saves.index(oldest) :])
+
+
+def _newest(label: str, saves: Sequence[Save]) -> Iterator[Block]:
     newest = next((save for save in saves if save.verdict == "complete"), None)
     if newest is not None:
-        yield Paragraph((Span("Newest complete save: "), Span(str(newest.path), NAME), Span(".")))
+        yield Paragraph((Span(f"{label}: "), Span(str(newest.path), NAME)))
 
 
 def _row(save: Save) -> list[Line]:

@@ -15,6 +15,7 @@ from dcpctl.reports.blocks import (
     Node,
     Paragraph,
     Table,
+    disarmed,
     plain,
 )
 
@@ -46,9 +47,10 @@ def write(blocks: Iterable[Block], stream: TextIO, *, style: str = DEFAULT_STYLE
                 disable_numparse=True,
                 colalign=_alignment(block),
             )
-            stream.write(text + "\n")
+            lines: Iterable[str] = text.split("\n")
         else:
-            stream.writelines(line + "\n" for line in _lines(block))
+            lines = _lines(block)
+        stream.writelines(disarmed(line) + "\n" for line in lines)
 
 
 def _alignment(block: Table | Facts) -> tuple[str, ...] | None:

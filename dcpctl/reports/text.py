@@ -28,6 +28,7 @@ from dcpctl.reports.blocks import (
     Span,
     Table,
     Tree,
+    disarmed,
     plain,
     spans,
 )
@@ -71,7 +72,7 @@ def write(blocks: Iterable[Block], stream: TextIO, *, color: bool) -> None:
             if console is not None:
                 console.print(_styled(line), no_wrap=True, crop=False, overflow="ignore")
             else:
-                stream.write(plain(line).rstrip() + "\n")
+                stream.write(disarmed(plain(line).rstrip()) + "\n")
         before = block
 
 

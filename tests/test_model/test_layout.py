@@ -97,7 +97,9 @@ def test_scalars_count_only_alone() -> None:
 
 def test_splits_of_different_dims_are_tensor_parallel() -> None:
     columns = [((0, 0), (8, 2)), ((0, 2), (8, 2))]
-    layouts = survey({"a": entry((8, 4), *rows(4, 4)), "b": entry((8, 4), *columns)}, shard_files(2))
+    layouts = survey(
+        {"a": entry((8, 4), *rows(4, 4)), "b": entry((8, 4), *columns)}, shard_files(2)
+    )
     assert layouts.words == "tensor parallel 2-way, dims 0 and 1"
 
 
@@ -115,7 +117,11 @@ def test_stages_follow_layers() -> None:
 
 def test_groups_are_by_layout() -> None:
     layouts = survey(
-        {"a": entry((8, 4), *rows(4, 4)), "b": entry((8, 4), *rows(4, 4)), "c": entry((), ((), ()))},
+        {
+            "a": entry((8, 4), *rows(4, 4)),
+            "b": entry((8, 4), *rows(4, 4)),
+            "c": entry((), ((), ())),
+        },
         shard_files(2),
     )
     assert [(group.words, group.fqns) for group in layouts.groups] == [
