@@ -77,15 +77,15 @@ class ItemCopier:
             self._check(archive, item)
 
     def _check(self, archive: TorchItem, item: CopyItem) -> None:
-        shard = quote(self._sources.files[item.source].shard.name)
+        shard = self._sources.files[item.source].shard.name
         for name, record in archive.records.items():
             if archive.check_crc(name) is False:
                 found = crc32(archive.read(name)) if record.size <= _SMALL_ITEM_BYTES else 0
-                raise mismatch(quote(item.subject), shard, item.offset, found, record.crc32 or 0)
+                raise mismatch(item.subject, shard, item.offset, found, record.crc32 or 0)
 
     def _archive(self, item: CopyItem, sink: Sink) -> None:
         file = self._sources.files[item.source]
-        subject, shard = quote(item.subject), quote(file.shard.name)
+        subject = quote(item.subject)
         archive = open_item(file.storage, file.name, item.offset, item.length, subject=subject)
         position = item.offset
         for record in sorted(archive.records.values(), key=lambda record: record.data_offset):
@@ -93,7 +93,8 @@ class ItemCopier:
             copy_range(file.storage, file.name, position, gap, sink)
             crc = copy_range(file.storage, file.name, record.data_offset, record.size, sink)
             if record.crc32 is not None and record.crc32 != crc:
-                raise mismatch(subject, shard, record.data_offset, crc, record.crc32)
+                at = record.data_offset
+                raise mismatch(item.subject, file.shard.name, at, crc, record.crc32)
             position = record.data_offset + record.size
         rest = item.offset + item.length - position
         copy_range(file.storage, file.name, position, rest, sink)

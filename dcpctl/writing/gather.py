@@ -23,6 +23,7 @@ from dcpctl.writing.casting import cast
 from dcpctl.writing.copying import copy_range
 from dcpctl.writing.ledger import Ledger
 from dcpctl.writing.opened import ChunkOpener, OpenChunk
+from dcpctl.writing.rows import Rows
 from dcpctl.writing.segments import NewTensor
 from dcpctl.writing.sink import Sink
 
@@ -65,6 +66,7 @@ class Gatherer:
     def __init__(self, opener: ChunkOpener, ledger: Ledger) -> None:
         self._opener = opener
         self._ledger = ledger
+        self._rows = Rows()
 
     def parts(self, entry: TensorEntry, starts: Point, sizes: Point) -> list[Part]:
         """The chunks that a box is made of, copies left out.
@@ -79,12 +81,11 @@ class Gatherer:
             return []
         found: dict[tuple[Point, Point], Part] = {}
         covered = 0
-        for row in boxes.overlapping(entry.chunks, starts, stops).tolist():
-            chunk = entry.chunks[row]
+        for row, chunk in self._rows.overlapping(entry, starts, stops):
             if (chunk.offsets, chunk.sizes) in found:
                 continue
             low, high = boxes.intersect(chunk.offsets, chunk.sizes, starts, stops)
-            part = Part(self._opener.open(entry, row), chunk.offsets, low, high)
+            part = Part(self._opener.open(entry, row, chunk), chunk.offsets, low, high)
             found[(chunk.offsets, chunk.sizes)] = part
             covered += math.prod(part.sizes)
         parts = list(found.values())
@@ -147,11 +148,12 @@ class Gatherer:
         starts = tuple(a - o for a, o in zip(first, part.origin, strict=True))
         stops = tuple(b - o for b, o in zip(last, part.origin, strict=True))
         chunk = part.chunk
-        if not chunk.plain and chunk.archive is not None:
-            block[place] = read_box(*chunk.archive, starts, stops)
+        if chunk.lazy is not None:
+            block[place] = read_box(*chunk.lazy, starts, stops)
             return
         read = chunk.array.read(starts, stops)
-        if chunk.record is not None and _in_row_order(starts, stops, chunk.sizes):
+        in_order = chunk.plain and _in_row_order(starts, stops, chunk.sizes)
+        if chunk.record is not None and in_order:
             start = chunk.base + _dot(starts, chunk.strides) - chunk.record.offset
             crc = crc32(read.reshape(-1).view(np.uint8).data)
             self._ledger.read(chunk.record, start, start + read.nbytes, crc)

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dcpctl.errors import ChecksumMismatch
+from dcpctl.errors import ChecksumMismatch, quote
 from dcpctl.formats.crc import combine
 
 Key = tuple[int, int]
@@ -26,27 +26,27 @@ class Record:
         offset: its first byte there.
         size: its bytes.
         crc32: what the archive says of them.
-        subject: the entry that it belongs to, quoted.
-        file: its file's name, quoted.
+        fqn: the entry that it belongs to.
+        file: its file's name.
     """
 
     source: int
     offset: int
     size: int
     crc32: int
-    subject: str
+    fqn: str
     file: str
 
     def compare(self, found: int) -> None:
         """Raise ChecksumMismatch unless `found` is the recorded checksum."""
         if found != self.crc32:
-            raise mismatch(self.subject, self.file, self.offset, found, self.crc32)
+            raise mismatch(self.fqn, self.file, self.offset, found, self.crc32)
 
 
-def mismatch(subject: str, file: str, offset: int, found: int, recorded: int) -> ChecksumMismatch:
+def mismatch(fqn: str, file: str, offset: int, found: int, recorded: int) -> ChecksumMismatch:
     """The error for bytes that do not have their checksum."""
     return ChecksumMismatch(
-        f"{subject}: its bytes in {file} from byte {offset} on have CRC-32 {found:08x}, "
+        f"{quote(fqn)}: its bytes in {quote(file)} from byte {offset} on have CRC-32 {found:08x}, "
         f"{recorded:08x} is recorded; nothing was written",
         hint="the source is damaged; dcpctl check --verify-data names every damaged item",
     )

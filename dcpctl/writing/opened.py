@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from dcpctl.errors import MalformedItem, quote
+from dcpctl.errors import MalformedItem
 from dcpctl.formats import dtypes
 from dcpctl.formats.chunk_read import ChunkSource, open_chunk
 from dcpctl.formats.crc import crc32
 from dcpctl.formats.pickles.standins import TensorRef
+from dcpctl.formats.records import Chunk
 from dcpctl.formats.strided import StridedBytes
 from dcpctl.formats.torch_zip import TorchItem
 from dcpctl.formats.transforms import decode_item
+from dcpctl.formats.zip_directory import ZipRecord
 from dcpctl.model.entry import TensorEntry
 from dcpctl.storage.base import Storage
 from dcpctl.writing.ledger import Ledger, Record, mismatch
 from dcpctl.writing.sources import Sources
+from dcpctl.writing.templates import Templates
 
 _REMEMBERED = 2048
 
@@ -35,7 +39,7 @@ class OpenChunk:
         dtype: torch's name.
         plain: its numbers lie in order, and are what they seem (no conjugate bit).
         record: its checksum; None if there is none, or it was compared already.
-        archive: what it was read from, with its tensor; None if it lies bare.
+        lazy: the archive and its tensor, where the numbers have bits to be resolved (`conj`).
     """
 
     storage: Storage
@@ -46,7 +50,7 @@ class OpenChunk:
     dtype: str
     plain: bool
     record: Record | None
-    archive: tuple[TorchItem, TensorRef] | None
+    lazy: tuple[TorchItem, TensorRef] | None
 
     @property
     def array(self) -> StridedBytes:
@@ -66,14 +70,21 @@ class ChunkOpener:
     def __init__(self, sources: Sources, ledger: Ledger) -> None:
         self._sources = sources
         self._ledger = ledger
+        self._templates = Templates()
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[int, int], OpenChunk] = OrderedDict()
         self._transformed: tuple[tuple[int, int], OpenChunk] | None = None
 
-    def open(self, entry: TensorEntry, row: int) -> OpenChunk:
-        """Open chunk number `row` of an entry.
+    def open(self, entry: TensorEntry, row: int, chunk: Chunk) -> OpenChunk:
+        """Open a chunk of an entry.
+
+        Args:
+            entry: the entry.
+            row: number of the chunk.
+            chunk: that row of the entry's chunk table.
 
         Raises:
+            MissingFile: no storage item holds the chunk.
             ChecksumMismatch: its pickle does not have its checksum.
             As `formats.chunk_read.open_chunk`.
         """
@@ -83,7 +94,7 @@ class ChunkOpener:
         with self._lock:
             known = self._known.get(key)
         if known is None:
-            known = self._open(entry, row)
+            known = self._like_another(entry, chunk) or self._open(entry, row)
             with self._lock:
                 self._known[key] = known
                 if len(self._known) > _REMEMBERED:
@@ -99,62 +110,90 @@ class ChunkOpener:
         self._transformed = (key, opened)
         return opened
 
+    def _like_another(self, entry: TensorEntry, chunk: Chunk) -> OpenChunk | None:
+        """Open a chunk whose archive is that of one opened before, but for the numbers."""
+        if chunk.file < 0 or entry.stored.encoding != "torch":
+            return None
+        number = chunk.file + self._sources.first_file(entry)
+        file = self._sources.files[number]
+        key = (entry.dtype, chunk.sizes, chunk.length)
+        found = self._templates.match(file.storage, file.name, chunk.offset, key)
+        if found is None:
+            return None
+        ref, record = found
+        return self._placed(number, entry.fqn, file.storage, file.name, ref, record)
+
     def _open(self, entry: TensorEntry, row: int) -> OpenChunk:
         chunk = entry.chunk_source(row)
         number = int(entry.chunks.file[row]) + self._sources.first_file(entry)
         file = self._sources.files[number]
         if chunk.encoding == "raw":
-            return self._raw(chunk, file.storage)
+            return _raw(chunk, file.storage)
         item, ref = open_chunk(file.storage, chunk)
-        shard = quote(file.shard.name)
-        pickle = item.record("data.pkl")
-        found = crc32(item.read("data.pkl"))
-        if pickle.crc32 is not None and found != pickle.crc32:
-            raise mismatch(chunk.subject, shard, pickle.data_offset, found, pickle.crc32)
         data = item.record(f"data/{ref.key}")
+        for record in (item.record("data.pkl"), *([data] if chunk.transforms else [])):
+            if item.check_crc(record.name) is False:
+                found = crc32(item.read(record.name)) if record is not data else 0
+                place = (file.shard.name, chunk.offset)
+                raise mismatch(entry.fqn, *place, found, record.crc32 or 0)
+        if chunk.transforms:
+            data = ZipRecord(data.name, data.data_offset, data.size, None)
+        elif not (ref.conj or ref.neg):
+            key = (chunk.dtype, chunk.shape, chunk.length)
+            self._templates.learn(item, ref, chunk.offset, key)
+        made = self._placed(number, entry.fqn, item.storage, item.file, ref, data)
+        lazy = ref.conj or ref.neg
+        return dataclasses.replace(made, plain=False, lazy=(item, ref)) if lazy else made
+
+    def _placed(
+        self,
+        number: int,
+        fqn: str,
+        storage: Storage,
+        name: str,
+        ref: TensorRef,
+        data: ZipRecord,
+    ) -> OpenChunk:
         record = None
-        if data.crc32 is not None:
-            record = Record(number, data.data_offset, data.size, data.crc32, chunk.subject, shard)
-        if record is not None and chunk.transforms:
-            if item.check_crc(data.name) is False:
-                raise mismatch(chunk.subject, shard, chunk.offset, 0, record.crc32)
-            record = None
-        if record is not None and data.size:
+        if data.crc32 is not None and data.size:
+            shard = self._sources.files[number].shard.name
+            record = Record(number, data.data_offset, data.size, data.crc32, fqn, shard)
             self._ledger.expect(record)
         width = dtypes.itemsize(ref.dtype)
         strides = tuple(step * width for step in ref.stride)
         return OpenChunk(
-            item.storage,
-            item.file,
+            storage,
+            name,
             data.data_offset + ref.storage_offset * width,
             strides,
             ref.shape,
             ref.dtype,
-            not (ref.conj or ref.neg) and _in_order(ref.shape, strides, width),
+            _in_order(ref.shape, strides, width),
             record,
-            (item, ref),
+            None,
         )
 
-    def _raw(self, chunk: ChunkSource, storage: Storage) -> OpenChunk:
-        name, offset, length = chunk.file, chunk.offset, chunk.length
-        if chunk.transforms:
-            storage = decode_item(
-                storage,
-                name,
-                offset,
-                length,
-                transforms=chunk.transforms,
-                subject=chunk.subject,
-                limit=chunk.nbytes,
-            )
-            name, offset, length = "", 0, storage.size("")
-        if length != chunk.nbytes:
-            raise MalformedItem(
-                f"{chunk.subject}: {length} bytes, but {chunk.dtype}{list(chunk.shape)} "
-                f"takes {chunk.nbytes}"
-            )
-        strides = _strides(chunk.shape, dtypes.itemsize(chunk.dtype))
-        return OpenChunk(storage, name, offset, strides, chunk.shape, chunk.dtype, True, None, None)
+
+def _raw(chunk: ChunkSource, storage: Storage) -> OpenChunk:
+    name, offset, length = chunk.file, chunk.offset, chunk.length
+    if chunk.transforms:
+        storage = decode_item(
+            storage,
+            name,
+            offset,
+            length,
+            transforms=chunk.transforms,
+            subject=chunk.subject,
+            limit=chunk.nbytes,
+        )
+        name, offset, length = "", 0, storage.size("")
+    if length != chunk.nbytes:
+        raise MalformedItem(
+            f"{chunk.subject}: {length} bytes, but {chunk.dtype}{list(chunk.shape)} "
+            f"takes {chunk.nbytes}"
+        )
+    strides = _strides(chunk.shape, dtypes.itemsize(chunk.dtype))
+    return OpenChunk(storage, name, offset, strides, chunk.shape, chunk.dtype, True, None, None)
 
 
 def _strides(shape: tuple[int, ...], width: int) -> tuple[int, ...]:

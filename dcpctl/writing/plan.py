@@ -124,7 +124,7 @@ def _describe(draft: Draft, layout: Layout) -> StoredCheckpoint:
 
 
 def _fields(draft: Draft) -> dict[str, object]:
-    """The draft's further attributes of `.metadata`, else those of the first source that has any."""
+    """The draft's further attributes of `.metadata`, else the first source's that has any."""
     if draft.fields is not None:
         return dict(draft.fields)
     for source in draft.sources:
