@@ -48,7 +48,7 @@ class Form:
 
     Attributes:
         releases: the releases that write it, in words.
-        last: the last of them; None for the newest form.
+        last: the last of them; None for the newest form, and for what is as good.
         added_since: what the next forms added, in words.
     """
 
@@ -68,8 +68,22 @@ _2_0 = Form("2.0 to 2.2", "2.2", "TensorProperties of DCP's own (2.3) and storag
 _2_3 = Form("2.3", "2.3", "storage_meta and flattened param groups (2.4)")
 _2_4 = Form("2.4 to 2.6", "2.6", "storage_meta.modules and transform_descriptors (2.7)")
 _2_7 = Form("2.7 to 2.8", "2.8", "version (2.9)")
-_2_9 = Form("2.9 to 2.14", "2.14", "strides (2.15)")
+# 2.15 adds strides, which it does without and no older release can read: nothing is out of date.
+_2_9 = Form("2.9 to 2.14", None, "")
 _2_15 = Form("2.15", None, "")
+
+
+#: Field of the metadata -> first release that writes it.
+_FIRST_WITH_FIELD = {"planner_data": "2.0", "storage_meta": "2.4", "version": "2.9"}
+
+
+def fields_of(target: str | None) -> tuple[str, ...]:
+    """Return the fields of the metadata that a release writes; all without a target."""
+    return tuple(
+        name
+        for name, first in _FIRST_WITH_FIELD.items()
+        if target is None or version_key(target)[:2] >= version_key(first)
+    )
 
 
 def form_of(stored: StoredCheckpoint) -> Form | None:
@@ -113,7 +127,7 @@ def form_obstacles(stored: StoredCheckpoint, target: str) -> Iterator[str]:
 
 
 def dtypes_unknown_to(target: str, dtypes: Iterable[str]) -> list[tuple[str, str]]:
-    """Return those of some dtypes that a release's DCP cannot save or load, with the first that can."""
+    """Return the dtypes that a release's DCP cannot load, each with the first release that can."""
     release = version_key(target)[:2]
     firsts = [(dtype, _FIRST_WITH_DTYPE.get(dtype)) for dtype in sorted(set(dtypes))]
     return [(d, first) for d, first in firsts if first and release < version_key(first)]

@@ -46,7 +46,7 @@ def missing_fields(run: Run) -> Iterator[Hit]:
         have = {name for name, value in stored.fields.items() if value is not None}
         if stored.planner_data is not None:
             have.add("planner_data")
-        gone = [name for name in ("planner_data", "storage_meta", "version") if name not in have]
+        gone = [name for name in releases.fields_of(run.target) if name not in have]
         if gone:
             yield Hit(
                 part.located(stored.metadata_file),

@@ -57,7 +57,7 @@ class Opened:
         record = self.item.check_tensor(ref)
         if self.entry.stored.transforms or ref.conj or ref.neg or not _contiguous(ref):
             raise Refused(
-                f"{quote(fqn)}, a tensor inside {quote(self.entry.fqn)}, is not stored in row order",
+                f"{quote(fqn)}, a tensor inside {quote(self.entry.fqn)}, is not kept in row order",
                 hint="load it with the torch that wrote it and save its parts",
             )
         if self.item.check_crc(record.name) is False:

@@ -110,9 +110,7 @@ def _root_path(root: str, path: Path | None) -> Path:
     return tuple(found) if ".".join(map(str, found)) == root else ((root,) if root else ())
 
 
-def _state_place(
-    place: naming.Place, path: Path | None, known: frozenset[str]
-) -> tuple[str, Path]:
+def _state_place(place: naming.Place, path: Path | None, known: frozenset[str]) -> tuple[str, Path]:
     if place.bounds and path is not None:
         parameter, _ = naming.split_nested(place)
         return parameter, tuple(path[len(path) - len(place.bounds) + 1 :])
@@ -167,8 +165,7 @@ def entries_of(taken: Taken) -> Iterator[tuple[EntryDraft, Path]]:
             for parameter in group.params:
                 for key, entry in group.values.items():
                     if key not in NAME_LISTS:
-                        keys = f"param_groups.{parameter}.{key}"
-                        yield _named(entry, (*taken.path, keys))
+                        yield _named(entry, (*taken.path, f"param_groups.{parameter}.{key}"))
             continue
         base = (*taken.path, "param_groups", index)
         for key, entry in group.values.items():

@@ -160,9 +160,7 @@ class _Opener:
         return next(c for c in self.draft.sources if c.entries.get(entry.fqn) is entry)
 
 
-def _leaf(
-    fqn: str, value: Any, tensors: dict[str, TensorEntry], entry: BytesDraft
-) -> EntryDraft:
+def _leaf(fqn: str, value: Any, tensors: dict[str, TensorEntry], entry: BytesDraft) -> EntryDraft:
     if fqn in tensors:
         found = tensors[fqn]
         return TensorDraft(fqn, found.shape, found.dtype, found, rank=entry.rank or 0)
@@ -232,7 +230,9 @@ def _close_all(draft: Draft) -> Done:
         name = whose.get(fqn)
         planner[name or fqn] = made[name][0] if name is not None else path
     changed = draft.with_entries(entries.values(), planner)
-    note = f"{len(whose):,} keys put together into {len(made):,} pickled {_plural('value', len(made))}"
+    note = (
+        f"{len(whose):,} keys put together into {len(made):,} pickled {_plural('value', len(made))}"
+    )
     return Done(changed, len(made), note)
 
 

@@ -1,4 +1,4 @@
-"""Step `metadata`: write the metadata anew where the target cannot read them or misses something."""
+"""Step `metadata`: write the metadata anew where the target cannot read them or misses some."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from dcpctl.surgery.upgrade.context import Context, stored_parts
 from dcpctl.surgery.upgrade.registry import Done, step
 
 _STORAGE_META = "torch.distributed.checkpoint.metadata.StorageMeta"
-#: What StorageMeta holds (2.4; `modules` since 2.7), with torch's own defaults. Its save_id, a random
-#: UUID, stays None: the same command shall give the same bytes.
+#: What StorageMeta holds (2.4; `modules` since 2.7), with torch's own defaults. Its save_id, which
+#: torch makes at random, stays None: the same command shall give the same bytes.
 _META_FIELDS: Mapping[str, object] = {
     "checkpoint_id": None,
     "save_id": None,
@@ -52,12 +52,18 @@ def metadata(draft: Draft, context: Context) -> Done:
     if added:
         draft = dataclasses.replace(draft, fields=fields)
         reasons.append(f"{', '.join(added)} filled in")
-    if pickled and draft.planner_data is None and context.release >= (2, 0):
+    if (
+        pickled
+        and draft.planner_data is None
+        and "planner_data" in releases.fields_of(context.torch)
+    ):
         paths: dict[str, Path] = {fqn: (fqn,) for fqn in draft.entries}
         draft = draft.with_entries(draft.entries.values(), paths)
         reasons.append("planner_data filled in")
     draft, opened = _decompressed(draft, context)
-    return Done(draft, len(reasons) + opened, "; ".join(reasons))
+    if opened:
+        reasons.append(f"{opened:,} entries decompressed")
+    return Done(draft, len(reasons), "; ".join(reasons))
 
 
 def _refuse_dtypes(draft: Draft, context: Context) -> None:
@@ -73,7 +79,8 @@ def _refuse_dtypes(draft: Draft, context: Context) -> None:
 
 def _reasons(part: StoredCheckpoint, context: Context) -> Iterator[str]:
     """Why one directory's metadata are to be written anew, a clause each."""
-    yield from releases.form_obstacles(part, context.torch)
+    for obstacle in releases.form_obstacles(part, context.torch):
+        yield f"torch {context.torch} could not load it ({obstacle})"
     if part.format in releases.WITHOUT_READER:
         yield releases.WITHOUT_READER[part.format]
     names = part.globals
@@ -85,8 +92,7 @@ def _reasons(part: StoredCheckpoint, context: Context) -> Iterator[str]:
     if foreign:
         yield f"it loads only where {', '.join(sorted(foreign))} is installed"
     form = releases.form_of(part)
-    # 2.15's sixth field is left out on purpose: every older release fails on it.
-    if form is not None and form.superseded_for(context.torch) and form.last != "2.14":
+    if form is not None and form.superseded_for(context.torch):
         yield f"its form was that of torch {form.releases}"
 
 
@@ -94,17 +100,19 @@ def _fields(
     draft: Draft, pickled: list[StoredCheckpoint], context: Context
 ) -> tuple[dict[str, Any], list[str]]:
     """The metadata's further fields, completed; and the names of those that were missing."""
-    if not pickled or not context.flattens:
+    wanted = releases.fields_of(context.torch)
+    if not pickled or "storage_meta" not in wanted:
         return {}, []
     fields = dict(draft.fields if draft.fields is not None else pickled[0].fields)
     added = []
     meta = fields.get("storage_meta")
     known = dict(meta.fields) if isinstance(meta, Record) else {}
-    if meta is None or (isinstance(meta, Record) and any(k not in known for k in _META_FIELDS)):
-        completed = {key: known.pop(key, default) for key, default in _META_FIELDS.items()}
+    expected = [key for key in _META_FIELDS if key != "modules" or context.release >= (2, 7)]
+    if meta is None or (isinstance(meta, Record) and any(key not in known for key in expected)):
+        completed = {key: known.pop(key, _META_FIELDS[key]) for key in expected}
         fields["storage_meta"] = Record(_STORAGE_META, {**completed, **known})
         added.append("storage_meta")
-    if fields.get("version") is None:
+    if "version" in wanted and fields.get("version") is None:
         fields["version"] = _VERSION
         added.append("version")
     return fields, added

@@ -7,11 +7,12 @@ what its optimizer would do without it, so that training goes on as it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dcpctl.errors import Refused
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal
+from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer.catalogue import (
     FOREIGN_KEYS,
     TorchOptimizer,
@@ -129,15 +130,13 @@ def _undecided(torn: dict[tuple[str, ...], list[tuple[Group, str, dict[str, obje
     return Refused("; ".join(clauses), hint=f"say which: --optimizer {last[0].lower()}")
 
 
-def _added(
-    draft: Draft, groups: list[Group], additions: list[_Addition], context: Context
-) -> Done:
+def _added(draft: Draft, groups: list[Group], additions: list[_Addition], context: Context) -> Done:
     note = _ignored(groups, context)
     if not additions:
         return Done(draft, 0, note)
-    behind: dict[str, list[EntryDraft]] = {}
+    behind: dict[str, list[BytesDraft]] = {}
     values: dict[str, BytesDraft] = {}
-    paths: dict[str, tuple[object, ...]] = {}
+    paths: dict[str, Path] = {}
     for addition in additions:
         group = addition.group
         if group.holder:
@@ -148,28 +147,28 @@ def _added(
         else:
             _beside(draft, addition, behind, paths)
     entries: list[EntryDraft] = []
-    planner: dict[str, tuple[object, ...]] | None = None if draft.planner_data is None else {}
     for fqn, entry in draft.entries.items():
-        entries.extend(_with_followers(values.get(fqn, entry), behind))
+        entries.append(values.get(fqn, entry))
+        entries.extend(_followers(fqn, behind))
+    planner: dict[str, Path] = {}
     for fqn, path in (draft.planner_data or {}).items():
-        assert planner is not None
         planner[fqn] = path
-        for follower in _with_followers(fqn, behind)[1:]:
-            name = follower if isinstance(follower, str) else follower.fqn
-            planner[name] = paths[name]
-    made_draft = draft.with_entries(entries, planner)
+        planner.update((new.fqn, paths[new.fqn]) for new in _followers(fqn, behind))
+    made_draft = draft.with_entries(entries, None if draft.planner_data is None else planner)
     return Done(made_draft, sum(len(a.keys) for a in additions), _told(additions, note))
 
 
 def _beside(
     draft: Draft,
     addition: _Addition,
-    behind: dict[str, list[EntryDraft]],
-    paths: dict[str, tuple[object, ...]],
+    behind: dict[str, list[BytesDraft]],
+    paths: dict[str, Path],
 ) -> None:
     """Put new entries behind the key that comes before theirs in the optimizer's order."""
     there = {key: fqn for key, fqn in addition.group.entries.items() if key in addition.group.keys}
-    order = [key for key in addition.optimizer.orders[-1][1] if key in there or key in addition.keys]
+    order = [
+        key for key in addition.optimizer.orders[-1][1] if key in there or key in addition.keys
+    ]
     last = next(reversed(there.values()))
     for key, value in addition.keys.items():
         before = [k for k in order[: order.index(key)] if k in there] if key in order else []
@@ -182,9 +181,7 @@ def _beside(
             last = fqn
 
 
-def _sibling(
-    draft: Draft, anchor: str, key: str, there: Mapping[str, str]
-) -> tuple[str, tuple[object, ...]]:
+def _sibling(draft: Draft, anchor: str, key: str, there: Mapping[str, str]) -> tuple[str, Path]:
     """FQN and object path of a key that stands beside another one."""
     old = next(known for known, fqn in there.items() if fqn == anchor)
     fqn = anchor[: -len(old)] + key
@@ -199,14 +196,11 @@ def _sibling(
     return fqn, (*path[:-1], last[: -len(old)] + key)
 
 
-def _with_followers(
-    entry: EntryDraft | str, behind: Mapping[str, list[EntryDraft]]
-) -> list[EntryDraft]:
-    name = entry if isinstance(entry, str) else entry.fqn
-    found: list[EntryDraft] = [entry]  # type: ignore[list-item]
-    for follower in behind.get(name, ()):
-        found.extend(_with_followers(follower, behind))
-    return found
+def _followers(fqn: str, behind: Mapping[str, list[BytesDraft]]) -> Iterator[BytesDraft]:
+    """The new entries that come behind an entry, and those behind them."""
+    for follower in behind.get(fqn, ()):
+        yield follower
+        yield from _followers(follower.fqn, behind)
 
 
 def _told(additions: list[_Addition], note: str) -> str:

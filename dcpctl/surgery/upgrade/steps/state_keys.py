@@ -60,15 +60,11 @@ def _named(taken: Taken, wanted: str, raw: RawOptimizer, view: OptimizerView) ->
         new = {name: str(number) for number, name in enumerate(mentioned)}
         loose = [name for name in taken.state if name not in new]
         if loose:
-            raise Refused(
-                f"state of {listed(loose)} belongs to no param group, so it has no index"
-            )
+            raise Refused(f"state of {listed(loose)} belongs to no param group, so it has no index")
     return renamed_state(taken, new, wanted)
 
 
-def _names_of_indices(
-    indices: list[str], raw: RawOptimizer, view: OptimizerView
-) -> dict[str, str]:
+def _names_of_indices(indices: list[str], raw: RawOptimizer, view: OptimizerView) -> dict[str, str]:
     names = {p.key: p.name for p in view.parameters if p.root == raw.root}
     unsure = [index for index in indices if is_index(names.get(index, index))]
     if unsure:
@@ -79,5 +75,3 @@ def _names_of_indices(
             "(torch.distributed.checkpoint.state_dict.get_state_dict)",
         )
     return {index: names[index] for index in indices}
-
-

@@ -34,13 +34,11 @@ def step_tensor(draft: Draft, context: Context) -> Done:
     for parameter, fqn in _steps(draft, context):
         entry = draft.entries[fqn]
         tensor = _keeps_tensor(parameter, context)
+        made: EntryDraft | None = None
         if tensor and isinstance(entry, BytesDraft):
             made = _as_tensor(entry)
         elif tensor is False and isinstance(entry, TensorDraft) and entry.numel == 1:
-            number = plain_number(entry.numpy())
-            made = BytesDraft(fqn, Literal(int(number))) if _is_whole(number) else None
-        else:
-            made = None
+            made = _as_int(entry)
         if made is not None:
             new[fqn] = made
     if not new:
@@ -77,5 +75,8 @@ def _as_tensor(entry: BytesDraft) -> TensorDraft | None:
     return TensorDraft(entry.fqn, (), "float32", Fill(float(value)), rank=entry.rank or 0)
 
 
-def _is_whole(number: object) -> bool:
-    return isinstance(number, (int, float)) and float(number).is_integer()
+def _as_int(entry: TensorDraft) -> BytesDraft | None:
+    number = plain_number(entry.numpy())
+    if not isinstance(number, (int, float)) or not float(number).is_integer():
+        return None
+    return BytesDraft(entry.fqn, Literal(int(number)))
