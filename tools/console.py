@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from pathlib import Path
 
 #: Every example is shown at this width and without colour, whoever runs it.
 COLUMNS = 100
+#: What examples read, and might change.
+SAMPLES = "sample_checkpoints"
 #: Seconds that one example may take.
 TIMEOUT = 120
 
@@ -76,15 +79,31 @@ def shell(repository: Path) -> Iterator[dict[str, str]]:
         }
 
 
-def run(example: Example, repository: Path, environment: dict[str, str]) -> list[str]:
-    """Return the lines that the example's command prints in `repository`.
+@contextmanager
+def workplace(repository: Path) -> Iterator[Path]:
+    """Give a directory that looks like the repository, for examples that write.
+
+    The samples in it are copies, all else are links, and what examples leave is gone afterwards.
+    """
+    with tempfile.TemporaryDirectory(prefix="dcpctl-docs-") as directory:
+        place = Path(directory)
+        for entry in repository.iterdir():
+            if entry.name == SAMPLES:
+                shutil.copytree(entry, place / SAMPLES)
+            elif not entry.name.startswith("."):
+                (place / entry.name).symlink_to(entry)
+        yield place
+
+
+def run(example: Example, place: Path, environment: dict[str, str]) -> list[str]:
+    """Return the lines that the example's command prints in `place`.
 
     Raises:
         subprocess.TimeoutExpired: it took longer than `TIMEOUT`.
     """
     done = subprocess.run(
         ["bash", "-c", example.command],
-        cwd=repository,
+        cwd=place,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -69,9 +69,9 @@ def wrong_examples(markdown: str, outputs: dict[int, list[str]]) -> list[str]:
     """
     problems = []
     found = console.examples(markdown)
-    with console.shell(REPOSITORY) as environment:
+    with console.shell(REPOSITORY) as environment, console.workplace(REPOSITORY) as place:
         for example in found:
-            printed = console.run(example, REPOSITORY, environment)
+            printed = console.run(example, place, environment)
             if not console.matches(example.shown, printed):
                 outputs[example.line] = printed
                 diff = difflib.unified_diff(
@@ -89,14 +89,14 @@ def wrong_help_examples() -> list[str]:
     with 0 or, where the answer is no, with 1.
     """
     problems = []
-    with console.shell(REPOSITORY) as environment:
+    with console.shell(REPOSITORY) as environment, console.workplace(REPOSITORY) as place:
         for name, text in command_helps().items():
             found = re.findall(r"^\s*(?:\$ )?(dcpctl .*)$", text, re.MULTILINE)
             if not found:
                 problems.append(f"the help of {name} has no example")
             for command in found:
                 asked = console.Example(0, command + ' >/dev/null; echo "exit $?"', [])
-                printed = console.run(asked, REPOSITORY, environment)
+                printed = console.run(asked, place, environment)
                 if printed not in (["exit 0"], ["exit 1"]):
                     problems.append(f"help of {name}: $ {command}\n  " + "\n  ".join(printed))
     return problems

@@ -42,6 +42,16 @@ def test_examples_run(repository: Path) -> None:
             assert console.matches(example.shown, printed)
 
 
+def test_examples_write_beside_the_repository(repository: Path) -> None:
+    with console.shell(repository) as environment, console.workplace(repository) as place:
+        example = console.Example(0, "mkdir out && rm -r sample_checkpoints && ls -d */ R*", [])
+        assert console.run(example, place, environment) == [
+            *("README.md", "dcpctl/", "out/", "tests/", "tools/")
+        ]
+    assert (repository / "sample_checkpoints").is_dir()
+    assert not (repository / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("shown", "printed", "same"),
     [
