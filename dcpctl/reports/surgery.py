@@ -29,6 +29,7 @@ from dcpctl.surgery.outcome import Change
 from dcpctl.writing.counts import Counts
 from dcpctl.writing.plan import Plan
 from dcpctl.writing.report import Report
+from dcpctl.writing.undo import UndoReport
 
 SCHEMA = "dcpctl.surgery/1"
 _MOST_CHANGES = 8
@@ -122,6 +123,39 @@ def _plan_document(counts: Counts) -> dict[str, Any]:
     }
 
 
+def undo_document(undone: UndoReport, *, dry_run: bool) -> dict[str, Any]:
+    """What `undo` took back, under the same contract."""
+    return {
+        "schema": SCHEMA,
+        "verb": "undo",
+        "sources": [str(undone.path)],
+        "destination": str(undone.path),
+        "in_place": True,
+        "dry_run": dry_run,
+        "undone": {
+            "edit": undone.number,
+            "removed_files": list(undone.removed),
+            "edits_left": undone.left,
+            "notes": list(undone.notes),
+        },
+    }
+
+
+def undo_blocks(undone: UndoReport, *, dry_run: bool) -> Iterator[Block]:
+    """Say what `undo` took back."""
+    state = Span("dry run, nothing is undone", WARN) if dry_run else Span("undone", GOOD)
+    yield Heading((Span(str(undone.path), STRONG), Span("  "), state), level=1)
+    files = ", ".join(undone.removed) or "no shard file"
+    yield Facts(
+        [
+            ("edit", f"number {undone.number}; {files} removed"),
+            ("left", f"{words.count(undone.left, 'edit')} in place that can still be undone"),
+        ]
+    )
+    for note in undone.notes:
+        yield Paragraph(Span(note, DIM))
+
+
 def surgery_blocks(surgery: Surgery, *, with_warnings: bool = False) -> Iterator[Block]:
     """Say what was done.
 
@@ -144,8 +178,9 @@ def surgery_blocks(surgery: Surgery, *, with_warnings: bool = False) -> Iterator
 def _state(surgery: Surgery) -> Span:
     if surgery.dry_run:
         return Span("dry run, nothing is written", WARN)
-    in_place = surgery.destination is None
-    return Span("edited in place" if in_place else "written", GOOD)
+    if surgery.destination is not None:
+        return Span("written", GOOD)
+    return Span("edited in place" if surgery.report.backup else "left as it was", GOOD)
 
 
 def _edit(edit: Applied) -> Iterator[Block]:
@@ -195,7 +230,7 @@ def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
             f"{words.count(counts.items_new, 'item')}, {words.size(counts.bytes_new)} "
             f"({tensors} of tensors)",
         )
-    if not surgery.dry_run:
+    if report.bytes_written and not surgery.dry_run:
         took = f" in {report.seconds:.1f} s" if report.seconds >= 1 else ""
         yield "wrote", f"{words.size(report.bytes_written)}{took}"
     if report.backup is not None:
