@@ -52,7 +52,9 @@ def run(command: Sequence[str | Path]) -> Run:
     wall = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, [str(c) for c in command], None, error)
+        raise subprocess.CalledProcessError(
+            process.returncode, [str(c) for c in command], None, error
+        )
     return Run(wall, usage.ru_maxrss * 1024)
 
 
