@@ -1,4 +1,4 @@
-"""Print the README's table: `python -m tests.benchmarks [--runs N] [--only small,chunks,verify]`."""
+"""Print the README table: `python -m tests.benchmarks [--runs N] [--only small,chunks,verify]`."""
 
 from __future__ import annotations
 
