@@ -146,8 +146,12 @@ def _run(path: Path, out: Output, view: str, what: str, *, chunks: bool) -> None
 
 def _list_run(path: Path, out: Output, view: str, error: DcpctlError) -> None:
     from dcpctl.inspect.runs import list_run
+    from dcpctl.progress import Progress
 
-    saves = list(list_run(path)) if path.is_dir() and not view else []
+    if view or not path.is_dir():
+        raise error
+    with Progress("looking", 0, unit="saves") as progress:
+        saves = list(list_run(path, progress.advance))
     if not saves:
         raise error
     if out.is_json:

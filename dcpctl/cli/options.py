@@ -127,12 +127,16 @@ class Output:
         if self.path is None:
             yield sys.stdout
             return
-        partial = self.path.with_name(f".{self.path.name}.partial-{os.getpid()}")
+        target = self.path.resolve()
+        special = target.exists() and not target.is_file()  # /dev/null is not to be replaced
+        partial = target if special else target.with_name(f".{target.name}.partial-{os.getpid()}")
         try:
             with partial.open("w", encoding="utf-8", errors="backslashreplace") as stream:
                 yield stream
-            partial.replace(self.path)
+            if not special:
+                partial.replace(target)
         except OSError as error:
             raise ReadFailed(f"cannot write {quote(self.path)}: {error.strerror}") from None
         finally:
-            partial.unlink(missing_ok=True)
+            if not special:
+                partial.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -42,9 +42,17 @@ class Save:
     error: DcpctlError | None = None
 
 
-def list_run(path: Path) -> Iterator[Save]:
-    """Look at every save in a run directory, newest first; a bad one does not end the listing."""
-    return map(_look, find_steps(path))
+def list_run(path: Path, advance: Callable[[], None] | None = None) -> Iterator[Save]:
+    """Look at every save in a run directory, newest first; a bad one does not end the listing.
+
+    Args:
+        path: the run directory.
+        advance: called after each save.
+    """
+    for found in find_steps(path):
+        yield _look(found)
+        if advance is not None:
+            advance()
 
 
 def find_resets(saves: Sequence[Save]) -> list[tuple[Save, Save]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -128,6 +129,27 @@ def test_output_to_a_file(tmp_path: Path) -> None:
     assert (done.exit_code, done.output) == (0, "")
     assert json.loads(target.read_text())["schema"] == "dcpctl.inspect/1"
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_output_to_what_is_no_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    done = invoke(HEALTHY, "--files", "--output", str(pipe))
+    assert (done.exit_code, done.output) == (0, "")
+    assert b"__0_0.distcp" in os.read(reader, 1 << 16)
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_output_through_a_link_changes_its_target(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("old")
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    assert invoke(HEALTHY, "--files", "--output", str(link)).exit_code == 0
+    assert link.is_symlink()
+    assert "__0_0.distcp" in target.read_text()
 
 
 def test_parts_are_read_as_one(samples: Path, tmp_path: Path) -> None:
