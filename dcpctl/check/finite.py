@@ -60,11 +60,14 @@ def count_not_finite(checkpoint: Checkpoint, options: CheckOptions) -> Iterator[
         return _count(entry, BLOCK_BYTES)
 
     with ThreadPoolExecutor(options.threads, thread_name_prefix="dcpctl-values") as pool:
-        for entry, found in zip(chosen, pool.map(count, chosen), strict=True):
-            done += entry.nbytes
-            if options.progress is not None:
-                options.progress(done, total)
-            yield found
+        try:
+            for entry, found in zip(chosen, pool.map(count, chosen), strict=True):
+                done += entry.nbytes
+                if options.progress is not None:
+                    options.progress(done, total)
+                yield found
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _count(entry: TensorEntry, block_bytes: int) -> NotFinite:

@@ -125,6 +125,7 @@ class _Pass:
         self.batches = self._batches(opened)
         self.total = int(items.length[opened].clip(0).astype(np.float64).sum())
         self.done = 0
+        self.stopped = False
 
     def run(self) -> None:
         threads = self.options.threads
@@ -132,11 +133,14 @@ class _Pass:
             self.work()
             return
         with ThreadPoolExecutor(threads, thread_name_prefix="dcpctl-check") as pool:
-            for future in [pool.submit(self.work) for _ in range(threads)]:
-                future.result()
+            try:
+                for future in [pool.submit(self.work) for _ in range(threads)]:
+                    future.result()
+            finally:
+                self.stopped = True  # after an interrupt the other threads shall not read on
 
     def work(self) -> None:
-        while True:
+        while not self.stopped:
             with self.lock:
                 batch = next(self.batches, None)
             if batch is None:

@@ -196,3 +196,17 @@ def test_a_compressed_item_with_a_wrong_bit(samples: Path, tmp_path: Path) -> No
     for offset in range(200, size, size // 5):
         corruptors.flip_bit(path / "__1_0.distcp", offset)
     assert rules(check(path, "DCP3", verify_data=True), "error") & {"DCP301", "DCP302", "DCP305"}
+
+
+def test_an_interrupt_stops_the_threads(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_BATCH_BYTES", 1_000)
+    calls = 0
+
+    def interrupt(done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check(many, "DCP3", verify_data=True, jobs=4, progress=interrupt)
+    assert calls <= 4 + 1
