@@ -48,18 +48,16 @@ def metadata(draft: Draft, context: Context) -> Done:
     parts = list(stored_parts(draft))
     pickled = [part for part in parts if part.format.startswith("dcp")]
     reasons = list(dict.fromkeys(reason for part in parts for reason in _reasons(part, context)))
+    # safetensors have neither; where another step has them written as DCP, these come with it.
     fields, added = _fields(draft, pickled, context)
     if added:
         draft = dataclasses.replace(draft, fields=fields)
-        reasons.append(f"{', '.join(added)} filled in")
-    if (
-        pickled
-        and draft.planner_data is None
-        and "planner_data" in releases.fields_of(context.torch)
-    ):
+    if draft.planner_data is None and "planner_data" in releases.fields_of(context.torch):
         paths: dict[str, Path] = {fqn: (fqn,) for fqn in draft.entries}
         draft = draft.with_entries(draft.entries.values(), paths)
-        reasons.append("planner_data filled in")
+        added.append("planner_data")
+    if added and pickled:
+        reasons.append(f"{', '.join(added)} filled in")
     draft, opened = _decompressed(draft, context)
     if opened:
         reasons.append(f"{opened:,} entries decompressed")
@@ -101,9 +99,10 @@ def _fields(
 ) -> tuple[dict[str, Any], list[str]]:
     """The metadata's further fields, completed; and the names of those that were missing."""
     wanted = releases.fields_of(context.torch)
-    if not pickled or "storage_meta" not in wanted:
+    if "storage_meta" not in wanted:
         return {}, []
-    fields = dict(draft.fields if draft.fields is not None else pickled[0].fields)
+    known_fields = pickled[0].fields if pickled else {}
+    fields = dict(draft.fields if draft.fields is not None else known_fields)
     added = []
     meta = fields.get("storage_meta")
     known = dict(meta.fields) if isinstance(meta, Record) else {}
