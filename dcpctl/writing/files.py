@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from dcpctl.model.draft import Fill
 from dcpctl.writing.batches import Batch, batches_of, run_threads
 from dcpctl.writing.copying import ItemCopier
 from dcpctl.writing.gather import Gatherer
-from dcpctl.writing.ledger import Ledger
+from dcpctl.writing.ledger import Ledger, Record
 from dcpctl.writing.opened import ChunkOpener
 from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, OutputFile
 from dcpctl.writing.sink import BUFFER_BYTES, Sink, write_failed
@@ -103,9 +104,13 @@ class FileWriter:
         Raises:
             ChecksumMismatch: one is not what is recorded.
         """
-        for record in self.ledger.unread():
-            file = self._sources.files[record.source]
-            record.compare(crc32_range(file.storage, file.name, record.offset, record.size))
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(self._verify, self.ledger.unread()):
+                pass
+
+    def _verify(self, record: Record) -> None:
+        file = self._sources.files[record.source]
+        record.compare(crc32_range(file.storage, file.name, record.offset, record.size))
 
     def expect(self, file: OutputFile) -> None:
         """Have the checksums of all that a file was made of compared, without writing it."""

@@ -80,7 +80,7 @@ class Gatherer:
         if not wanted:
             return []
         found: dict[tuple[Point, Point], Part] = {}
-        covered = 0
+        covered = 0  # where chunks overlap it is too much, which `write` sees
         for row, chunk in self._rows.overlapping(entry, starts, stops):
             if (chunk.offsets, chunk.sizes) in found:
                 continue
@@ -88,14 +88,9 @@ class Gatherer:
             part = Part(self._opener.open(entry, row, chunk), chunk.offsets, low, high)
             found[(chunk.offsets, chunk.sizes)] = part
             covered += math.prod(part.sizes)
-        parts = list(found.values())
-        if covered != wanted or _overlap(parts):
-            what = "do not cover" if covered < wanted else "overlap in"
-            raise MalformedItem(
-                f"{quote(entry.fqn)}: its chunks {what} [{boxes.text(starts, stops)}]",
-                hint="dcpctl check says which elements no chunk holds, or several",
-            )
-        return parts
+        if covered < wanted:
+            raise _torn(entry, "do not cover", starts, stops)
+        return list(found.values())
 
     def write(self, segment: NewTensor, entry: TensorEntry, sink: Sink) -> int:
         """Write the numbers of a segment and return their CRC-32.
@@ -109,6 +104,9 @@ class Gatherer:
             runs = _runs(parts, segment, dtypes.itemsize(entry.dtype))
             if runs is not None:
                 return self._stream(runs, sink)
+        if _overlap(parts):
+            stops = tuple(a + n for a, n in zip(segment.starts, segment.sizes, strict=True))
+            raise _torn(entry, "overlap in", segment.starts, stops)
         return self._blocks(parts, segment, entry.dtype, sink)
 
     def _stream(self, runs: list[_Run], sink: Sink) -> int:
@@ -160,6 +158,13 @@ class Gatherer:
         block[place] = read
 
 
+def _torn(entry: TensorEntry, what: str, starts: Point, stops: Point) -> MalformedItem:
+    return MalformedItem(
+        f"{quote(entry.fqn)}: its chunks {what} [{boxes.text(starts, stops)}]",
+        hint="dcpctl check says which elements no chunk holds, or several",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Bytes that lie in the source as in the result."""
@@ -186,7 +191,13 @@ def _runs(parts: list[Part], segment: NewTensor, width: int) -> list[_Run] | Non
             return None
         source = chunk.base + _dot(starts, _steps(chunk.sizes, width))
         runs.append(_Run(_dot(inside, steps), source, math.prod(part.sizes) * width, part))
-    return sorted(runs, key=lambda run: run.at)
+    runs.sort(key=lambda run: run.at)
+    position = 0
+    for run in runs:
+        if run.at != position:
+            return None  # chunks that overlap
+        position += run.length
+    return runs
 
 
 def _overlap(parts: list[Part]) -> bool:

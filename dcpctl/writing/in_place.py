@@ -59,7 +59,7 @@ def write_in_place(plan: Plan, options: WriteOptions) -> Report:
         staged = begin_change(directory, number, [file.name for _, file in new])
         try:
             writer = FileWriter(plan.sources, staged, lambda file: None, lambda amount: None)
-            writer.write(new, options.threads)
+            writer.write(new, options.threads())
             write_synced(staged / METADATA, plan.metadata)
             prove(plan, staged, writer.tally)
             plan.sources.check_unchanged(plan.stamps)

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dcpctl.errors import Refused, quote
+from dcpctl.formats.metadata_emit import metadata_form
 from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
 from dcpctl.formats.torch_zip_emit import tensor_item, value_item
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Grid, Literal, TensorDraft
 from dcpctl.model.entry import BytesEntry, TensorEntry
+from dcpctl.writing.casting import check_cast
 from dcpctl.writing.kept import Staying
 from dcpctl.writing.places import NewFile, NewItem, OutputFiles, Places
 from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, Segment
@@ -109,6 +111,7 @@ class _Sorter:
     def __init__(self, draft: Draft, sources: Sources) -> None:
         self.sources = sources
         self.world_size = draft.world_size
+        self.keeps_transforms = metadata_form(draft.form).transforms
         self.layout = Layout()
         self.used: set[int] = set()
 
@@ -118,6 +121,13 @@ class _Sorter:
             return False
         self.used.add(id(entry))
         return True
+
+    def stands(self, draft: EntryDraft) -> bool:
+        """Whether an entry's items can be in the result as they stand."""
+        source = draft.source
+        if not draft.untouched or isinstance(source, (Fill, Literal)):
+            return False
+        return self.keeps_transforms or not source.stored.transforms
 
     def rank_of(self, entry: TensorEntry | BytesEntry, file: int) -> int:
         """The rank of an entry's file, as far as the result has that rank."""
@@ -137,7 +147,7 @@ class _Sorter:
             return
         rank = self.rank_of(source, source.file) if source.file >= 0 else 0
         moves = draft.rank is not None and draft.rank != rank
-        if draft.untouched:
+        if self.stands(draft):
             made.transforms = source.stored.transforms
             if not moves and self.first_use(source):
                 self.layout.staying.append(Staying(source, draft.fqn, places))
@@ -174,11 +184,13 @@ class _Sorter:
 
     def tensor(self, draft: TensorDraft) -> None:
         source, grid = draft.source, draft.grid
+        if not isinstance(source, Fill) and draft.dtype != source.dtype:
+            check_cast(source.dtype, draft.dtype, quote(draft.fqn))
         if isinstance(source, Fill):
             self.gridded(draft, grid or _one_chunk(draft), None)
         elif grid is not None:
             self.gridded(draft, grid, source)
-        elif self.world_size is not None or (draft.untouched and not self.first_use(source)):
+        elif self.world_size is not None or (self.stands(draft) and not self.first_use(source)):
             self.gridded(draft, self.own_grid(source), source)
         else:
             self.staying_tensor(draft, source)
@@ -190,7 +202,7 @@ class _Sorter:
         self.layout.made[draft.fqn] = made
         stay = Staying(source, draft.fqn, places)
         self.layout.staying.append(stay)
-        if draft.untouched:
+        if self.stands(draft):
             made.transforms = source.stored.transforms
             return
         sizes = chunks.sizes.tolist()

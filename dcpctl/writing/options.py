@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from dcpctl.errors import UsageError, quote
+from dcpctl.storage import buffer
 
 #: How untouched shard files may reach the destination.
 LINKS = ("auto", "reflink", "hardlink", "copy")
@@ -13,7 +14,7 @@ LINKS = ("auto", "reflink", "hardlink", "copy")
 BASE_MEMORY = 112 << 20
 #: What one thread may hold at a time: one block to write, and what is read to fill it.
 THREAD_MEMORY = 24 << 20
-_LEAST_MEMORY = BASE_MEMORY + THREAD_MEMORY
+_LEAST_MEMORY = BASE_MEMORY + THREAD_MEMORY + buffer.MEMORY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ class WriteOptions:
         if self.in_place and (self.overwrite or self.resume):
             raise UsageError("an edit in place neither overwrites nor resumes")
 
-    @property
-    def threads(self) -> int:
-        """Threads that share the memory."""
+    def threads(self, *, decompressing: bool = False) -> int:
+        """Threads that share the memory, one of which may be holding a decompressed item."""
         wanted = self.jobs or min(8, os.cpu_count() or 1)
-        return max(1, min(wanted, (self.memory - BASE_MEMORY) // THREAD_MEMORY))
+        free = self.memory - BASE_MEMORY - (buffer.MEMORY_BYTES if decompressing else 0)
+        return max(1, min(wanted, free // THREAD_MEMORY))

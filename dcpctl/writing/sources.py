@@ -72,6 +72,15 @@ class Sources:
                 files.append(SourceFile(part.storage, name, shard))
         self.files: tuple[SourceFile, ...] = tuple(files)
 
+    @property
+    def transformed(self) -> bool:
+        """Whether any item is compressed."""
+        return any(
+            entry.stored.transforms
+            for checkpoint in self.checkpoints
+            for entry in checkpoint.entries.values()
+        )
+
     @classmethod
     def of(cls, draft: Draft) -> Sources:
         """The sources of a draft."""

@@ -122,7 +122,8 @@ class _Run:
 
     def files(self) -> None:
         """Link and write the shard files, and compare every checksum of what they are made of."""
-        plan, threads = self.plan, self.options.threads
+        plan = self.plan
+        threads = self.options.threads(decompressing=plan.sources.transformed)
         left = self._linked()
         total = sum(file.size for _, file in left)
         lock = threading.Lock()
