@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 
 from dcpctl.check.finding import SEVERITIES, CheckResult, Finding, Skipped
 from dcpctl.check.options import CheckOptions
@@ -55,27 +54,30 @@ def run_checks(path: str | os.PathLike[str], options: CheckOptions | None = None
 
 
 class _Collected:
-    """Findings as they come; of each severity no more are kept than may be listed."""
+    """Findings as they come; of each rule no more are kept than may be listed."""
 
     def __init__(self, most: int | None) -> None:
         self.most = most
         self.counts: Counter[str] = Counter()
         self.skipped: list[Skipped] = []
         self.ran: list[str] = []
-        self._kept: dict[str, list[Finding]] = {severity: [] for severity in SEVERITIES}
+        # Sorted by gravity, then the how-manieth of its rule it is: no rule shall hide another.
+        self._kept: list[tuple[int, int, Finding]] = []
 
     def take(self, rule: Rule, run: Run) -> None:
         """Run one rule."""
         before = sum(self.counts.values())
+        seen: Counter[str] = Counter()
         try:
             for hit in rule.find(run):
                 severity = hit.severity or rule.severity
                 self.counts[severity] += 1
-                kept = self._kept[severity]
-                if self.most is None or len(kept) < self.most:
-                    kept.append(
-                        Finding(rule.id, severity, hit.subject, hit.message, hit.file, hit.offset)
+                if self.most is None or seen[severity] < self.most:
+                    found = Finding(
+                        rule.id, severity, hit.subject, hit.message, hit.file, hit.offset
                     )
+                    self._kept.append((SEVERITIES.index(severity), seen[severity], found))
+                seen[severity] += 1
         except (CannotRun, DcpctlError) as error:
             # What one rule cannot read, another one reports; this one says that it did not pass.
             self.skipped.append(Skipped(rule.id, str(error)))
@@ -85,7 +87,8 @@ class _Collected:
 
     def findings(self) -> tuple[Finding, ...]:
         """The findings to list, by rule: the gravest where not all may be."""
-        gravest: Sequence[Finding] = [f for severity in SEVERITIES for f in self._kept[severity]]
         if self.most is not None:
-            gravest = gravest[: self.most]
-        return tuple(sorted(gravest, key=lambda finding: finding.rule))
+            self._kept.sort(key=lambda kept: kept[:2])
+            del self._kept[self.most :]
+        self._kept.sort(key=lambda kept: (kept[2].rule, *kept[:2]))
+        return tuple(found for _, _, found in self._kept)

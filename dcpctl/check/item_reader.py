@@ -18,6 +18,7 @@ from dcpctl.errors import (
     quote,
 )
 from dcpctl.formats.crc import crc32, crc32_range
+from dcpctl.formats.dtypes import info as dtype_info
 from dcpctl.formats.dtypes import itemsize
 from dcpctl.formats.pickles import policy
 from dcpctl.formats.pickles.standins import TensorRef
@@ -35,6 +36,8 @@ _DECOMPRESSIONS = 2
 #: Pickles that are remembered, since thousands are the same.
 _REMEMBERED = 4096
 
+# Kinds of numbers that torch can keep negated (`Tensor.neg` of a view).
+_SIGNED = ("complex", "float")
 # What pickle itself calls to make an object of a class, which is told by its own name.
 _RECONSTRUCTORS = {"copyreg._reconstructor", "copy_reg._reconstructor"}
 
@@ -208,6 +211,8 @@ class ItemReader:
                 report.verified = False
         if any(not damage.is_data for damage in report.damage):
             return  # what a damaged pickle says is not worth a second finding
+        if row >= BYTES_ROW:
+            report.globals = self._unknown_globals(item)
         if tensor is not None and sizes is not None:
             ref = self._tensor(item)
             if ref.dtype != tensor.dtype or ref.shape != tuple(sizes):
@@ -215,8 +220,6 @@ class ItemReader:
                     f"the item holds {ref.dtype}{list(ref.shape)}, the metadata say "
                     f"{tensor.dtype}{list(sizes)}"
                 )
-        elif tensor is None and row >= BYTES_ROW:
-            report.globals = self._unknown_globals(item)
 
     def _compare(
         self, report: ItemReport, item: TorchItem, record: ZipRecord, transformed: bool
@@ -238,6 +241,9 @@ class ItemReader:
         known = self._tensors.get(data)
         if known is None:
             known = item.tensor()
+            kind = dtype_info(known.dtype).kind
+            if (known.conj and kind != "complex") or (known.neg and kind not in _SIGNED):
+                raise UnknownForm(f"{item.subject}: a conjugate or negative bit on {known.dtype}")
             if data and len(self._tensors) < _REMEMBERED:
                 self._tensors[data] = known
         else:

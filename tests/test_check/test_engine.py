@@ -74,6 +74,8 @@ def test_the_gravest_are_listed_and_all_are_counted(checkpoint: Path) -> None:
         ("DCP901", "warning"),
         ("DCP902", "error"),
     ]
+    two = run_checks(checkpoint, CheckOptions(max_findings=2))
+    assert [found.rule for found in two.findings] == ["DCP901", "DCP902"]
     assert (result.errors, result.left_off) == (2, 1)
     none = run_checks(checkpoint, CheckOptions(max_findings=0))
     assert none.findings == ()

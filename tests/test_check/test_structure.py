@@ -7,7 +7,7 @@ import pytest
 from tests.hostile import fake_torch as ft
 from tests.hostile.draft import chunk, healthy, value_item
 from tests.test_check.helpers import check, rules, skipped, the
-from tests.test_formats.archives import Rec, Zip
+from tests.test_formats.archives import Rec, Zip, tensor_pickle, tensor_zip
 
 
 def test_a_sound_checkpoint_has_no_finding(tmp_path: Path) -> None:
@@ -151,6 +151,17 @@ def test_unknown_global(tmp_path: Path, pickle: bytes, path: str, severity: str)
     found = the(check(tmp_path, "DCP110"))
     assert (found.subject, found.severity) == ("step", severity)
     assert f"'{path}'" in found.message
+
+
+def test_unknown_global_in_front_of_a_tensor(tmp_path: Path) -> None:
+    draft = healthy()
+    payload = b"cos\nsystem\n(X\x04\x00\x00\x00truetR0"
+    pickle = tensor_pickle((3,), numel=3)
+    archive = tensor_zip(pickle[:2] + payload + pickle[2:], b"\0" * 12)
+    draft.replace_item("model.bias", archive.build())
+    draft.write(tmp_path)
+    found = the(check(tmp_path, "DCP110"))
+    assert (found.subject, found.severity) == ("model.bias", "error")
 
 
 def test_one_finding_for_a_global_of_many_entries(tmp_path: Path) -> None:

@@ -189,9 +189,9 @@ def orphan(run: Run) -> Iterator[Hit]:
             )
 
 
-@rule("DCP110", WARNING, "a bytes entry refers to an unknown global")
+@rule("DCP110", WARNING, "a pickle refers to an unknown global")
 def unknown_global(run: Run) -> Iterator[Hit]:
-    """Code that `dcp.load` imports, and may call, when it unpickles the entry."""
+    """Code that torch imports, and may call, when it unpickles the entry."""
     users: dict[str, list[ItemReport]] = {}
     for report in run.scan.reports:
         for path in report.globals:
