@@ -46,9 +46,10 @@ def rename(
 
     A parameter's new name goes to its optimizer state, to params lists, to flattened and pickled
     param groups and to the planner data. A name is a whole key or a parameter's name within its
-    model; OLD=NEW also renames all that lies below OLD at a dot. Each name is renamed by the first
-    rule that is about it. A model that moves as a whole (model. to net.) keeps the names of its
-    parameters. Two keys that would become one are refused.
+    model; OLD=NEW also renames all that lies below OLD at a dot. Rules apply one after the other:
+    names, prefixes, expressions, maps; the names of one map file all at once. A model that moves as
+    a whole (model. to net.) keeps the names of its parameters. Two keys that would become one are
+    refused.
 
     Examples:
       dcpctl rename sample_checkpoints/healthy/step-8500 out/embed tok_embeddings=embed

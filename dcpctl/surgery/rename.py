@@ -10,23 +10,24 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.sections import MODEL
 from dcpctl.surgery import values
 from dcpctl.surgery.globs import MOST_NAMED, listed
-from dcpctl.surgery.names import Names, every_name, survey
+from dcpctl.surgery.names import Names, Site, every_name, survey
 from dcpctl.surgery.outcome import Change, Outcome
 from dcpctl.surgery.paths import renamed_paths
 from dcpctl.surgery.roots import moved_root
 from dcpctl.surgery.rules import Prefix, Rule, Table
 
+_IN_VALUE = "the names of parameters in its value"
 #: Optimizer root (None: the model) -> parameter name -> new parameter name.
 Mapped = dict[str | None, dict[str, str]]
 
 
 def rename(draft: Draft, rules: Sequence[Rule], *, keys_only: bool = False) -> Outcome:
-    """Rename by rules; each name by the first rule that is about it, all at once.
+    """Rename by rules, each on what the one before it left.
 
-    A rule is about an FQN, or about a parameter's name within its model. The new name of a
-    parameter goes to its optimizer state, to `params` lists, to flattened and pickled param groups
-    and to the planner data. A model that moves as a whole (`model.` to `net.`) keeps the names of
-    its parameters, as training code would.
+    A rule is about an FQN, or where it is not, about the parameter's name within its model. The new
+    name of a parameter goes to its optimizer state, to `params` lists, to
+    flattened and pickled param groups and to the planner data. A model that moves as a whole
+    (`model.` to `net.`) keeps the names of its parameters, as training code would.
 
     Args:
         draft: the checkpoint.
@@ -38,26 +39,39 @@ def rename(draft: Draft, rules: Sequence[Rule], *, keys_only: bool = False) -> O
         Refused: two entries or two parameters would have one name, or it cannot be told what the
             optimizer is to call a parameter.
     """
-    names = survey(draft)
-    renamer = _Renamer(names, rules, keys_only=keys_only)
-    new = {fqn: renamer.fqn(fqn) for fqn, _ in every_name(draft)}
-    new = renamer.settle(new)
-    renamer.refuse_idle()
-    outcome = renamed(draft, names, new, renamer.mapped)
-    if not outcome.changes:
+    now = {fqn: fqn for fqn in draft.entries}
+    lists: dict[str, None] = {}
+    notes: list[str] = []
+    for rule in rules:
+        outcome = _rename(draft, rule, keys_only)
+        before = {current: first for first, current in now.items()}
+        for change in outcome.changes:
+            if change.to == _IN_VALUE:
+                lists[before[change.fqn]] = None
+        for change in outcome.changes:
+            if change.to != _IN_VALUE:
+                now[before[change.fqn]] = change.to
+        notes += outcome.notes
+        draft = outcome.draft
+    changes = [Change("renamed", fqn, to) for fqn, to in now.items() if fqn != to]
+    changes += [Change("renamed", fqn, _IN_VALUE) for fqn in lists]
+    if not changes:
         raise NothingSelected("the rename leaves every name as it is")
-    return dataclasses.replace(outcome, notes=(*renamer.notes(), *outcome.notes))
+    return Outcome(draft, tuple(changes), tuple(notes))
 
 
-def rename_parameters(draft: Draft, names: Names, new: Mapping[str, str]) -> Outcome:
-    """Rename parameters everywhere: `new` maps names within the model, old to new.
-
-    Raises:
-        Refused: two entries or two parameters would have one name.
-    """
-    fqns = {fqn: site.under(new.get(site.name, site.name)) for fqn, site in names.sites.items()}
-    roots = {raw.root for raw in names.sections.optimizers} | {h.optimizer for h in names.holders}
-    return renamed(draft, names, fqns, {root: dict(new) for root in roots})
+def _rename(draft: Draft, rule: Rule, keys_only: bool) -> Outcome:
+    names = survey(draft)
+    renamer = _Renamer(names, rule, keys_only=keys_only)
+    new = {fqn: renamer.fqn(fqn) for fqn, _ in every_name(draft)}
+    renamer.settle(new)
+    if not renamer.used:
+        raise NothingSelected(
+            f"no key and no parameter is named by {quote(rule)}",
+            hint="dcpctl inspect --keys lists the keys",
+        )
+    outcome = renamed(draft, names, new, renamer.mapped)
+    return dataclasses.replace(outcome, notes=tuple(renamer.notes()))
 
 
 def renamed(draft: Draft, names: Names, new: Mapping[str, str], mapped: Mapped) -> Outcome:
@@ -78,20 +92,19 @@ def renamed(draft: Draft, names: Names, new: Mapping[str, str], mapped: Mapped) 
         entry = values.with_names(draft.entries[holder.fqn], holder, known)
         if entry is not None:
             made[holder.fqn] = dataclasses.replace(entry, fqn=new.get(holder.fqn, holder.fqn))
-            changes.append(Change("renamed", holder.fqn, "the names of parameters in its value"))
+            changes.append(Change("renamed", holder.fqn, _IN_VALUE))
     planner = renamed_paths(draft.planner_data, moved)
     return Outcome(draft.with_entries(made.values(), planner), tuple(changes))
 
 
 class _Renamer:
-    """Finds the new name of every FQN and of every parameter, and which rules were of use."""
+    """Finds the new name of every FQN and of every parameter by one rule."""
 
-    def __init__(self, names: Names, rules: Sequence[Rule], *, keys_only: bool) -> None:
+    def __init__(self, names: Names, rule: Rule, *, keys_only: bool) -> None:
         self.names = names
-        self.rules = rules
+        self.rule = rule
         self.keys_only = keys_only
-        self.used: set[int] = set()
-        self.used_names: dict[int, set[str]] = {}
+        self.used: set[str] = set()
         self.mapped: Mapped = {}
         self.in_optimizers = names.of_optimizers()
         self.asked: dict[str, str] = {}
@@ -100,17 +113,13 @@ class _Renamer:
             self._map_optimizers()
 
     def apply(self, name: str, *, of_model: bool) -> str | None:
-        """The new name by the first rule that is about `name`."""
-        for number, rule in enumerate(self.rules):
-            if isinstance(rule, Prefix) and not rule.old and not of_model:
-                continue
-            found = rule.apply(name)
-            if found is not None:
-                self.used.add(number)
-                if isinstance(rule, Table):
-                    self.used_names.setdefault(number, set()).add(name)
-                return found
-        return None
+        """The new name, if the rule is about `name`."""
+        if isinstance(self.rule, Prefix) and not self.rule.old and not of_model:
+            return None
+        found = self.rule.apply(name)
+        if found is not None:
+            self.used.add(name)
+        return found
 
     def _map_model(self) -> None:
         """New names of the model's entries, and what that makes of their parameters' names."""
@@ -178,10 +187,14 @@ class _Renamer:
         found = self.apply(fqn, of_model=of_model)
         return fqn if found is None else found
 
-    def settle(self, new: dict[str, str]) -> dict[str, str]:
-        """Carry names that rules gave to one optimizer entry to all others of its parameter."""
+    def settle(self, new: Mapping[str, str]) -> None:
+        """Carry names that the rule gave to optimizer entries to the lists of their optimizer.
+
+        Raises:
+            Refused: the entries of one parameter would get several names.
+        """
         if self.keys_only:
-            return new
+            return
         direct: dict[tuple[str, str], set[str]] = {}
         for fqn, site in self.names.sites.items():
             if site.optimizer is not None:
@@ -197,43 +210,27 @@ class _Renamer:
                     hint="rename the parameter by its own name",
                 )
             self.mapped[owner][name] = told.pop()
-        return new
-
-    def refuse_idle(self) -> None:
-        """Refuse rules that are about nothing.
-
-        Raises:
-            NothingSelected: there are such.
-        """
-        idle = [str(rule) for n, rule in enumerate(self.rules) if n not in self.used]
-        if idle:
-            raise NothingSelected(
-                f"no key and no parameter is named by {listed(idle)}",
-                hint="dcpctl inspect --keys lists the keys",
-            )
 
     def notes(self) -> list[str]:
-        """What the rules were of use for, where that may surprise."""
-        found = []
-        for number, rule in enumerate(self.rules):
-            if isinstance(rule, Table):
-                seen = self.used_names.get(number, set())
-                idle = [
-                    old
-                    for old in rule.names
-                    if not any(name == old or name.startswith(old + ".") for name in seen)
-                ]
-                if idle:
-                    found.append(
-                        f"{len(idle):,} of the {len(rule.names):,} names in {quote(rule.source)} "
-                        f"are not in the checkpoint: {listed(idle)}"
-                    )
-        return found
+        """What a map of names was not of use for."""
+        if not isinstance(self.rule, Table):
+            return []
+        idle = [
+            old
+            for old in self.rule.names
+            if not any(name == old or name.startswith(old + ".") for name in self.used)
+        ]
+        if not idle:
+            return []
+        return [
+            f"{len(idle):,} of the {len(self.rule.names):,} names in {quote(self.rule.source)} "
+            f"are not in the checkpoint: {listed(idle)}"
+        ]
 
 
-def _name_in(fqn: str, site: object) -> str:
+def _name_in(fqn: str, site: Site) -> str:
     """The parameter's name in a new FQN of a site; empty where head or tail changed."""
-    head, tail = getattr(site, "head", ""), getattr(site, "tail", "")
+    head, tail = site.head, site.tail
     begin = len(head) + 1 if head else 0
     end = len(fqn) - len(tail) - 1 if tail else len(fqn)
     if (head and not fqn.startswith(head + ".")) or (tail and not fqn.endswith("." + tail)):

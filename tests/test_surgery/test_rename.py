@@ -11,8 +11,7 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.surgery import rules
 from dcpctl.surgery.edits import Rename
-from dcpctl.surgery.names import survey
-from dcpctl.surgery.rename import rename, rename_parameters
+from dcpctl.surgery.rename import rename
 from tests.test_surgery import oracle
 
 Open = Callable[[Path], Draft]
@@ -81,20 +80,27 @@ def test_a_module_around_the_model_is_part_of_the_names(healthy: Draft) -> None:
     assert value(made, "optimizer.param_groups.1.params")[-1] == "inner.norm.weight"
 
 
-def test_a_swap_happens_at_once(healthy: Draft) -> None:
-    swap = [rules.literal("wq=w?"), rules.literal("x=y")]
-    with pytest.raises(NothingSelected, match="'wq=w"):
-        rename(healthy, swap)
-    made = rename(
-        healthy,
-        [
-            rules.literal("model.layers.0=model.layers.1"),
-            rules.literal("model.layers.1=model.layers.0"),
-        ],
-    ).draft
+def test_rules_follow_each_other(healthy: Draft) -> None:
+    both = [rules.literal("layers=blocks"), rules.prefix("model.=net."), rules.regex("blocks=h")]
+    outcome = rename(healthy, both)
+    assert "net.h.0.ffn_norm.weight" in outcome.draft.entries
+    assert "optimizer.state.h.0.ffn_norm.weight.step" in outcome.draft.entries
+    told = {change.fqn: change.to for change in outcome.changes}
+    assert told["model.layers.0.ffn_norm.weight"] == "net.h.0.ffn_norm.weight"
+    assert told["model.norm.weight"] == "net.norm.weight"
+    assert "optimizer.param_groups.0.params" in told
+    with pytest.raises(NothingSelected, match="'layers=x'"):
+        rename(healthy, [*both, rules.literal("layers=x")])
+
+
+def test_a_map_may_swap_names(healthy: Draft) -> None:
+    swap = rules.Table({"model.layers.0": "model.layers.1", "model.layers.1": "model.layers.0"})
+    made = rename(healthy, [swap]).draft
     assert sorted(made.entries) == sorted(healthy.entries)
     first = made.entries["model.layers.0.ffn_norm.weight"]
     assert first.source.fqn == "model.layers.1.ffn_norm.weight"  # type: ignore[union-attr]
+    state = made.entries["optimizer.state.layers.0.ffn_norm.weight.exp_avg"]
+    assert state.source.fqn == "optimizer.state.layers.1.ffn_norm.weight.exp_avg"  # type: ignore[union-attr]
 
 
 def test_the_optimizer_s_root_may_be_renamed(healthy: Draft) -> None:
@@ -162,20 +168,6 @@ def test_indices_stay(samples: Path, opened: Open) -> None:
     made = rename(draft, [rules.literal("w=weight")]).draft
     assert "model.weight" in made.entries
     assert made.entries["optimizer.param_groups"].untouched
-
-
-def test_wrappers_as_upgrade_strips_them(opened: Open, shared: Path) -> None:
-    draft = opened(shared / "checkpoints" / "2.13.0" / "wrapped_names_w4" / "ckpt")
-    names = survey(draft)
-    clean = {
-        site.name: site.name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", "")
-        for site in names.sites.values()
-    }
-    made = rename_parameters(draft, names, clean).draft
-    assert not any("_mod" in fqn for fqn in (*made.entries, *(made.planner_data or ())))
-    for group in (0, 1):
-        listed = value(made, f"optimizer.param_groups.{group}.params")
-        assert not any("_mod" in name for name in listed)
 
 
 @pytest.mark.parametrize(
