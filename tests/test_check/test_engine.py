@@ -46,6 +46,7 @@ def made_rules(monkeypatch: pytest.MonkeyPatch) -> None:
         "DCP902": Rule("DCP902", "error", "", broken),
         "DCP903": Rule("DCP903", "error", "", blind),
     }
+    registry.all_rules()  # so that the real ones are not loaded into these
     monkeypatch.setattr(registry, "_rules", made)
 
 
