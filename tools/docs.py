@@ -89,16 +89,17 @@ def wrong_help_examples() -> list[str]:
     with 0 or, where the answer is no, with 1.
     """
     problems = []
-    with console.shell(REPOSITORY) as environment, console.workplace(REPOSITORY) as place:
+    with console.shell(REPOSITORY) as environment:
         for name, text in command_helps().items():
             found = re.findall(r"^\s*(?:\$ )?(dcpctl .*)$", text, re.MULTILINE)
             if not found:
                 problems.append(f"the help of {name} has no example")
-            for command in found:
-                asked = console.Example(0, command + ' >/dev/null; echo "exit $?"', [])
-                printed = console.run(asked, place, environment)
-                if printed not in (["exit 0"], ["exit 1"]):
-                    problems.append(f"help of {name}: $ {command}\n  " + "\n  ".join(printed))
+            with console.workplace(REPOSITORY) as place:
+                for command in found:
+                    asked = console.Example(0, command + ' >/dev/null; echo "exit $?"', [])
+                    printed = console.run(asked, place, environment)
+                    if printed[-1] not in ("exit 0", "exit 1"):
+                        problems.append(f"help of {name}: $ {command}\n  " + "\n  ".join(printed))
     return problems
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dcpctl.cli.ordered import given_in_order
+from dcpctl.cli.ordered import Ordered, given_in_order
 from dcpctl.cli.reshard import (
     LikeOption,
     MeshOption,
@@ -19,6 +19,8 @@ from dcpctl.cli.surgery_options import Run, SourceArgument, TargetArgument, with
 from dcpctl.cli.upgrade import FillOption, OptimizerKeysOption, OptimizerOption, TorchOption
 from dcpctl.errors import UsageError
 
+#: The class of this command: its options count in the order in which they are given.
+COMMAND = Ordered
 _PANEL = "Edits, made in the order given"
 
 
@@ -92,7 +94,7 @@ def edit(
 
     Examples:
       dcpctl edit sample_checkpoints/legacy out/new --upgrade --torch 2.13 --set lr=1e-4
-      dcpctl edit out/new out/two --rename layers=blocks --drop 'lr_scheduler.*' --world-size 2
+      dcpctl edit out/new out/two --rename layers=blocks --drop '*.1.ffn*' --world-size 2
       dcpctl edit out/new --set step=0 --set betas=0.9,0.99 --in-place
     """
     upgrading = (torch, optimizer, optimizer_keys, fill_missing_state)

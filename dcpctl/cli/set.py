@@ -38,7 +38,7 @@ def set(
     Examples:
       dcpctl set sample_checkpoints/healthy/step-8500 out/slow lr=1e-4 weight_decay=0.05
       dcpctl set out/slow optimizer.param_groups.0.betas=0.9,0.99 --in-place
-      dcpctl set sample_checkpoints/legacy out/stepped step=9000 train_state.step=9000
+      dcpctl set sample_checkpoints/healthy/step-8500 out/late step=9000 train_state.step=9000
     """
     from dcpctl.surgery.edits import Set
     from dcpctl.surgery.set import assignment

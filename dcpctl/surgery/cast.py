@@ -139,6 +139,6 @@ def loss(old: str, new: str) -> str:
         lost.append(f"keeps {after.nmant + 1} of {before.nmant + 1} significant bits")
     if 2 * float(after.max) < float(before.max):
         lost.append(f"cannot hold numbers beyond {float(after.max):.6g}")
-    elif float(after.smallest_subnormal) > float(before.smallest_subnormal):
-        lost.append(f"cannot hold numbers below {float(after.smallest_subnormal):.3g}")
+    if float(after.smallest_normal) > float(before.smallest_normal):
+        lost.append(f"rounds numbers below {float(after.smallest_normal):.3g} away")
     return " and ".join(lost)

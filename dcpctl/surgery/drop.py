@@ -40,7 +40,7 @@ def drop(
         stay = {fqn for fqn in draft.entries if fqn not in gone}
         return keep(draft, names, stay, without=dropped)
     orphans = orphaned_state(draft, names, gone, dropped)
-    if orphans:
+    if orphans and globs:
         warnings.append(
             f"{len(orphans):,} of the dropped parameters still have optimizer state; "
             "--with-state drops it too"
