@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 
 from dcpctl import torch_bridge
@@ -52,10 +53,19 @@ class Run:
     def unsound(self) -> dict[str, Tiling]:
         """How the chunks lie of each tensor that they do not tile."""
         found = {}
+        sound: set[tuple[tuple[int, ...], bytes]] = set()
         for fqn, entry in self.checkpoint.tensors.items():
-            if self.is_regular(entry) and min(entry.shape, default=0) >= 0:
+            if not self.is_regular(entry) or min(entry.shape, default=0) < 0:
+                continue
+            # The layers of a model repeat a few layouts.
+            chunks = hashlib.blake2b(entry.chunks.offsets.tobytes())
+            chunks.update(entry.chunks.sizes.tobytes())
+            layout = (entry.shape, chunks.digest())
+            if layout not in sound:
                 tiling = tile(entry.shape, entry.chunks)
-                if not tiling.sound:
+                if tiling.sound:
+                    sound.add(layout)
+                else:
                     found[fqn] = tiling
         return found
 
