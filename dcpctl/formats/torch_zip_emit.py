@@ -201,7 +201,8 @@ class _Archive:
         """Write a record's local header, padded so that its data are aligned."""
         raw = f"archive/{name}".encode()
         start = self._position
-        wide = self._wide(size, start)
+        # In a local header the packed size stays zero, as miniz leaves it.
+        wide = self._wide(size, start, packed=0)
         begin = start + _LOCAL.size + len(raw) + len(wide) + 4
         padding = -begin % _ALIGNMENT
         extra = wide + struct.pack("<2sH", b"FB", padding) + b"Z" * padding
@@ -242,9 +243,9 @@ class _Archive:
         return _CENTRAL.pack(*fields, *lengths) + record.name + wide
 
     @staticmethod
-    def _wide(size: int, header: int) -> bytes:
+    def _wide(size: int, header: int, packed: int | None = None) -> bytes:
         """The ZIP64 extra field, for what does not fit into 32 bits."""
-        values = [size, size] if size >= _FULL_32 else []
+        values = [size, size if packed is None else packed] if size >= _FULL_32 else []
         values += [header] if header >= _FULL_32 else []
         return struct.pack(f"<2H{len(values)}Q", 1, 8 * len(values), *values) if values else b""
 
