@@ -13,7 +13,7 @@ PICKLE_OPERAND_BYTES = 48 << 20
 #: Deepest nesting of containers in a pickle.
 PICKLE_DEPTH = 200
 #: Most values that a bytes entry may hold; `.metadata` is bounded by its own size.
-VALUE_NODES = 4_000_000
+VALUE_NODES = 2_000_000
 #: Most containers among them: an empty dict takes 64 bytes, one with an item 232.
 VALUE_CONTAINERS = 1_000_000
 #: Largest integer in a pickle, in bytes of its two's complement.

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpctl import limits
-from dcpctl.errors import LimitExceeded, MalformedItem, MalformedMetadata, MissingFile, quote
+from dcpctl.errors import (
+    DcpctlError,
+    LimitExceeded,
+    MalformedItem,
+    MalformedMetadata,
+    MissingFile,
+    quote,
+)
 from dcpctl.formats import dtypes
 from dcpctl.formats.chunk_read import ChunkSource, read_chunk
 from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
@@ -281,6 +288,7 @@ class BytesEntry:
         self.offset = stored.offset
         self.length = stored.length
         self._source = source
+        self._failure: DcpctlError | None = None
 
     def __repr__(self) -> str:
         return f"BytesEntry({self.fqn!r}, {self.length} bytes)"
@@ -291,7 +299,7 @@ class BytesEntry:
         rank = self._source.files[self.file].rank if self.file >= 0 else None
         return () if rank is None else (rank,)
 
-    @cached_property
+    @property
     def value(self) -> Any:
         """The decoded object: plain Python values, `TensorValue`, stand-ins or `Opaque`.
 
@@ -299,6 +307,17 @@ class BytesEntry:
             MalformedItem, MalformedPickle, LimitExceeded: the item does not decode.
             MissingFile, TruncatedFile: its shard file is not there or too short.
         """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._decoded
+        except DcpctlError as error:
+            # A hostile value that took seconds to refuse is not decoded a second time.
+            self._failure = error
+            raise
+
+    @cached_property
+    def _decoded(self) -> Any:
         if self.file < 0:
             raise MissingFile(f"{quote(self.fqn)}: no storage item holds it")
         if self.stored.encoding == "pickle":

@@ -127,13 +127,16 @@ def _words(line: Spans) -> Iterator[tuple[str, str]]:
 
 
 def _chop(word: str, width: int) -> Iterator[str]:
-    while cell_len(word) > width:
-        head = chop_cells(word, width)[0]
+    # Only a little of the word is looked at for each part: a name may have a million characters.
+    start, ahead = 0, 4 * width + 1
+    while start + ahead < len(word) or cell_len(word[start:]) > width:
+        near = word[start : start + ahead]
+        head = chop_cells(near, width)[0] or near[0]
         cut = max(head.rfind(mark) for mark in "./_") + 1
         head = head[:cut] if cut > len(head) // 2 else head
         yield head
-        word = word[len(head) :]
-    yield word
+        start += len(head)
+    yield word[start:]
 
 
 def _width(line: Sequence[Span]) -> int:

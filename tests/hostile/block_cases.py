@@ -102,7 +102,7 @@ def block_with_an_explicit_put(directory: Path) -> None:
     _spoil(directory, "chunks", _insert(b"r\x00\x00\x00\x7f"))
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP201")
 def block_of_protocol_2(directory: Path) -> None:
     """Legal: left to the plain machine."""
     _write(directory, ft.dumps(large(), 2))
@@ -157,7 +157,7 @@ def block_chunk_without_sizes(directory: Path) -> None:
     _write(directory, ft.dumps(metadata))
 
 
-@case(reads="path-outside-checkpoint")
+@case(reads="path-outside-checkpoint", finding="DCP206")
 def block_names_that_look_like_records(directory: Path) -> None:
     """Texts that hold the bytes of a record must be taken for texts."""
     data = _unframed(ft.dumps(large()))
@@ -171,7 +171,7 @@ def block_names_that_look_like_records(directory: Path) -> None:
     _write(directory, ft.dumps(metadata))
 
 
-@case(reads="path-outside-checkpoint")
+@case(reads="path-outside-checkpoint", finding="DCP206")
 def block_ends_in_paths_outside(directory: Path) -> None:
     metadata = large()
     for number, info in enumerate(metadata.storage_data.values()):
@@ -179,7 +179,7 @@ def block_ends_in_paths_outside(directory: Path) -> None:
     _write(directory, ft.dumps(metadata))
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP106")
 def block_of_negative_numbers(directory: Path) -> None:
     metadata = large()
     for number, info in enumerate(metadata.storage_data.values()):

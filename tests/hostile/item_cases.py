@@ -37,14 +37,17 @@ def _good(**options: object) -> Zip:
     return tensor_zip(tensor_pickle((3,), numel=3), numbers(3), **options)
 
 
-def _lie(name: str, reads: str, make: Callable[[], Zip]) -> None:
+FINDINGS = {"unknown-form": "DCP306"}
+
+
+def _lie(name: str, reads: str, make: Callable[[], Zip], finding: str = "") -> None:
     """Register an archive for the bias as a case."""
 
     def write(directory: Path) -> None:
         _bias(directory, make())
 
     write.__name__ = name
-    case(reads=reads)(write)
+    case(reads=reads, finding=finding or FINDINGS.get(reads, "DCP305"))(write)
 
 
 BAD = "malformed-item"
@@ -116,13 +119,13 @@ _lie("byteorder_is_rubbish", BAD, lambda: with_record(_good(), "byteorder", data
 _lie("empty_archive", BAD, lambda: Zip([]))
 
 
-def _tensor(name: str, reads: str, pickle: bytes) -> None:
-    _lie(name, reads, lambda: tensor_zip(pickle, numbers(3)))
+def _tensor(name: str, reads: str, pickle: bytes, finding: str = "") -> None:
+    _lie(name, reads, lambda: tensor_zip(pickle, numbers(3)), finding)
 
 
 BAD_PICKLE = "malformed-pickle"
-_tensor("item_of_another_shape", BAD, tensor_pickle((1, 3), numel=3))
-_tensor("item_of_another_dtype", BAD, tensor_pickle((3,), numel=3, storage="IntStorage"))
+_tensor("item_of_another_shape", BAD, tensor_pickle((1, 3), numel=3), "DCP304")
+_tensor("item_of_another_dtype", BAD, tensor_pickle((3,), numel=3, storage="IntStorage"), "DCP304")
 _tensor("item_with_a_negative_size", BAD_PICKLE, tensor_pickle((-3,), stride=(1,), numel=3))
 _tensor("item_with_a_huge_stride", BAD, tensor_pickle((3,), stride=(1 << 61,), numel=3))
 _tensor("item_with_a_huge_offset", BAD, tensor_pickle((3,), offset=1 << 61, numel=3))
@@ -151,36 +154,36 @@ _tensor("item_with_another_persistent_id", BAD_PICKLE, b"\x80\x02" + text("modul
 _tensor("item_of_empty_pickle", BAD_PICKLE, b"")
 
 
-@case(reads="unknown-form")
+@case(reads="unknown-form", finding="DCP306")
 def tensor_item_that_calls_os_system(directory: Path) -> None:
     _bias(directory, tensor_zip(b"\x80\x02" + payload(directory) + b".", numbers(3)))
 
 
-@case()
+@case(finding="DCP110")
 def tensor_item_with_a_payload_in_front(directory: Path) -> None:
     """The tensor is told apart from the rubbish, and nothing ran."""
     pickle = b"\x80\x02" + payload(directory) + b"0" + tensor_opcodes((3,), numel=3) + b"."
     _bias(directory, tensor_zip(pickle, numbers(3)))
 
 
-@case(reads="limit-exceeded")
+@case(reads="limit-exceeded", finding="DCP305")
 def tensor_pickle_of_two_megabytes(directory: Path) -> None:
     _bias(directory, tensor_zip(b"\x80\x02" + b"N0" * (1 << 20) + STEP[2:], numbers(3)))
 
 
-@case(reads="limit-exceeded")
+@case(reads="limit-exceeded", finding="DCP305")
 def archive_of_200_000_records(directory: Path) -> None:
     records = [Rec(f"data/{n}", b"") for n in range(200_000)]
     _bias(directory, Zip(records, align=1, end={2: 0xFFFF, 3: 0xFFFF}))
 
 
-@case()
+@case(finding="DCP110")
 def value_that_calls_os_system(directory: Path) -> None:
     """Shown as an opaque object."""
     _step(directory, b"\x80\x02" + payload(directory) + b".")
 
 
-@case()
+@case(finding="DCP110")
 def value_with_inst_obj_and_build(directory: Path) -> None:
     inst = b"(" + text("touch x") + b"ios\nsystem\n"
     obj = b"(" + name("subprocess:Popen") + text("true") + b"o"
@@ -203,31 +206,31 @@ def value_of_ten_thousand_levels(directory: Path) -> None:
     _step(directory, b"\x80\x02" + b"]" * 10_000 + b"a" * 9999 + b".")
 
 
-@case(reads="limit-exceeded")
+@case(reads="limit-exceeded", finding="DCP305")
 def value_of_five_million_lists(directory: Path) -> None:
     batch = b"(" + b"]" * 10_000 + b"e"
     _step(directory, b"\x80\x02]" + batch * 500 + b".")
 
 
-@case(reads="limit-exceeded")
+@case(reads="limit-exceeded", finding="DCP305")
 def value_of_twenty_million_nones(directory: Path) -> None:
     batch = b"(" + b"N" * 10_000 + b"e"
     _step(directory, b"\x80\x02]" + batch * 2000 + b".")
 
 
-@case(reads="limit-exceeded")
+@case(reads="limit-exceeded", finding="DCP305")
 def value_of_three_million_dicts(directory: Path) -> None:
     batch = b"(" + b"}K\x01Ns" * 10_000 + b"e"
     _step(directory, b"\x80\x02]" + batch * 300 + b".")
 
 
-@case(reads="limit-exceeded")
+@case(reads="limit-exceeded", finding="DCP305")
 def value_of_ten_million_texts(directory: Path) -> None:
     batch = b"(" + b"\x8c\x02ab" * 10_000 + b"e"
     _step(directory, b"\x80\x02]" + batch * 1000 + b".")
 
 
-@case(reads="malformed-pickle")
+@case(reads="malformed-pickle", finding="DCP305")
 def value_with_a_tuple_hash_bomb(directory: Path) -> None:
     tuples = b"".join(b"h%c" % n + b"\x86q%c" % (n + 1) for n in range(60))
     _step(directory, b"\x80\x02}K\x01q\x00" + tuples + b"Ns.")
@@ -240,12 +243,12 @@ def value_with_a_record_of_doubled_lists_as_key(directory: Path) -> None:
     _step(directory, b"\x80\x02}" + key + b"Ns.")
 
 
-@case(reads="malformed-pickle")
+@case(reads="malformed-pickle", finding="DCP305")
 def value_device_of_doubled_lists(directory: Path) -> None:
     _step(directory, b"\x80\x02" + name("torch:device") + doubled(40) + b"\x85R.")
 
 
-@case(reads="malformed-pickle")
+@case(reads="malformed-pickle", finding="DCP305")
 def value_storage_at_a_location_of_doubled_lists(directory: Path) -> None:
     storage = text("storage") + name("torch:FloatStorage") + text("0")
     _step(directory, b"\x80\x02(" + storage + doubled(40) + b"K\x03tQ.")
@@ -269,7 +272,7 @@ def value_with_an_array_of_lies(directory: Path) -> None:
     _step(directory, b"\x80\x02" + array + b"(K\x01K\x01\x85" + dtype + b"\x89]tb.")
 
 
-@case(reads="malformed-pickle")
+@case(reads="malformed-pickle", finding="DCP305")
 def value_with_an_array_larger_than_its_bytes(directory: Path) -> None:
     dtype = call("numpy:dtype", text("f8"), b"\x89", b"\x88")
     dtype += b"(K\x03" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
@@ -281,12 +284,12 @@ def value_with_an_array_larger_than_its_bytes(directory: Path) -> None:
     _step(directory, b"\x80\x02" + array + b"(K\x01" + shape + dtype + b"\x89" + raw + b"tb.")
 
 
-@case(reads="limit-exceeded")
+@case(reads="limit-exceeded", finding="DCP305")
 def zstd_bomb_as_a_tensor(directory: Path) -> None:
     _bomb(directory, "model.bias", 64 << 20)
 
 
-@case(reads="limit-exceeded")
+@case(reads="limit-exceeded", finding="DCP305")
 def zstd_bomb_as_a_value(directory: Path) -> None:
     """64 GiB of zeros in 6 MB."""
     _bomb(directory, "step", 64 << 30)

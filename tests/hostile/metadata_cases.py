@@ -133,7 +133,7 @@ def chunk_of_negative_size(directory: Path) -> None:
     _chunk_of(directory, (0,), (-3,))
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP304")
 def chunk_larger_than_its_item(directory: Path) -> None:
     draft = healthy()
     draft.entries["model.bias"].size = ft.Size((4,))
@@ -141,7 +141,7 @@ def chunk_larger_than_its_item(directory: Path) -> None:
     draft.write(directory)
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP106")
 def tensor_of_2_to_the_60_elements(directory: Path) -> None:
     """Chunk and shape agree with each other, and with no file."""
     draft = healthy()
@@ -152,7 +152,7 @@ def tensor_of_2_to_the_60_elements(directory: Path) -> None:
     draft.write(directory)
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP106")
 def tensor_whose_bytes_overflow(directory: Path) -> None:
     draft = healthy()
     shape = (1 << 62, 1 << 62, 16)
@@ -162,7 +162,7 @@ def tensor_whose_bytes_overflow(directory: Path) -> None:
     draft.write(directory)
 
 
-@case(reads="limit-exceeded")
+@case(reads="limit-exceeded", finding="DCP109")
 def empty_tensor_of_huge_dims(directory: Path) -> None:
     """It has no element, and NumPy makes no array of that shape all the same."""
     draft = healthy()
@@ -171,14 +171,14 @@ def empty_tensor_of_huge_dims(directory: Path) -> None:
     draft.write(directory)
 
 
-@case(reads="malformed-metadata")
+@case(reads="malformed-metadata", finding="DCP105")
 def tensor_of_a_negative_size(directory: Path) -> None:
     draft = healthy()
     draft.entries["model.bias"].size = ft.Size((-3,))
     draft.write(directory)
 
 
-@case(reads="malformed-metadata")
+@case(reads="malformed-metadata", finding="DCP105")
 def tensor_with_two_negative_sizes(directory: Path) -> None:
     """Their product is positive."""
     draft = healthy()
@@ -186,12 +186,12 @@ def tensor_with_two_negative_sizes(directory: Path) -> None:
     draft.write(directory)
 
 
-@case(reads="malformed-metadata")
+@case(reads="malformed-metadata", finding="DCP105")
 def chunk_of_another_rank(directory: Path) -> None:
     _chunk_of(directory, (0, 0), (3, 1))
 
 
-@case(reads="malformed-metadata")
+@case(reads="malformed-metadata", finding="DCP105")
 def chunk_of_no_dims(directory: Path) -> None:
     _chunk_of(directory, (), ())
 
@@ -208,7 +208,7 @@ def chunk_whose_sizes_have_another_rank(directory: Path) -> None:
     _chunk_of(directory, (0,), (3, 1))
 
 
-@case(reads="malformed-metadata")
+@case(reads="malformed-metadata", finding="DCP105")
 def tensor_of_64_dims(directory: Path) -> None:
     draft = healthy()
     draft.entries["model.bias"].size = ft.Size((1,) * 63 + (4,))
@@ -243,7 +243,7 @@ def hole_between_chunks(directory: Path) -> None:
     draft.write(directory)
 
 
-@case(finding="DCP102")
+@case(finding="DCP104")
 def same_chunk_twice(directory: Path) -> None:
     draft = healthy()
     chunks = draft.entries["model.weight"].chunks
@@ -251,7 +251,7 @@ def same_chunk_twice(directory: Path) -> None:
     draft.write(directory)
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP108")
 def chunk_without_a_storage_item(directory: Path) -> None:
     draft = healthy()
     draft.storage = {i: info for i, info in draft.storage.items() if i.fqn != "model.bias"}
@@ -259,14 +259,14 @@ def chunk_without_a_storage_item(directory: Path) -> None:
     draft.write(directory)
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP108")
 def bytes_entry_without_a_storage_item(directory: Path) -> None:
     draft = healthy()
     draft.storage = {i: info for i, info in draft.storage.items() if i.fqn != "step"}
     draft.write(directory)
 
 
-@case()
+@case(finding="DCP205")
 def storage_item_of_an_unknown_key(directory: Path) -> None:
     draft = healthy()
     draft.storage[ft.MetadataIndex(fqn="ghost", offset=ft.Size((0,)), index=0)] = draft.item("step")
@@ -279,17 +279,17 @@ def _item_of(directory: Path, **fields: object) -> None:
     draft.write(directory)
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP204")
 def item_at_a_negative_offset(directory: Path) -> None:
     _item_of(directory, offset=-64)
 
 
-@case(reads="truncated-file")
+@case(reads="truncated-file", finding="DCP204")
 def item_at_2_to_the_62(directory: Path) -> None:
     _item_of(directory, offset=1 << 62)
 
 
-@case(reads="truncated-file")
+@case(reads="truncated-file", finding="DCP204")
 def item_whose_end_overflows(directory: Path) -> None:
     _item_of(directory, offset=(1 << 63) - 1, length=1 << 40)
 
@@ -304,22 +304,22 @@ def item_at_half_a_byte(directory: Path) -> None:
     _item_of(directory, offset=0.5)
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP106")
 def item_of_negative_length(directory: Path) -> None:
     _item_of(directory, length=-1)
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP106")
 def item_of_no_length(directory: Path) -> None:
     _item_of(directory, length=0)
 
 
-@case(reads="truncated-file")
+@case(reads="truncated-file", finding="DCP204")
 def item_of_2_to_the_63_bytes(directory: Path) -> None:
     _item_of(directory, length=(1 << 63) - 1)
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP205")
 def item_inside_another(directory: Path) -> None:
     draft = healthy()
     draft.item("model.bias").offset += 7
@@ -334,17 +334,17 @@ def two_tensors_share_an_item(directory: Path) -> None:
     draft.write(directory)
 
 
-@case(reads="unknown-form")
+@case(reads="unknown-form", finding="DCP306")
 def unknown_transform(directory: Path) -> None:
     _item_of(directory, transform_descriptors=["stream.rot13/1"])
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP305")
 def zstd_that_is_none(directory: Path) -> None:
     _item_of(directory, transform_descriptors=["stream.zstd/1"])
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP305")
 def huge_tensor_under_zstd(directory: Path) -> None:
     """With a transform the file says nothing about the size; 64 GiB must not be allocated."""
     import zstandard

@@ -47,17 +47,17 @@ def path_that_is_empty(directory: Path) -> None:
     _path(directory, "")
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP201")
 def path_of_a_megabyte(directory: Path) -> None:
     _path(directory, "p" * 1_000_000)
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP201")
 def path_with_surrogates(directory: Path) -> None:
     _path(directory, "\ud800.distcp")
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP201")
 def path_with_escape_codes(directory: Path) -> None:
     _path(directory, "\x1b[31m[red]x[/red]\u202e.distcp")
 
@@ -74,31 +74,31 @@ def symlinked_folder(directory: Path) -> None:
     (directory / "folder").symlink_to("/etc")
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP201")
 def symlink_to_itself(directory: Path) -> None:
     _path(directory, "__7_0.distcp")
     (directory / "__7_0.distcp").symlink_to("__7_0.distcp")
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP201")
 def dangling_symlink(directory: Path) -> None:
     _path(directory, "__7_0.distcp")
     (directory / "__7_0.distcp").symlink_to("nowhere")
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP201")
 def shard_is_a_fifo(directory: Path) -> None:
     _path(directory, "__7_0.distcp")
     os.mkfifo(directory / "__7_0.distcp")
 
 
-@case(reads="missing-file")
+@case(reads="missing-file", finding="DCP201")
 def shard_is_a_directory(directory: Path) -> None:
     _path(directory, "__7_0.distcp")
     (directory / "__7_0.distcp").mkdir()
 
 
-@case(reads="path-outside-checkpoint")
+@case(reads="path-outside-checkpoint", finding="DCP206")
 def shard_is_a_device(directory: Path) -> None:
     _path(directory, "__7_0.distcp")
     (directory / "__7_0.distcp").symlink_to("/dev/zero")
@@ -179,14 +179,14 @@ def empty_shard(directory: Path) -> None:
     (directory / "__1_0.distcp").write_bytes(b"")
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP305")
 def shard_of_zeros(directory: Path) -> None:
     healthy().write(directory)
     shard = directory / "__1_0.distcp"
     shard.write_bytes(bytes(shard.stat().st_size))
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP305")
 def gigabyte_of_nothing_as_a_shard(directory: Path) -> None:
     draft = healthy()
     info = draft.item("model.bias")
@@ -196,7 +196,7 @@ def gigabyte_of_nothing_as_a_shard(directory: Path) -> None:
         file.truncate(1 << 30)
 
 
-@case(reads="malformed-item")
+@case(reads="malformed-item", finding="DCP305")
 def bytes_entry_of_a_gigabyte_of_nothing(directory: Path) -> None:
     draft = healthy()
     info = draft.item("step")
@@ -213,7 +213,7 @@ def rubbish_behind_the_last_item(directory: Path) -> None:
         file.write(b"rubbish")
 
 
-@case()
+@case(finding="DCP207")
 def stray_files(directory: Path) -> None:
     """Copies, leftovers and odd things beside a healthy checkpoint."""
     healthy().write(directory)

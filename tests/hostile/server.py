@@ -30,7 +30,7 @@ _FORBIDDEN = (
     *("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class"),
     *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate"),
     *("os.chmod", "os.chown", "os.utime", "shutil.rmtree", "ctypes.dlopen", "webbrowser.open"),
-    *("socket.connect", "socket.bind", "socket.__new__", "exec", "compile"),
+    *("socket.connect", "socket.bind", "socket.__new__"),
 )
 
 
@@ -51,9 +51,6 @@ class _Watch:
             if writes and not self._temporary(path):
                 self.seen.append(f"open {path!r} {mode} {flags}")
         elif event in _FORBIDDEN:
-            # Lazy imports execute the code of modules, and a temporary file is made nameless.
-            if event in ("exec", "compile") and self._importing():
-                return
             if event == "os.remove" and self._temporary(args[0]):
                 return
             self.seen.append(f"{event} {str(args)[:200]}")
@@ -62,17 +59,6 @@ class _Watch:
     def _temporary(path: object) -> bool:
         """A file that dcpctl makes for decompressed bytes, and unlinks at once."""
         return Path(str(path)).parent == Path(tempfile.gettempdir())
-
-    @staticmethod
-    def _importing() -> bool:
-        frame = sys._getframe()
-        while frame is not None:
-            if "importlib" in frame.f_code.co_filename or "typing" in frame.f_code.co_filename:
-                return True
-            if frame.f_code.co_name in ("namedtuple", "_create_fn", "__init_subclass__"):
-                return True
-            frame = frame.f_back
-        return False
 
 
 WATCH = _Watch()
@@ -154,6 +140,7 @@ def main() -> None:
     import numpy  # noqa: F401
     import zstandard  # noqa: F401
 
+    import dcpctl.cli.app
     import dcpctl.model.opening
     import dcpctl.model.values  # noqa: F401
 

@@ -376,11 +376,15 @@ class _Learner:
         storage = StorageFields(0, None, 0, 0, 0, ())
         if kind == "chunk":
             (record,) = self.stack
+            if not isinstance(record, _RecordSymbol):
+                raise _Unlike
             chunk = (self._shape(record.fields["offsets"]), self._shape(record.fields["sizes"]))
             if set(record.fields) != {"offsets", "sizes"}:
                 raise _Unlike
         else:
             index, item = self.stack
+            if not isinstance(index, _RecordSymbol) or not isinstance(item, _RecordSymbol):
+                raise _Unlike
             storage = self._storage(index.fields, item.fields)
         tokens, renumbered = _merge(self.tokens)
         signature = tuple((t.kind, t.raw if t.kind == "fixed" else b"") for t in tokens)

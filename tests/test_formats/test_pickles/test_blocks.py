@@ -281,3 +281,14 @@ def test_frames_that_do_not_add_up_are_left(protocol: int) -> None:
     assert pickle.loads(strip_frames(data)) == ["text"]
     assert strip_frames(data + b"rest") in (data + b"rest", strip_frames(data) + b"rest")
     assert strip_frames(b"\x80\x04\x95" + b"\xff" * 8) == b"\x80\x04\x95" + b"\xff" * 8
+
+
+def test_a_storage_item_under_a_key_that_is_no_record() -> None:
+    """Found by fuzzing: the learner took the key for a record."""
+    metadata = run(20)
+    items = list(metadata.storage_data.items())
+    metadata.storage_data = {(key.fqn, number): info for number, (key, info) in enumerate(items)}
+    pickled = ft.dumps(metadata)
+    for threshold in (PLAIN, ALWAYS):
+        with pytest.raises(DcpctlError):
+            parse(pickled, threshold)
