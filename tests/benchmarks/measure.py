@@ -43,8 +43,10 @@ def run(command: Sequence[str | Path]) -> Run:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
+    # Whoever installs a package has its bytecode; a tree that may not keep it compiles every time.
+    keep = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=keep)
     assert process.stderr is not None
     error = process.stderr.read()
     process.stderr.close()
