@@ -7,23 +7,6 @@ from typing import Annotated
 import typer
 
 from dcpctl import __version__
-from dcpctl.cli import (
-    cast,
-    check,
-    drop,
-    edit,
-    explain,
-    inspect,
-    merge,
-    rename,
-    reshard,
-    select,
-    set,
-    undo,
-    upgrade,
-)
-from dcpctl.cli.ordered import Ordered
-from dcpctl.cli.parsing import Command, help_text
 from dcpctl.cli.shell import Shell
 
 app = typer.Typer(
@@ -57,21 +40,3 @@ def dcpctl(
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-for function in (
-    inspect.inspect,
-    check.check,
-    explain.explain,
-    upgrade.upgrade,
-    reshard.reshard,
-    rename.rename,
-    drop.drop,
-    select.select,
-    set.set,
-    merge.merge,
-    cast.cast,
-    undo.undo,
-):
-    app.command(cls=Command, help=help_text(function))(function)
-app.command(cls=Ordered, help=help_text(edit.edit))(edit.edit)

@@ -96,7 +96,7 @@ def inspect(
       dcpctl inspect sample_checkpoints/fsdp_tp_2x2 --keys 'model.layers.0.*'
       dcpctl inspect sample_checkpoints/fsdp_tp_2x2 --key model.norm.weight
       dcpctl inspect sample_checkpoints/healthy/step-8500 --stats '*.exp_avg_sq'
-      dcpctl inspect sample_checkpoints/legacy --json --chunks --output legacy.json
+      dcpctl inspect sample_checkpoints/legacy --json --chunks
     """
     out = Output.of(form, json, output, table_style, color)
     if path is None and keys is not None and Path(keys).is_dir():

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from dcpctl.cli.commands import Commands
 from dcpctl.cli.parsing import convert_plainly
 from dcpctl.errors import DcpctlError, UsageError, printable
 
@@ -38,6 +39,14 @@ class _EndedEarly(Exception):
 
 class Shell(TyperGroup):
     """The group of all commands; ends the process as design.md says."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands = Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, in the order of the help."""
+        return list(self.commands)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, `--help` among them, that are parsed."""
