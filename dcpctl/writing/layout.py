@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dcpctl.errors import Refused, quote
-from dcpctl.formats.metadata_emit import metadata_form
+from dcpctl.formats.metadata_forms import metadata_form
 from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
 from dcpctl.formats.torch_zip_emit import tensor_item, value_item
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Grid, Literal, TensorDraft
