@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,24 +187,27 @@ def _edit(edit: Applied) -> Iterator[Block]:
     changes = edit.outcome.changes
     if changes and not any(change.fqn for change in changes):
         yield Facts([(change.what, change.to) for change in changes])
-    elif changes:
-        shown = changes[:_MOST_CHANGES]
-        columns = [Column(edit.verb), Column("key", folds=True), Column("", folds=True)]
-        if not any(change.to for change in shown):
-            columns = columns[:2]
-        yield Table(columns, [_row(change)[: len(columns)] for change in shown])
-        more = len(changes) - len(shown)
-        if more > 0:
-            yield Paragraph(Span(f"and {words.count(more, 'more change')}; --json lists all", DIM))
+    for what in dict.fromkeys(change.what for change in changes if change.fqn):
+        yield from _table([change for change in changes if change.what == what])
     for note in edit.outcome.notes:
         yield Paragraph(Span(note, DIM))
     if not changes and not edit.outcome.notes:
         yield Paragraph(Span(f"{edit.verb}: nothing to do", DIM))
 
 
-def _row(change: Change) -> tuple[Line, ...]:
-    tone = NAME if change.what == "renamed" else ""
-    return change.what, Span(change.fqn, NAME), Span(change.to, tone or "plain")
+def _table(changes: Sequence[Change]) -> Iterator[Block]:
+    """Changes of one kind: what was changed, and to what."""
+    shown = changes[:_MOST_CHANGES]
+    columns = [Column(shown[0].what, folds=True), Column("", folds=True)]
+    if shown[0].what == "renamed":
+        columns[1] = Column("now", folds=True)
+    rows: list[tuple[Line, ...]] = [(Span(c.fqn, NAME), Span(c.to)) for c in shown]
+    if not any(change.to for change in shown):
+        columns, rows = columns[:1], [row[:1] for row in rows]
+    yield Table(columns, rows)
+    more = len(changes) - len(shown)
+    if more > 0:
+        yield Paragraph(Span(f"and {more:,} more; --json lists all", DIM))
 
 
 def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
@@ -216,7 +219,7 @@ def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
         "tensors",
         f"{words.size(counts.tensor_bytes)} in {words.count(counts.elements, 'number')}",
     )
-    yield "files", _files(surgery)
+    yield "files", _files(counts)
     if counts.items_copied:
         yield (
             "copied",
@@ -232,17 +235,16 @@ def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
         )
     if report.bytes_written and not surgery.dry_run:
         took = f" in {report.seconds:.1f} s" if report.seconds >= 1 else ""
-        yield "wrote", f"{words.size(report.bytes_written)}{took}"
+        how = {"reflink": "reflinked", "hardlink": "hardlinked"}.get(report.link, "copied")
+        whole = counts.files_whole and surgery.destination is not None
+        yield (
+            "wrote",
+            f"{words.size(report.bytes_written)}{took}" + (f", whole files {how}" if whole else ""),
+        )
     if report.backup is not None:
         yield "undo", (Span("dcpctl undo "), Span(str(surgery.source), NAME))
 
 
-def _files(surgery: Surgery) -> str:
-    counts = surgery.report.counts
+def _files(counts: Counts) -> str:
     said = words.count(counts.files, "shard file")
-    if not counts.files_whole:
-        return said
-    how = {"reflink": "reflinked", "hardlink": "hardlinked"}.get(surgery.report.link, "copied")
-    if surgery.destination is None:
-        how = "left as they are"
-    return f"{said}, {counts.files_whole:,} of them whole: {how}"
+    return f"{said}, {counts.files_whole:,} of them as they stand" if counts.files_whole else said

@@ -52,7 +52,7 @@ def keep(
         entry = values.without_names(made[holder.fqn], holder, gone)
         if entry is not None:
             made[holder.fqn] = entry
-            changes.append(Change("dropped", holder.fqn, "the names of parameters in its value"))
+            changes.append(Change("names dropped from", holder.fqn))
     planner = draft.planner_data
     if planner is not None:
         planner = {fqn: path for fqn, path in planner.items() if fqn in made}

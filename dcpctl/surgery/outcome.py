@@ -12,7 +12,8 @@ class Change:
     """One thing that a surgery did.
 
     Attributes:
-        what: `renamed`, `dropped`, `set`, `cast`, `merged` or the name of an upgrade step.
+        what: `renamed`, `dropped`, `set`, `cast`, `merged`, `names changed in` and `names dropped
+            from` (of a list of parameters), `resharded`, or the name of an upgrade step.
         fqn: the entry, as it was called before; the directory for `merged`.
         to: what became of it, in words: the new FQN, `0.001 -> 0.0001`, `float32 -> bfloat16`.
     """

@@ -16,7 +16,7 @@ from dcpctl.surgery.paths import renamed_paths
 from dcpctl.surgery.roots import moved_root
 from dcpctl.surgery.rules import Prefix, Rule, Table
 
-_IN_VALUE = "the names of parameters in its value"
+_NAMES_IN = "names changed in"
 #: Optimizer root (None: the model) -> parameter name -> new parameter name.
 Mapped = dict[str | None, dict[str, str]]
 
@@ -46,15 +46,15 @@ def rename(draft: Draft, rules: Sequence[Rule], *, keys_only: bool = False) -> O
         outcome = _rename(draft, rule, keys_only)
         before = {current: first for first, current in now.items()}
         for change in outcome.changes:
-            if change.to == _IN_VALUE:
+            if change.what == _NAMES_IN:
                 lists[before[change.fqn]] = None
         for change in outcome.changes:
-            if change.to != _IN_VALUE:
+            if change.what != _NAMES_IN:
                 now[before[change.fqn]] = change.to
         notes += outcome.notes
         draft = outcome.draft
     changes = [Change("renamed", fqn, to) for fqn, to in now.items() if fqn != to]
-    changes += [Change("renamed", fqn, _IN_VALUE) for fqn in lists]
+    changes += [Change(_NAMES_IN, fqn) for fqn in lists]
     if not changes:
         raise NothingSelected("the rename leaves every name as it is")
     return Outcome(draft, tuple(changes), tuple(notes))
@@ -92,7 +92,7 @@ def renamed(draft: Draft, names: Names, new: Mapping[str, str], mapped: Mapped) 
         entry = values.with_names(draft.entries[holder.fqn], holder, known)
         if entry is not None:
             made[holder.fqn] = dataclasses.replace(entry, fqn=new.get(holder.fqn, holder.fqn))
-            changes.append(Change("renamed", holder.fqn, _IN_VALUE))
+            changes.append(Change(_NAMES_IN, holder.fqn))
     planner = renamed_paths(draft.planner_data, moved)
     return Outcome(draft.with_entries(made.values(), planner), tuple(changes))
 
