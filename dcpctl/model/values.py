@@ -163,6 +163,9 @@ def _plain_list(array: Any) -> Any:
         return array.tolist()
     import numpy as np
 
+    if array.dtype.names:  # complex32, which NumPy lacks, is a pair
+        real, imaginary = (array[name].astype("float64") for name in array.dtype.names)
+        return (real + 1j * imaginary).tolist()
     # bfloat16 and float8 become floats without loss; a signalling NaN is no reason to warn.
     with np.errstate(invalid="ignore"):
         return array.astype("float64").tolist()

@@ -1,0 +1,126 @@
+"""`.metadata` of every form, from pickles of torch's classes; hostile ones are in tests/hostile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcpctl.errors import LimitExceeded, MalformedMetadata, MalformedPickle
+from dcpctl.formats import metadata as subject
+from dcpctl.formats.metadata import parse_metadata, read_metadata
+from dcpctl.formats.records import StoredBytes, StoredTensor
+from dcpctl.storage.local import LocalStorage
+from tests.hostile import fake_torch as ft
+from tests.hostile.draft import Draft, healthy
+
+
+def parsed(draft: Draft, protocol: int = 4) -> Any:
+    return parse_metadata(ft.dumps(draft.metadata(), protocol))
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_entries_chunks_and_items(protocol: int) -> None:
+    stored = parsed(healthy(), protocol)
+    assert (stored.format, stored.protocol) == ("dcp", protocol)
+    assert list(stored.entries) == ["model.weight", "model.bias", "step"]
+    assert stored.files == ["__0_0.distcp", "__1_0.distcp"]
+    weight = stored.entries["model.weight"]
+    assert isinstance(weight, StoredTensor)
+    assert (weight.shape, weight.dtype, weight.layout) == ((4, 3), "float32", "strided")
+    assert [(c.offsets, c.sizes, c.file) for c in weight.chunks] == [
+        ((0, 0), (2, 3), 0),
+        ((2, 0), (2, 3), 1),
+    ]
+    assert weight.pickled_fields == 5
+    step = stored.entries["step"]
+    assert isinstance(step, StoredBytes)
+    assert stored.files[step.file] == "__0_0.distcp"
+    assert step.length > 0
+    assert not stored.orphans
+
+
+def test_other_fields_are_kept_as_they_are() -> None:
+    draft = healthy()
+    draft.fields = {"version": "1.0", "storage_meta": None, "mcore_data": {"a": [1]}}
+    assert parsed(draft).fields == draft.fields
+
+
+def test_planner_data_may_be_none() -> None:
+    """1.13 writes none."""
+    metadata = healthy().metadata()
+    metadata.planner_data = None
+    assert parse_metadata(ft.dumps(metadata)).planner_data is None
+
+
+def test_planner_data_are_paths_of_names_and_indices() -> None:
+    metadata = healthy().metadata()
+    metadata.planner_data = {"a.0.b": ("a", 0, "b")}
+    assert parse_metadata(ft.dumps(metadata)).planner_data == {"a.0.b": ("a", 0, "b")}
+
+
+def test_every_global_is_told() -> None:
+    stored = parsed(healthy())
+    assert "torch.float32" in stored.globals
+    assert "torch.distributed.checkpoint.filesystem._StorageInfo" in stored.globals
+
+
+def test_a_plain_tensor_of_1_13_is_found_without_offsets() -> None:
+    draft = healthy()
+    for index in draft.storage:
+        if index.fqn == "model.bias":
+            del index.offset
+    chunks = parsed(draft).entries["model.bias"].chunks
+    assert chunks.file.tolist() == [0]
+    assert chunks.length[0] > 0
+
+
+def test_items_that_nobody_claims_are_orphans() -> None:
+    draft = healthy()
+    del draft.entries["model.bias"]
+    (orphan,) = parsed(draft).orphans
+    assert (orphan.fqn, orphan.offsets) == ("model.bias", (0,))
+
+
+def test_transforms_are_kept() -> None:
+    draft = healthy()
+    draft.item("model.bias").transform_descriptors = ["stream.zstd/1"]
+    assert parsed(draft).entries["model.bias"].transforms == ("stream.zstd/1",)
+
+
+def test_chunks_of_other_dimensions_than_their_sizes_are_refused() -> None:
+    draft = healthy()
+    draft.entries["model.bias"].chunks[0].sizes = ft.Size((3, 1))
+    with pytest.raises(MalformedMetadata, match="1 offsets and 2 sizes"):
+        parsed(draft)
+
+
+class TestReadMetadata:
+    """A large file is looked at before it is read."""
+
+    def test_a_small_file(self, tmp_path: Path) -> None:
+        healthy().write(tmp_path)
+        with LocalStorage(tmp_path) as storage:
+            stored = read_metadata(storage, ".metadata")
+        assert stored.metadata_bytes == (tmp_path / ".metadata").stat().st_size
+
+    @pytest.mark.parametrize("cut", [0, 1, 500])
+    def test_a_large_file(self, tmp_path: Path, monkeypatch: Any, cut: int) -> None:
+        monkeypatch.setattr(subject, "_LARGE_BYTES", 10)
+        monkeypatch.setattr(subject, "_HEAD_BYTES", 300)
+        healthy().write(tmp_path)
+        path = tmp_path / ".metadata"
+        path.write_bytes(path.read_bytes()[: -cut or None])
+        with LocalStorage(tmp_path) as storage:
+            if cut:
+                with pytest.raises(MalformedPickle, match="do not end in STOP"):
+                    read_metadata(storage, ".metadata")
+            else:
+                assert len(read_metadata(storage, ".metadata").entries) == 3
+
+    def test_a_file_over_the_limit(self, tmp_path: Path, monkeypatch: Any) -> None:
+        monkeypatch.setattr(subject.limits, "METADATA_BYTES", 100)
+        healthy().write(tmp_path)
+        with LocalStorage(tmp_path) as storage, pytest.raises(LimitExceeded, match="over 100"):
+            read_metadata(storage, ".metadata")
