@@ -15,6 +15,8 @@ from dcpctl.surgery.names import GROUP, GROUPS, NAME_LISTS, STATE_DICT, Holder, 
 
 Key = str | int
 
+_DECOUPLED = "decoupled_weight_decay"
+
 
 @dataclass(slots=True)
 class Group:
@@ -25,6 +27,7 @@ class Group:
         label: what to call it in a message.
         keys: its keys without `params`, in their stored order.
         kind: which optimizer it configures.
+        slots: state slots that its parameters have.
         entries: key to the FQN of its entry, `params` included; empty inside a pickled value.
         holder: FQN of the entry whose pickled value it stands in, or empty.
         inside: the keys that lead to it in that value.
@@ -34,6 +37,7 @@ class Group:
     label: str
     keys: tuple[str, ...]
     kind: Kind
+    slots: frozenset[str]
     entries: dict[str, str] = field(default_factory=dict)
     holder: str = ""
     inside: tuple[Key, ...] = ()
@@ -42,7 +46,8 @@ class Group:
 def groups_of(draft: Draft, view: OptimizerView) -> list[Group]:
     """Return every param group of a draft; values are read only where they tell the optimizer."""
     found: list[Group] = []
-    kinds = {(p.root, p.key): p.kind for p in view.parameters}
+    slots = {(p.root, p.key): frozenset(p.slots) for p in view.parameters}
+    kinds: dict[object, Kind] = {}
     holders = survey(draft).holders
     placed = _entries(draft)
     for raw in view.optimizers:
@@ -51,8 +56,9 @@ def groups_of(draft: Draft, view: OptimizerView) -> list[Group]:
         # The order in which model.optimizer.collect made the groups.
         places: list[tuple[Any, dict[str, str]]] = [*((p, {}) for p in inside), *owners.items()]
         for (where, entries), group in zip(places, raw.groups, strict=False):
-            kind = _kind(raw, group, kinds)
-            made = Group(raw.root, "", tuple(group.values), kind, entries)
+            held = frozenset(s for param in group.params for s in slots.get((raw.root, param), ()))
+            kind = _kind(raw, group, held, kinds)
+            made = Group(raw.root, "", tuple(group.values), kind, held, entries)
             if entries:
                 made.label = str(where)
             else:
@@ -62,11 +68,18 @@ def groups_of(draft: Draft, view: OptimizerView) -> list[Group]:
     return found
 
 
-def _kind(raw: RawOptimizer, group: RawGroup, kinds: Mapping[tuple[str, str], Kind]) -> Kind:
-    for param in group.params:
-        if (raw.root, param) in kinds:
-            return kinds[raw.root, param]
-    return tell_kind(tuple(group.values), frozenset(), group.values, raw.root)
+def _kind(
+    raw: RawOptimizer, group: RawGroup, slots: frozenset[str], known: dict[object, Kind]
+) -> Kind:
+    """Tell one group's optimizer by its own keys: get_state_dict joins several optimizers' groups.
+
+    The view tells it once for all groups with the same keys, whatever their order.
+    """
+    keys = tuple(group.values)
+    same = (raw.root, keys, slots, repr(group.values.get(_DECOUPLED)))
+    if same not in known:
+        known[same] = tell_kind(keys, slots, group.values, raw.root)
+    return known[same]
 
 
 def _entries(draft: Draft) -> dict[str, dict[Any, dict[str, str]]]:

@@ -13,12 +13,7 @@ from dataclasses import dataclass
 from dcpctl.errors import Refused
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal
 from dcpctl.model.fqn import Path
-from dcpctl.model.optimizer.catalogue import (
-    FOREIGN_KEYS,
-    TorchOptimizer,
-    catalogue,
-    version_key,
-)
+from dcpctl.model.optimizer.catalogue import TorchOptimizer, catalogue, version_key
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.groups import Group, groups_of, with_keys
 from dcpctl.surgery.upgrade.registry import Done, step
@@ -82,19 +77,24 @@ def _named(groups: list[Group], context: Context) -> TorchOptimizer | None:
 
 
 def _fits(group: Group, named: TorchOptimizer) -> bool:
-    """Whether a group may be the named optimizer's: by its keys, and by what they are known to be.
+    """Whether a group may be the named optimizer's: by its keys, its state, and what they tell.
 
-    Adam and AdamW are told from each other by the order of keys where nothing else tells; a user
-    who names one knows better.
+    Keys that are exactly another optimizer's tell that it is not. Adam and AdamW have the same
+    ones; the value of `decoupled_weight_decay` tells them apart, while of the order of keys, where
+    nothing else tells, a user who names one knows better.
     """
-    own = [key for key in group.keys if key not in FOREIGN_KEYS]
-    if any(key not in named.keys for key in own):
+    torchs = frozenset(key for optimizer in catalogue().torch.values() for key in optimizer.keys)
+    own = frozenset(group.keys) & torchs
+    if not own <= named.keys.keys() or not group.slots <= named.slots.keys():
         return False
-    names = set(group.kind.candidates)
-    if not names or named.name in names:
-        return True
-    twins = {"Adam", "AdamW"}
-    return names <= twins and named.name in twins and "decoupled_weight_decay" not in own
+    spelled = [o.name for o in catalogue().torch.values() if _spells(o, own)]
+    if spelled and named.name not in spelled:
+        return False
+    return "decoupled_weight_decay" not in own or named.name in group.kind.candidates
+
+
+def _spells(optimizer: TorchOptimizer, own: frozenset[str]) -> bool:
+    return any(frozenset(order) == own for _, order in optimizer.orders)
 
 
 def _candidates(
