@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
+import re
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +14,8 @@ from dcpctl.errors import MissingDependency, UnknownForm, quote
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
+
+_DIST_INFO = re.compile(r"torch-([^+-]+)(?:\+[^-]*)?\.dist-info")
 
 
 def require_torch() -> ModuleType:
@@ -37,9 +41,19 @@ def installed_version() -> str | None:
 
     A local part such as `+cpu` is cut off.
     """
+    # importlib.metadata imports the email package, which costs more than the look itself.
+    for entry in sys.path:
+        try:
+            found = next(Path(entry or ".").glob("torch-*.dist-info"), None)
+        except OSError:
+            continue
+        if found is not None and (match := _DIST_INFO.fullmatch(found.name)):
+            return match[1]
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version("torch").partition("+")[0]
-    except importlib.metadata.PackageNotFoundError:
+        return version("torch").partition("+")[0]
+    except PackageNotFoundError:
         return None
 
 

@@ -77,9 +77,18 @@ def test_the_version_is_read_without_importing(torch):
     assert out.stdout.strip() == torch.__version__.partition("+")[0]
 
 
-def test_no_torch_has_no_version(monkeypatch):
-    def absent(name):
-        raise torch_bridge.importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(torch_bridge.importlib.metadata, "version", absent)
-    assert torch_bridge.installed_version() is None
+@pytest.mark.parametrize(
+    ("directory", "version"),
+    [
+        ("torch-2.13.0.dist-info", "2.13.0"),
+        ("torch-2.4.1+cu121.dist-info", "2.4.1"),
+        ("torch-2.16.0.dev20260101+cpu.dist-info", "2.16.0.dev20260101"),
+        ("torch_geometric-2.0.dist-info", None),
+        (None, None),
+    ],
+)
+def test_the_version_is_read_off_the_installation(tmp_path, monkeypatch, directory, version):
+    if directory is not None:
+        (tmp_path / directory).mkdir()
+    monkeypatch.setattr(torch_bridge.sys, "path", [str(tmp_path), str(tmp_path / "absent")])
+    assert torch_bridge.installed_version() == version

@@ -9,6 +9,7 @@ import numpy as np
 
 from dcpctl.check.options import CheckOptions
 from dcpctl.errors import DcpctlError
+from dcpctl.formats.arrays import distinct
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer.view import OptimizerView
@@ -82,7 +83,7 @@ def read_moments(checkpoint: Checkpoint, view: OptimizerView, options: CheckOpti
     chosen = every
     if not whole and len(every) > _SAMPLE_TENSORS:
         picked = np.linspace(0, len(every) - 1, _SAMPLE_TENSORS).astype(int)
-        chosen = [every[index] for index in np.unique(picked).tolist()]
+        chosen = [every[index] for index in distinct(picked).tolist()]
     left = None if whole else _SAMPLE_BYTES
     found = []
     for parameter, slot, entry in chosen:

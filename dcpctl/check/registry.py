@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from dcpctl.errors import NothingSelected, quote
@@ -130,5 +129,7 @@ def explain(rule_id: str) -> str:
         raise NothingSelected(
             f"there is no rule {quote(rule_id)}", hint="dcpctl explain lists the rules"
         )
+    from importlib import resources
+
     page = resources.files("dcpctl.check") / "pages" / f"{name}.md"
     return page.read_text(encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 
 from dcpctl import torch_bridge
@@ -53,14 +52,13 @@ class Run:
     def unsound(self) -> dict[str, Tiling]:
         """How the chunks lie of each tensor that they do not tile."""
         found = {}
-        sound: set[tuple[tuple[int, ...], bytes]] = set()
+        sound: set[tuple[tuple[int, ...], bytes, bytes]] = set()
         for fqn, entry in self.checkpoint.tensors.items():
             if not self.is_regular(entry) or min(entry.shape, default=0) < 0:
                 continue
             # The layers of a model repeat a few layouts.
-            chunks = hashlib.blake2b(entry.chunks.offsets.tobytes())
-            chunks.update(entry.chunks.sizes.tobytes())
-            layout = (entry.shape, chunks.digest())
+            chunks = entry.chunks
+            layout = (entry.shape, chunks.offsets.tobytes(), chunks.sizes.tobytes())
             if layout not in sound:
                 tiling = tile(entry.shape, entry.chunks)
                 if tiling.sound:

@@ -17,6 +17,7 @@ from dcpctl.check.item_reader import ItemReader, ItemReport
 from dcpctl.check.items import Items
 from dcpctl.check.options import CheckOptions
 from dcpctl.check.registry import CannotRun
+from dcpctl.formats.arrays import distinct
 from dcpctl.formats.records import Int64s
 from dcpctl.model.checkpoint import Checkpoint
 
@@ -92,7 +93,7 @@ def _plan(items: Items, options: CheckOptions) -> tuple[Int64s, set[int] | None]
     if options.verify_data:
         return np.arange(len(items)), None
     some = min(len(items), SAMPLE_ITEMS)
-    opened = np.unique(np.linspace(0, max(len(items) - 1, 0), some).astype(np.int64))
+    opened = distinct(np.linspace(0, max(len(items) - 1, 0), some).astype(np.int64))
     # Strides of the golden section spread over the files; whatever fits is taken.
     order = np.argsort((np.arange(len(opened)) * 0.6180339887498949) % 1.0, kind="stable")
     left, whole = SAMPLE_BYTES, set()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpctl.formats.arrays import distinct
 from dcpctl.formats.records import ChunkTable, Int64s
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]
@@ -74,7 +75,7 @@ def tile(shape: tuple[int, ...], chunks: ChunkTable) -> Tiling:
     tiling.outside = np.flatnonzero(~inside)
     full = np.flatnonzero((stops > starts).all(axis=1))
     first = _first_of_each(chunks.offsets[full], chunks.sizes[full])
-    tiling.repeated = np.setdiff1d(full, full[first], assume_unique=True)
+    tiling.repeated = np.delete(full, first)
     rows = full[first]
     try:
         _cover(tiling, dims, starts[rows], stops[rows], rows)
@@ -112,7 +113,9 @@ def _cover(tiling: Tiling, dims: Int64s, starts: Int64s, stops: Int64s, rows: In
     if not tiling.numel:
         return
     split = np.flatnonzero(((starts > 0) | (stops < dims)).any(axis=0))
-    beside = math.prod(dims[np.setdiff1d(np.arange(len(dims)), split)].tolist())
+    whole = np.ones(len(dims), dtype=bool)
+    whole[split] = False
+    beside = math.prod(dims[whole].tolist())
     covered = doubled = 0
     for bounds, counts in _grids(dims[split], starts[:, split], stops[:, split]):
         covered += _volume(counts > 0, bounds, tiling.numel)
@@ -156,7 +159,7 @@ def _grids(
 
 
 def _boundaries(size: int, starts: Int64s, stops: Int64s) -> Int64s:
-    return np.unique(np.concatenate([np.array([0, size], dtype=np.int64), starts, stops]))
+    return distinct(np.concatenate([np.array([0, size], dtype=np.int64), starts, stops]))
 
 
 def _counts(bounds: list[Int64s], starts: Int64s, stops: Int64s) -> NDArray[np.int32]:

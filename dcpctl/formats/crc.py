@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from dcpctl.storage.base import Storage
 
-#: Bytes read at once. Small enough to stay in the processor's outer cache between read and checksum,
-#: large enough that threads seldom wait for each other to take the interpreter's lock.
+#: Bytes read at once. Small enough to stay in the processor's outer cache between read and
+#: checksum, large enough that threads seldom wait for each other to take the interpreter's lock.
 BLOCK_BYTES = 2 << 20
 
 _local = threading.local()
@@ -76,7 +76,7 @@ def _combine(first: int, second: int, length: int) -> int:
 
 
 def _multiply(a: int, b: int) -> int:
-    """The product of two polynomials over GF(2), modulo CRC-32's; bit 31 is the coefficient of 1."""
+    """The product of two polynomials over GF(2), modulo CRC-32's; bit 31 is that of x**0."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpctl.formats.arrays import distinct
 from dcpctl.formats.metadata_forms import MetadataForm
 from dcpctl.formats.pickles.columns import (
     Bytes,
@@ -162,7 +163,7 @@ class _StorageEmitter:
         # These come first, since they give the paths their places in the memo.
         single = {at: self._single(kind[at], row[at]) for at in np.flatnonzero(alone).tolist()}
         made: dict[int, memoryview] = {}
-        for number in np.unique(kind).tolist():
+        for number in distinct(kind).tolist():
             rows = self._rows(number, row[kind == number])
             made[number] = memoryview(rows.reshape(-1).data)
         starts = np.diff(kind, prepend=-1) != 0

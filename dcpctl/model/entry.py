@@ -21,6 +21,7 @@ from dcpctl.errors import (
     quote,
 )
 from dcpctl.formats import dtypes
+from dcpctl.formats.arrays import distinct
 from dcpctl.formats.chunk_read import ChunkSource, read_chunk
 from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
 from dcpctl.formats.value_read import ValueReader
@@ -112,7 +113,7 @@ class TensorEntry:
     @cached_property
     def ranks(self) -> tuple[int, ...]:
         """The ranks whose files hold a part of it, ascending."""
-        numbers = np.unique(self.chunks.file)
+        numbers = distinct(self.chunks.file)
         found = {self._source.files[n].rank for n in numbers.tolist() if n >= 0}
         return tuple(sorted(rank for rank in found if rank is not None))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dcpctl.formats.arrays import distinct
 from dcpctl.formats.records import ChunkTable, Int64s
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _grid(shape: Sequence[int], offsets: Int64s, sizes: Int64s) -> tuple[int, ..
     cells = 1
     for count in ways:
         cells *= count
-    return tuple(ways) if len(offsets) == cells == len(np.unique(cell)) else None
+    return tuple(ways) if len(offsets) == cells == len(distinct(cell)) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpctl.errors import MalformedPickle
+from dcpctl.formats.arrays import distinct
 from dcpctl.formats.pickles.standins import Record, Size
 from dcpctl.formats.pickles.templates import Decoded, Template, equal_texts, learn
 
@@ -398,7 +399,7 @@ class BlockDecoder:
             record = np.searchsorted(segment.bases, index[rows], "right") - 1
             slot = index[rows] - segment.bases[record]
             kind = segment.template_of[record].astype(np.int64) << 32 | slot
-            for value in np.unique(kind).tolist():
+            for value in distinct(kind).tolist():
                 chosen = np.flatnonzero(kind == value)
                 _template, decoded = segment.decoded[value >> 32]
                 table = decoded.memo_dims(value & 0xFFFFFFFF, segment.row_of[record[chosen]])
@@ -447,7 +448,7 @@ class BlockDecoder:
         """Ids of the texts between positions; each different one is made a string once."""
         ids = np.empty(len(starts), dtype=np.int64)
         lengths = stops - starts
-        for length in np.unique(lengths).tolist():
+        for length in distinct(lengths).tolist():
             rows = np.flatnonzero(lengths == length)
             for same, first in equal_texts(self.bytes, starts[rows], length):
                 text = self.machine.data[first : first + length]

@@ -108,7 +108,7 @@ def test_values_survive_the_optimizer_of_pickletools(value: Any, protocol: int) 
         *(list(range(2500)), {n: str(n) for n in range(2500)}, tuple(range(40)), [[]] * 3),
         *({"a": {"b": {"c": ()}}}, [True, False, None], set(range(2500))),
     ],
-    ids=lambda value: repr(value)[:30].encode("ascii", "backslashreplace").decode(),
+    ids=lambda value: type(value).__name__,  # a set's repr differs from process to process
 )
 def test_edges(value: Any, protocol: int) -> None:
     assert same(load(pickle.dumps(value, protocol)), value)
