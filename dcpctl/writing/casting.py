@@ -19,8 +19,9 @@ _THROUGH_FLOAT32 = (
     "float8_e5m2",
     "float8_e4m3fnuz",
     "float8_e5m2fnuz",
-    "float8_e8m0fnu",
 )
+#: Largest float8_e4m3fn, which has no infinity: torch 2.13 stops there, where 2.4 gave NaN.
+_LARGEST_E4M3FN = 448.0
 _KINDS = ("float", "int", "uint", "bool", "complex")
 
 
@@ -33,11 +34,13 @@ def check_cast(source: str, target: str, subject: str) -> None:
         subject: the tensor, quoted.
 
     Raises:
-        Refused: packed or quantized numbers, or complex ones to real ones.
+        Refused: packed or quantized numbers, complex ones to real ones, or anything to
+            float8_e8m0fnu, which has neither zero nor sign.
         UnknownForm: an unknown dtype.
     """
     kinds = dtypes.info(source).kind, dtypes.info(target).kind
     packed = not all(kind in _KINDS for kind in kinds) or "complex32" in (source, target)
+    packed = packed or target == "float8_e8m0fnu"
     if packed or (kinds[0] == "complex" != kinds[1]):
         raise Refused(f"{subject}: {source} cannot be cast to {target}")
 
@@ -45,8 +48,8 @@ def check_cast(source: str, target: str, subject: str) -> None:
 def cast(array: NDArray[Any], source: str, target: str) -> NDArray[Any]:
     """Return an array's numbers in another dtype.
 
-    Rounds to nearest, ties to even; too large for a float16 or bfloat16 becomes infinity, for a
-    float8 without infinities NaN, as in torch. To integers it truncates.
+    Rounds to nearest, ties to even. What is too large becomes infinity; in float8_e4m3fn the
+    largest number, in the `fnuz` dtypes NaN, as in torch. To integers it truncates.
 
     Args:
         array: numbers in `dtypes.numpy_dtype(source)`.
@@ -61,5 +64,7 @@ def cast(array: NDArray[Any], source: str, target: str) -> NDArray[Any]:
     with np.errstate(all="ignore"):
         if target in _THROUGH_FLOAT32 or source in _THROUGH_FLOAT32:
             array = array.astype(np.float32)
+        if target == "float8_e4m3fn":
+            array = np.clip(array, -_LARGEST_E4M3FN, _LARGEST_E4M3FN)
         made: NDArray[Any] = array.astype(dtypes.numpy_dtype(target))
         return made

@@ -19,6 +19,7 @@ from dcpctl.writing.names import Names
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.segments import NewBytes, OutputFile
 from dcpctl.writing.sources import Sources, Stamp
+from dcpctl.writing.unfinished import stale_files
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,8 +136,9 @@ def _fields(draft: Draft) -> dict[str, object]:
 
 
 def _names_in(draft: Draft) -> set[str]:
+    """Names that are taken in the directory; not by what an interrupted edit has left there."""
     storage = draft.sources[0].parts[0].storage
-    return {*storage.names(), *storage.odd()}
+    return {*storage.names(), *storage.odd()} - stale_files(storage.root)
 
 
 def _check_in_place(draft: Draft, target: Path) -> None:

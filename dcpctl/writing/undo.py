@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcpctl.errors import NotACheckpoint, ReadFailed, Refused, quote
-from dcpctl.writing.in_place import (
+from dcpctl.writing.in_place import backups, locked
+from dcpctl.writing.staging import sync_directory
+from dcpctl.writing.steps import step
+from dcpctl.writing.unfinished import (
     METADATA,
-    backups,
     begin_change,
     described_files,
     end_change,
-    locked,
     recover,
 )
-from dcpctl.writing.staging import sync_directory
-from dcpctl.writing.steps import step
 
 
 @dataclass(frozen=True, slots=True)
