@@ -223,7 +223,7 @@ def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
     if counts.items_copied:
         yield (
             "copied",
-            f"{words.count(counts.items_copied, 'item')} as they stand, "
+            f"{words.count(counts.items_copied, 'item')} unchanged, "
             f"{words.size(counts.bytes_copied)}",
         )
     if counts.items_new:
@@ -247,4 +247,4 @@ def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
 
 def _files(counts: Counts) -> str:
     said = words.count(counts.files, "shard file")
-    return f"{said}, {counts.files_whole:,} of them as they stand" if counts.files_whole else said
+    return f"{said}, {counts.files_whole:,} of them unchanged" if counts.files_whole else said

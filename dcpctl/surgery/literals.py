@@ -33,6 +33,7 @@ _NOT_NEGATIVE = frozenset(
         *("dampening", "alpha", "rho", "lr_decay", "momentum_decay", "step", "_step_count"),
     }
 )
+_COUNTS = frozenset({"step", "_step_count"})
 #: Those that it refuses outside [0, 1).
 _FRACTIONS = frozenset({"betas"})
 #: Those that are null until somebody decides.
@@ -117,6 +118,8 @@ def _like(old: Any, given: Any, key: str, subject: str) -> Any:
         raise _other_type(old, given, subject)
     if isinstance(old, float) and isinstance(given, (int, float)):
         return float(given)
+    if isinstance(old, int) and isinstance(given, float) and key in _NOT_NEGATIVE - _COUNTS:
+        return given  # LBFGS's lr is 1 and RMSprop's momentum 0 until somebody writes a fraction
     if isinstance(old, (tuple, list)) and isinstance(given, (tuple, list)):
         return _sequence_like(old, given, key, subject)
     if isinstance(old, (bool, int, str)) and isinstance(given, kind):

@@ -106,3 +106,12 @@ def same_planner_data(path: Path, draft: Draft) -> bool:
 
     read = dcp.FileSystemReader(path).read_metadata().planner_data
     return bool(dict(read) == dict(draft.planner_data or {}))
+
+
+def comparable(value: Any) -> Any:
+    """A value in which lists of names, numbers and None are compared, and other objects by type."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(comparable, value))
+    if isinstance(value, dict):
+        return {str(key): comparable(item) for key, item in value.items()}
+    return value if isinstance(value, (bool, int, float, str, type(None))) else type(value)

@@ -90,6 +90,12 @@ def test_members_of_pickled_param_groups(samples: Path, opened: Callable[[Path],
     assert list(group) == list(value(draft, "optimizer.param_groups")[0])
 
 
+def test_a_learning_rate_that_is_an_int(shared: Path, opened: Callable[[Path], Draft]) -> None:
+    draft = opened(shared / "checkpoints" / "2.13.0" / "optim_LBFGS" / "ckpt")
+    assert value(draft, "optimizer.param_groups.0.lr") == 1
+    assert value(with_set(draft, "lr=0.125"), "optimizer.param_groups.0.lr") == 0.125
+
+
 def test_flattened_param_groups(shared: Path, opened: Callable[[Path], Draft]) -> None:
     draft = opened(shared / "checkpoints" / "2.13.0" / "fsdp2_flat_fp32" / "ckpt")
     made = with_set(draft, "weight_decay=0.25")

@@ -1,0 +1,89 @@
+"""Every verb on every real checkpoint: torch loads the result, and every tensor is what it was."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcpctl.errors import NothingSelected
+from dcpctl.model.draft import Draft
+from dcpctl.model.opening import open_checkpoint
+from dcpctl.surgery import edits, rules
+from dcpctl.surgery.edits import apply_edits
+from dcpctl.surgery.set import assignment
+from tests.test_surgery import oracle
+
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "checkpoints"
+
+
+def checkpoints() -> Iterator[Any]:
+    for path in sorted(SHARED.glob("*/*/ckpt")):
+        yield pytest.param(path, id=f"{path.parents[1].name}-{path.parent.name}")
+
+
+VERBS: dict[str, edits.Edit] = {
+    "rename": edits.Rename((rules.regex(r"\b(weight|w)\b=kernel"),)),
+    "drop": edits.Drop(("*bias", "model.*norm*", "*.b", "*.exp_avg_sq"), with_state=False),
+    "select": edits.Select(section="model"),
+    "set": edits.Set((assignment("lr=0.125"),)),
+    "merge": edits.Merge(),
+}
+
+
+def drafted(path: Path, edit: edits.Edit) -> tuple[Draft, Draft]:
+    with open_checkpoint(path) as checkpoint:
+        made, _ = apply_edits(checkpoint, [edit], open_checkpoint)
+        return Draft.of(checkpoint), made
+
+
+def only_what_matches(path: Path, edit: edits.Edit) -> edits.Edit:
+    """The globs of a drop that this checkpoint has keys for."""
+    if not isinstance(edit, edits.Drop):
+        return edit
+    found = []
+    for glob in edit.globs:
+        with contextlib.suppress(NothingSelected):
+            drafted(path, edits.Drop((glob,)))
+            found.append(glob)
+    if not found:
+        pytest.skip("it has no key to drop")
+    return edits.Drop(tuple(found))
+
+
+def wanted(path: Path, truth: oracle.Truth, made: Draft) -> oracle.Truth:
+    """The truth under the names of a draft, for the entries that it takes over as they are."""
+    return {
+        fqn: truth[entry.source.fqn]
+        for fqn, entry in made.entries.items()
+        if getattr(entry.source, "fqn", None) in truth
+    }
+
+
+@pytest.mark.parametrize("path", list(checkpoints()))
+@pytest.mark.parametrize("verb", ["rename", "drop", "select", "set"])
+def test_torch_loads_it(path: Path, verb: str, tmp_path: Path) -> None:
+    if path.parent.name == "pp_like_w4" and path.parents[1].name < "2.4":
+        pytest.skip("torch itself did not save what the truth says")
+    edit = only_what_matches(path, VERBS[verb])
+    try:
+        before, made = drafted(path, edit)
+    except NothingSelected as error:
+        pytest.skip(str(error))
+    found = oracle.by_torch(oracle.made(path, tmp_path / "made", edit))
+    assert list(found) == list(made.entries)
+    kept = wanted(path, oracle.truth(path), made)
+    if verb != "set":
+        assert len(kept) > 0
+    assert {fqn: oracle.comparable(found[fqn]) for fqn in kept} == {
+        fqn: oracle.comparable(value) for fqn, value in kept.items()
+    }
+    if verb == "set":
+        lrs = {fqn: found[fqn] for fqn in found if fqn.endswith(".lr")}
+        assert all(lr == 0.125 or isinstance(lr, tuple) for lr in lrs.values())
+        assert len(made.entries) == len(before.entries)
