@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from dcpctl.errors import NothingSelected, Refused, quote
 from dcpctl.model.draft import Draft
+from dcpctl.model.optimizer.source import UNKNOWN
 from dcpctl.model.sections import MODEL
 from dcpctl.surgery import values
 from dcpctl.surgery.globs import MOST_NAMED, listed
@@ -42,6 +43,7 @@ def rename(draft: Draft, rules: Sequence[Rule], *, keys_only: bool = False) -> O
     now = {fqn: fqn for fqn in draft.entries}
     lists: dict[str, None] = {}
     notes: list[str] = []
+    warnings: list[str] = []
     for rule in rules:
         outcome = _rename(draft, rule, keys_only)
         before = {current: first for first, current in now.items()}
@@ -52,12 +54,13 @@ def rename(draft: Draft, rules: Sequence[Rule], *, keys_only: bool = False) -> O
             if change.what != _NAMES_IN:
                 now[before[change.fqn]] = change.to
         notes += outcome.notes
+        warnings += outcome.warnings
         draft = outcome.draft
     changes = [Change("renamed", fqn, to) for fqn, to in now.items() if fqn != to]
     changes += [Change(_NAMES_IN, fqn) for fqn in lists]
     if not changes:
         raise NothingSelected("the rename leaves every name as it is")
-    return Outcome(draft, tuple(changes), tuple(notes))
+    return Outcome(draft, tuple(changes), tuple(notes), tuple(dict.fromkeys(warnings)))
 
 
 def _rename(draft: Draft, rule: Rule, keys_only: bool) -> Outcome:
@@ -71,7 +74,8 @@ def _rename(draft: Draft, rule: Rule, keys_only: bool) -> Outcome:
             hint="dcpctl inspect --keys lists the keys",
         )
     outcome = renamed(draft, names, new, renamer.mapped)
-    return dataclasses.replace(outcome, notes=tuple(renamer.notes()))
+    notes, warnings = tuple(renamer.notes()), tuple(renamer.warnings())
+    return dataclasses.replace(outcome, notes=notes, warnings=warnings)
 
 
 def renamed(draft: Draft, names: Names, new: Mapping[str, str], mapped: Mapped) -> Outcome:
@@ -225,6 +229,17 @@ class _Renamer:
         return [
             f"{len(idle):,} of the {len(self.rule.names):,} names in {quote(self.rule.source)} "
             f"are not in the checkpoint: {listed(idle)}"
+        ]
+
+    def warnings(self) -> list[str]:
+        """Optimizers whose names of parameters stay because dcpctl cannot find them."""
+        known = self.mapped.get(None, {})
+        if all(name == to for name, to in known.items()):
+            return []
+        return [
+            f"the optimizer {quote(raw.root)} names parameters in {raw.style}; its names stay"
+            for raw in self.names.sections.optimizers
+            if raw.style == UNKNOWN
         ]
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from dcpctl.errors import NothingSelected, Refused, UsageError
-from dcpctl.model.draft import Draft
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Literal, TensorDraft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.surgery import rules
+from dcpctl.surgery.drop import drop
 from dcpctl.surgery.edits import Rename
 from dcpctl.surgery.rename import rename
 from tests.test_surgery import oracle
@@ -168,6 +169,81 @@ def test_indices_stay(samples: Path, opened: Open) -> None:
     made = rename(draft, [rules.literal("w=weight")]).draft
     assert "model.weight" in made.entries
     assert made.entries["optimizer.param_groups"].untouched
+
+
+SLOTS = {"step": 3.0, "exp_avg": 0.0}
+GROUP = {"lr": 1e-3, "params": ["layers.0.weight", "norm.weight"]}
+
+
+def draft_of(planner: bool = True, **entries: Any) -> Draft:
+    """A draft of values: a tuple is a tensor's shape. Underscores twice are dots."""
+    made: list[EntryDraft] = []
+    for name, held in {
+        "model.layers.0.weight": (2, 2),
+        "model.norm.weight": (2,),
+        **entries,
+    }.items():
+        fqn = name.replace("__", ".")
+        if isinstance(held, tuple):
+            made.append(TensorDraft(fqn, held, "float32", Fill()))
+        else:
+            made.append(BytesDraft(fqn, Literal(held)))
+    paths = {entry.fqn: (entry.fqn,) for entry in made} if planner else None
+    return Draft((), {entry.fqn: entry for entry in made}, paths)
+
+
+def blocks(draft: Draft) -> Draft:
+    return rename(draft, [rules.literal("layers=blocks")]).draft
+
+
+def test_a_whole_pickled_state_dict() -> None:
+    state = {"layers.0.weight": SLOTS, "norm.weight": SLOTS}
+    held = {"state": state, "param_groups": [GROUP]}
+    for value_ in (held, [held]):
+        made = value(blocks(draft_of(optimizer=value_, planner=False)), "optimizer")
+        made = made[0] if isinstance(value_, list) else made
+        assert list(made["state"]) == ["blocks.0.weight", "norm.weight"]
+        assert made["param_groups"][0]["params"] == ["blocks.0.weight", "norm.weight"]
+    assert GROUP["params"] == ["layers.0.weight", "norm.weight"], "the source is as it was"
+
+
+def test_state_that_held_no_tensor() -> None:
+    draft = draft_of(optimizer__state={"layers.0.weight": {}}, optimizer__param_groups__0=GROUP)
+    made = blocks(draft)
+    assert list(value(made, "optimizer.state")) == ["blocks.0.weight"]
+    assert value(made, "optimizer.param_groups.0")["params"][0] == "blocks.0.weight"
+
+
+def test_the_slot_before_the_name() -> None:
+    entries: dict[str, Any] = {
+        f"optimizer.state.{slot}.{name}": (2,)
+        for slot in ("exp_avg", "exp_avg_sq")
+        for name in ("layers.0.weight", "norm.weight")
+    }
+    made = blocks(draft_of(planner=False, **entries))
+    assert "optimizer.state.exp_avg.blocks.0.weight" in made.entries
+    assert not any("layers" in fqn for fqn in made.entries)
+
+
+def test_an_optimizer_for_each_parameter() -> None:
+    entries: dict[str, Any] = {
+        f"optim.{name}.state.0.exp_avg": (2,) for name in ("layers.0.weight", "norm.weight")
+    }
+    made = blocks(draft_of(planner=False, **entries))
+    assert "optim.blocks.0.weight.state.0.exp_avg" in made.entries
+
+
+def test_positions_and_tuples_stay() -> None:
+    group = {"lr": 1e-3, "params": (0, 1)}
+    draft = draft_of(optimizer__param_groups=[group], optimizer__state__0__exp_avg=(2, 2))
+    assert value(blocks(draft), "optimizer.param_groups")[0]["params"] == (0, 1)
+
+
+def test_names_of_an_optimizer_alone(healthy: Draft) -> None:
+    alone = drop(healthy, section="model").draft
+    made = blocks(alone)
+    assert "optimizer.state.blocks.0.ffn_norm.weight.step" in made.entries
+    assert value(made, "optimizer.param_groups.1.params")[0].startswith("blocks.0.")
 
 
 @pytest.mark.parametrize(
