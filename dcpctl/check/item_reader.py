@@ -20,7 +20,7 @@ from dcpctl.errors import (
 from dcpctl.formats.crc import crc32, crc32_range
 from dcpctl.formats.dtypes import info as dtype_info
 from dcpctl.formats.dtypes import itemsize
-from dcpctl.formats.pickles import policy
+from dcpctl.formats.pickles import calls, policy
 from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.pickles.vm import Machine
 from dcpctl.formats.torch_zip import TorchItem, open_item
@@ -257,7 +257,7 @@ class ItemReader:
         data = item.read("data.pkl")
         known = self._known.get(data)
         if known is None:
-            machine = Machine(data, policy.VALUES, item.subject, policy.storage_from_persistent_id)
+            machine = Machine(data, policy.VALUES, item.subject, calls.storage_from_persistent_id)
             machine.run()
             named = {path.replace("__builtin__.", "builtins.", 1) for path in machine.globals}
             known = tuple(sorted(named - policy.VALUES.table.keys() - _RECONSTRUCTORS))

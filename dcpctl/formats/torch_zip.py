@@ -15,7 +15,7 @@ from dcpctl.errors import LimitExceeded, MalformedItem, UnknownForm, quote
 from dcpctl.formats import transforms as stream_transforms
 from dcpctl.formats.crc import crc32_range
 from dcpctl.formats.dtypes import itemsize
-from dcpctl.formats.pickles import policy, vm
+from dcpctl.formats.pickles import calls, policy, vm
 from dcpctl.formats.pickles.standins import Opaque, TensorRef
 from dcpctl.formats.tensor_values import materialize
 from dcpctl.formats.zip_directory import Window, ZipRecord, read_directory
@@ -174,7 +174,7 @@ class TorchItem:
             self.read("data.pkl"),
             policy.VALUES,
             subject=self.subject,
-            persistent=policy.storage_from_persistent_id,
+            persistent=calls.storage_from_persistent_id,
         )
 
     def check_tensor(self, ref: TensorRef) -> ZipRecord:

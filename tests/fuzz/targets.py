@@ -10,7 +10,7 @@ import numpy as np
 
 from dcpctl.errors import DcpctlError
 from dcpctl.formats.metadata import parse_metadata
-from dcpctl.formats.pickles import policy, vm
+from dcpctl.formats.pickles import calls, policy, vm
 from dcpctl.formats.records import StoredCheckpoint, StoredTensor
 from dcpctl.formats.safetensors import read_header
 from dcpctl.formats.tensor_read import read_box
@@ -108,7 +108,7 @@ def _shown(value: Any) -> None:
 def value(data: bytes) -> None:
     """The pickle of a bytes entry."""
     with suppress(DcpctlError):
-        persistent = policy.storage_from_persistent_id
+        persistent = calls.storage_from_persistent_id
         _shown(vm.load(data, policy.VALUES, subject="fuzz", persistent=persistent))
 
 

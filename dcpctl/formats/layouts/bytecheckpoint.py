@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from dcpctl.errors import MalformedMetadata, UnknownForm, quote
-from dcpctl.formats.pickles import policy, vm
+from dcpctl.formats.pickles import calls, policy, vm
 from dcpctl.formats.pickles.standins import Record, TensorRef
 from dcpctl.formats.records import StoredBytes, StoredCheckpoint, StoredTensor
 
@@ -51,7 +51,7 @@ def _check(index: Any, pickled: Any, stored: StoredCheckpoint) -> None:
         pickled,
         policy.VALUES,
         subject=f"{_FIELD} of {quote(fqn)}",
-        persistent=policy.storage_from_persistent_id,
+        persistent=calls.storage_from_persistent_id,
     )
     if not isinstance(ref, TensorRef) or ref.dtype != entry.dtype:
         raise MalformedMetadata(f"{_FIELD} of {quote(fqn)} is no {entry.dtype} tensor")

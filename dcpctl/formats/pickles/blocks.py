@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from dcpctl.errors import MalformedPickle
 from dcpctl.formats.arrays import distinct
+from dcpctl.formats.pickles.learning import learn
 from dcpctl.formats.pickles.standins import Record, Size
-from dcpctl.formats.pickles.templates import Decoded, Template, equal_texts, learn
+from dcpctl.formats.pickles.templates import Decoded, Template, equal_texts
 
 if TYPE_CHECKING:
     from dcpctl.formats.pickles.vm import Machine

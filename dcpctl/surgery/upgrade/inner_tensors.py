@@ -14,7 +14,7 @@ import numpy as np
 
 from dcpctl.errors import ChecksumMismatch, Refused, quote
 from dcpctl.formats import dtypes
-from dcpctl.formats.pickles import policy, vm
+from dcpctl.formats.pickles import calls, policy, vm
 from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.records import ChunkTable, StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.tensor_values import materialize
@@ -111,7 +111,7 @@ def open_value(checkpoint: Checkpoint, entry: BytesEntry) -> Opened | None:
         item.read("data.pkl"),
         policy.VALUES,
         subject=quote(entry.fqn),
-        persistent=policy.storage_from_persistent_id,
+        persistent=calls.storage_from_persistent_id,
     )
     return Opened(entry, materialize(value, subject=quote(entry.fqn)), item)
 

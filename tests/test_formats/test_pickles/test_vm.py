@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dcpctl.errors import LimitExceeded, MalformedPickle, UnsafePickle
-from dcpctl.formats.pickles import policy, vm
+from dcpctl.formats.pickles import object_ops, policy, vm
 from dcpctl.formats.pickles.standins import Opaque, Record, Size
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -157,7 +157,7 @@ def test_unknown_containers_are_named(protocol: int) -> None:
 def test_every_opcode_is_known_or_refused() -> None:
     refused = {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
     for opcode in pickletools.opcodes:
-        known = vm._TABLE[ord(opcode.code)] is not vm._unknown
+        known = vm._TABLE[ord(opcode.code)] is not object_ops.unknown
         assert known is (opcode.name not in refused), opcode.name
 
 
