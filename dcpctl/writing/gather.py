@@ -7,6 +7,7 @@ buffer that is written, by ranges; else the box is put together block by block.
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,9 @@ from dcpctl.writing.segments import NewTensor
 from dcpctl.writing.sink import Sink
 
 #: Bytes of the source's numbers that are put together at a time.
-BLOCK_BYTES = 2 << 20
+BLOCK_BYTES = 1 << 20
+#: Bytes of the source that are read at once to fill a block, what lies between included.
+SPAN_BYTES = 9 << 20
 
 Point = tuple[int, ...]
 
@@ -67,6 +70,7 @@ class Gatherer:
         self._opener = opener
         self._ledger = ledger
         self._rows = Rows()
+        self._local = threading.local()
 
     def parts(self, entry: TensorEntry, starts: Point, sizes: Point) -> list[Part]:
         """The chunks that a box is made of, copies left out.
@@ -127,7 +131,8 @@ class Gatherer:
         for starts, stops in boxes.split(segment.sizes, most):
             low = tuple(a + b for a, b in zip(segment.starts, starts, strict=True))
             high = tuple(a + b for a, b in zip(segment.starts, stops, strict=True))
-            block: NDArray[Any] = np.empty([b - a for a, b in zip(low, high, strict=True)], kind)
+            sizes = tuple(b - a for a, b in zip(low, high, strict=True))
+            block = self._scratch("block", sizes, kind)
             for part in parts:
                 self._fill(block, low, high, part)
             made = np.ascontiguousarray(cast(block, dtype, segment.dtype))
@@ -149,13 +154,31 @@ class Gatherer:
         if chunk.lazy is not None:
             block[place] = read_box(*chunk.lazy, starts, stops)
             return
-        read = chunk.array.read(starts, stops)
-        in_order = chunk.plain and _in_row_order(starts, stops, chunk.sizes)
-        if chunk.record is not None and in_order:
-            start = chunk.base + _dot(starts, chunk.strides) - chunk.record.offset
-            crc = crc32(read.reshape(-1).view(np.uint8).data)
-            self._ledger.read(chunk.record, start, start + read.nbytes, crc)
-        block[place] = read
+        sizes = tuple(b - a for a, b in zip(starts, stops, strict=True))
+        steps = _steps(chunk.sizes, block.itemsize)
+        span = _dot(tuple(size - 1 for size in sizes), steps) + block.itemsize
+        if not chunk.plain or span > SPAN_BYTES:
+            block[place] = chunk.array.read(starts, stops)
+            return
+        read = self._scratch("read", (span,), np.dtype(np.uint8))
+        start = chunk.base + _dot(starts, steps)
+        chunk.storage.read_into(chunk.file, start, read.data)
+        if chunk.record is not None and span == math.prod(sizes) * block.itemsize:
+            start -= chunk.record.offset
+            self._ledger.read(chunk.record, start, start + span, crc32(read.data))
+        block[place] = np.ndarray(sizes, block.dtype, read, strides=steps)
+
+    def _scratch(self, name: str, sizes: Point, kind: np.dtype[Any]) -> NDArray[Any]:
+        """An array in memory of the thread's own, good until it is asked for again by that name.
+
+        New arrays of this size would be new pages each time, which cost more than what is read.
+        """
+        needed = math.prod(sizes) * kind.itemsize
+        held = getattr(self._local, name, b"")
+        if len(held) < needed:
+            held = bytearray(max(needed, BLOCK_BYTES))
+            setattr(self._local, name, held)
+        return np.frombuffer(held, np.uint8, needed).view(kind).reshape(sizes)
 
 
 def _torn(entry: TensorEntry, what: str, starts: Point, stops: Point) -> MalformedItem:
