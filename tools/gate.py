@@ -49,8 +49,20 @@ def types() -> bool:
 
 
 def tests() -> bool:
-    """All tests pass, warnings being errors."""
-    return python("-m", "pytest", "-q", "-n", str(os.cpu_count() or 1), "--dist", "worksteal")
+    """All tests pass, warnings being errors; the soak is a step of its own."""
+    return _pytest("not soak")
+
+
+def soak() -> bool:
+    """Every verb works on every real checkpoint of `../shared`; not part of a plain run."""
+    return _pytest("soak")
+
+
+def _pytest(marked: str) -> bool:
+    return python(
+        *("-m", "pytest", "-q", "-n", str(os.cpu_count() or 1), "--dist", "worksteal"),
+        *("-m", marked, "--durations=15"),
+    )
 
 
 def docs() -> bool:
@@ -97,13 +109,15 @@ STEPS: dict[str, Callable[[], bool]] = {
     "tests": tests,
     "docs": docs,
     "torch-free": torch_free,
+    "soak": soak,
 }
+PLAIN = [name for name in STEPS if name != "soak"]
 
 
 def main() -> int:
     """Run the steps asked for; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.gate", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS), metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=STEPS, default=PLAIN, metavar="NAME")
     parser.add_argument("--list", action="store_true", help="print the steps and stop")
     arguments = parser.parse_args()
     if arguments.list:

@@ -26,6 +26,7 @@ from tests.test_surgery import oracle
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.soak,
     pytest.mark.torch,
     pytest.mark.filterwarnings("ignore"),  # torch's, on one process, TypedStorage and ComplexHalf
 ]

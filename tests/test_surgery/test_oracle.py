@@ -17,7 +17,7 @@ from dcpctl.surgery.edits import apply_edits
 from dcpctl.surgery.set import assignment
 from tests.test_surgery import oracle
 
-pytestmark = [pytest.mark.slow, pytest.mark.torch]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.torch]
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "checkpoints"
 
