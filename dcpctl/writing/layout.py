@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -10,56 +9,15 @@ import numpy as np
 
 from dcpctl.errors import Refused, quote
 from dcpctl.formats.metadata_forms import metadata_form
-from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
 from dcpctl.formats.torch_zip_emit import tensor_item, value_item
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Grid, Literal, TensorDraft
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.writing.casting import check_cast
 from dcpctl.writing.kept import Staying
+from dcpctl.writing.made import CopyMaker, Made, TensorMaker
 from dcpctl.writing.places import NewFile, NewItem, OutputFiles, Places
-from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, Segment
+from dcpctl.writing.segments import NewBytes, NewTensor, Segment
 from dcpctl.writing.sources import Sources
-
-
-@dataclass(slots=True, eq=False)
-class Made:
-    """An entry of the result.
-
-    Attributes:
-        draft: what it is to be.
-        places: where its items lie.
-        offsets: (n, d) of its chunks; (1, 0) for a bytes entry.
-        sizes: as `offsets`.
-        transforms: stream transforms of its items.
-    """
-
-    draft: EntryDraft
-    places: Places
-    offsets: Int64s
-    sizes: Int64s
-    transforms: tuple[str, ...] = ()
-
-    def stored(self) -> StoredTensor | StoredBytes:
-        """The entry as the result's metadata describe it."""
-        draft, places = self.draft, self.places
-        if isinstance(draft, BytesDraft):
-            file, offset, length = int(places.file[0]), int(places.offset[0]), int(places.length[0])
-            return StoredBytes(draft.fqn, file, offset, length, self.transforms)
-        chunks = ChunkTable(
-            self.offsets, self.sizes, places.file.astype(np.int32), places.offset, places.length
-        )
-        if isinstance(draft.source, Fill):
-            return StoredTensor(draft.fqn, draft.shape, draft.dtype, chunks)
-        return dataclasses.replace(
-            draft.source.stored,
-            fqn=draft.fqn,
-            shape=draft.shape,
-            dtype=draft.dtype,
-            chunks=chunks,
-            encoding="torch",
-            transforms=self.transforms,
-            strides=None,
-        )
 
 
 @dataclass(slots=True, eq=False)
@@ -176,9 +134,9 @@ class _Sorter:
 
     def copy_of(
         self, entry: TensorEntry | BytesEntry, subject: str, file: int, offset: int, length: int
-    ) -> _Copy:
+    ) -> CopyMaker:
         number = file + self.sources.first_file(entry)
-        return _Copy(number, offset, length, entry.stored, subject)
+        return CopyMaker(number, offset, length, entry.stored, subject)
 
     # -- tensors ----------------------------------------------------------------------------------
 
@@ -239,7 +197,7 @@ class _Sorter:
                     places,
                     row,
                     length,
-                    _New(length, source or filled, draft.dtype, *box, draft.fqn),
+                    TensorMaker(length, source or filled, draft.dtype, *box, draft.fqn),
                 )
             self.layout.new[rank].tensors.append(item)
 
@@ -252,46 +210,6 @@ class _Sorter:
         rows = list(once.values())
         rank = [self.rank_of(source, int(chunks.file[row])) for row in rows]
         return Grid(chunks.offsets[rows], chunks.sizes[rows], np.array(rank, dtype=np.int64))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Copy:
-    """Makes the segment of an item that is copied; an object, not a closure, to be small."""
-
-    source: int
-    offset: int
-    length: int
-    stored: StoredTensor | StoredBytes
-    subject: str
-
-    def __call__(self, at: int) -> Segment:
-        stored = self.stored
-        return CopyItem(
-            at,
-            self.length,
-            self.source,
-            self.offset,
-            stored.encoding,
-            stored.transforms,
-            self.subject,
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _New:
-    """Makes the segment of a tensor item that is written anew."""
-
-    length: int
-    source: TensorEntry | Fill
-    dtype: str
-    starts: tuple[int, ...]
-    sizes: tuple[int, ...]
-    subject: str
-
-    def __call__(self, at: int) -> Segment:
-        return NewTensor(
-            at, self.length, self.source, self.dtype, self.starts, self.sizes, self.subject
-        )
 
 
 def _one_chunk(draft: TensorDraft) -> Grid:
