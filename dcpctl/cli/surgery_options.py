@@ -195,6 +195,7 @@ class Run:
         from dcpctl.reports.surgery import Surgery
         from dcpctl.surgery.edits import apply_edits
         from dcpctl.writing.plan import plan
+        from dcpctl.writing.ranks import speaks
         from dcpctl.writing.report import Report
         from dcpctl.writing.write import write
 
@@ -210,7 +211,8 @@ class Run:
             idle = target is None and not any(edit.outcome.changes for edit in applied)
             # An edit in place that changes nothing leaves no backup behind.
             report = Report(source, made.counts) if idle else write(made, options)
-        self.print(Surgery(verb, source, target, tuple(applied), made, report, options.dry_run))
+        if speaks():
+            self.print(Surgery(verb, source, target, tuple(applied), made, report, options.dry_run))
 
     def print(self, surgery: Any) -> None:
         """Print a report on stdout, and the warnings on stderr."""

@@ -98,14 +98,19 @@ class FileWriter:
                 os.close(held.fd)
             self._open.clear()
 
-    def verify_unread(self, threads: int) -> None:
+    def verify_unread(self, threads: int, part: int = 0, parts: int = 1) -> None:
         """Compare the checksums of the records that were read only in part.
+
+        Args:
+            threads: that read.
+            part: which share of the records, where several processes divide them.
+            parts: number of shares.
 
         Raises:
             ChecksumMismatch: one is not what is recorded.
         """
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(self._verify, self.ledger.unread()):
+            for _ in pool.map(self._verify, list(self.ledger.unread())[part::parts]):
                 pass
 
     def _verify(self, record: Record) -> None:

@@ -26,7 +26,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._name = path.name
         self._lock = threading.Lock()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         self.finished: dict[str, int] = {}
 
     def acquire(self) -> bool:
@@ -62,6 +62,8 @@ class Journal:
         self._append({"file": name, "size": size})
 
     def _append(self, line: dict[str, object]) -> None:
+        # Other ranks note their files in it too: on Linux a file open for appending is appended to
+        # in one step, whatever the offset.
         data = json.dumps(line).encode() + b"\n"
         with self._lock:
             try:

@@ -15,6 +15,8 @@ from dcpctl.errors import ChecksumMismatch, quote
 from dcpctl.formats.crc import combine
 
 Key = tuple[int, int]
+#: Records that were compared, and those read in part with their pieces: start, stop, CRC-32.
+LedgerState = tuple[set[Key], list[tuple["Record", list[tuple[int, int, int]]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,27 @@ class Ledger:
             del self._open[key]
             self._closed.add(key)
         record.compare(found)
+
+    def state(self) -> LedgerState:
+        """All that is known, in plain values that another process can take over."""
+        with self._lock:
+            return set(self._closed), [(held.record, held.pieces) for held in self._open.values()]
+
+    def take_over(self, state: LedgerState) -> None:
+        """Add what another process has read.
+
+        Raises:
+            ChecksumMismatch: as `read`.
+        """
+        closed, partly = state
+        with self._lock:
+            self._closed |= closed
+            for key in closed & self._open.keys():
+                del self._open[key]
+        for record, pieces in partly:
+            self.expect(record)
+            for start, stop, crc in pieces:
+                self.read(record, start, stop, crc)
 
     def unread(self) -> Iterator[Record]:
         """The expected records that were not read in full."""

@@ -15,7 +15,7 @@ from dcpctl.writing.journal import Journal
 from dcpctl.writing.sink import write_failed
 from dcpctl.writing.steps import step
 
-_JOURNAL = "journal"
+JOURNAL = "journal"
 _FILES = "files"
 
 
@@ -59,7 +59,7 @@ class Staging:
                     _remove_leftover(left, notes)
             step("stage")
             (own / _FILES).mkdir(parents=True, exist_ok=True)
-            journal = Journal(own / _JOURNAL)
+            journal = Journal(own / JOURNAL)
         except OSError as error:
             raise write_failed(own.name, error) from None
         if not journal.acquire():
@@ -102,7 +102,7 @@ def leftovers(destination: Path) -> list[Path]:
     for path in sorted(destination.parent.iterdir()):
         digits = path.name.removeprefix(prefix)
         hexadecimal = len(digits) == 8 and all(digit in "0123456789abcdef" for digit in digits)
-        if path.name.startswith(prefix) and hexadecimal and (path / _JOURNAL).is_file():
+        if path.name.startswith(prefix) and hexadecimal and (path / JOURNAL).is_file():
             found.append(path)
     return found
 
@@ -135,7 +135,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def _remove_leftover(path: Path, notes: list[str]) -> None:
-    journal = Journal(path / _JOURNAL)
+    journal = Journal(path / JOURNAL)
     try:
         if not journal.acquire():
             raise _busy(path)
