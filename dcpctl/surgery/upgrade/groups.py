@@ -9,7 +9,7 @@ from typing import Any
 from dcpctl.model.draft import BytesDraft, Draft
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.kind import Kind, tell_kind
-from dcpctl.model.optimizer.source import RawGroup, RawOptimizer
+from dcpctl.model.optimizer.source import LazyValues, RawGroup, RawOptimizer
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.surgery.names import GROUP, GROUPS, NAME_LISTS, STATE_DICT, Holder, every_name, survey
 
@@ -48,7 +48,12 @@ def groups_of(draft: Draft, view: OptimizerView) -> list[Group]:
     found: list[Group] = []
     slots = {(p.root, p.key): frozenset(p.slots) for p in view.parameters}
     kinds: dict[object, Kind] = {}
-    holders = survey(draft).holders
+    pickled = any(raw.groups_pickled for raw in view.optimizers) or any(
+        group.values and not isinstance(group.values, LazyValues)
+        for raw in view.optimizers
+        for group in raw.groups
+    )
+    holders = survey(draft).holders if pickled else ()
     placed = _entries(draft)
     for raw in view.optimizers:
         inside = [place for holder in holders for place in _inside(draft, holder, raw)]

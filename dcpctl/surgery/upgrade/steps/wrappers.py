@@ -12,6 +12,8 @@ from dcpctl.surgery.rename import Mapped, renamed
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 
+_MARKERS = (*WRAPPERS, f"{DDP_WRAPPER}.")
+
 
 @step("wrappers", 20)
 def wrappers(draft: Draft, context: Context) -> Done:
@@ -20,6 +22,8 @@ def wrappers(draft: Draft, context: Context) -> Done:
     Raises:
         Refused: two names would become one.
     """
+    if not _any_wrapped(draft, context):
+        return Done(draft)
     changed = 0
     try:
         names = survey(draft)
@@ -39,6 +43,18 @@ def wrappers(draft: Draft, context: Context) -> Done:
     if not changed:
         return Done(draft)
     return Done(draft, changed, f"wrapper names taken out of {_count(changed)}")
+
+
+def _any_wrapped(draft: Draft, context: Context) -> bool:
+    """Whether a name anywhere is a wrapped one: in FQNs, or in the lists of param groups."""
+    fqns = (fqn for fqn, _ in every_name(draft))
+    if any(marker in fqn for fqn in fqns for marker in _MARKERS):
+        return True
+    for raw in context.view(draft).optimizers:
+        listed = (name for group in raw.groups for name in (*group.params, *group.names))
+        if any(strip_wrappers(name) != name for name in (*raw.state, *raw.absent, *listed)):
+            return True
+    return False
 
 
 def _stripped(names: Names) -> Mapped:
