@@ -1,15 +1,16 @@
-"""Print the README table: `python -m tests.benchmarks [--runs N] [--only small,chunks,verify]`."""
+"""Print the README table: `python -m tests.benchmarks [--runs N] [--only NAME,NAME]`."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.benchmarks.measure import median, paired
+from tests.benchmarks.measure import median, paired, run
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_checkpoints" / "healthy" / "step-8500"
 Row = tuple[str, str, str, str, str]
@@ -93,7 +94,55 @@ def verify(runs: int) -> Iterator[Row]:
     )
 
 
-BENCHMARKS = {"small": small, "chunks": chunks, "verify": verify}
+def surgery(runs: int) -> Iterator[Row]:
+    """`dcpctl upgrade` and `reshard` of 2.7 GB on 8 ranks, on a RAM-backed filesystem."""
+    shm = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="dcpctl-bench-", dir=shm if shm.is_dir() else None
+    ) as t:
+        whole, source, out, other = (Path(t) / name for name in ("whole", "source", "out", "other"))
+        make("training", whole)
+        subprocess.run(
+            dcpctl("reshard", whole, source, "--world-size", "8"), check=True, capture_output=True
+        )
+        shutil.rmtree(whole)
+        edit = ["--torch", "2.13", "--link", "hardlink", "--overwrite"]
+        upgrades = [run(dcpctl("upgrade", source, out, *edit)) for _ in range(runs)]
+        shutil.rmtree(out)
+        reshard = dcpctl("reshard", source, out, "--world-size", "3", "--overwrite")
+        copy = ["sh", "-c", 'rm -rf "$2" && exec cp -r "$1" "$2"', "sh", source, other]
+        against_cp = paired(reshard, copy, runs)
+        shutil.rmtree(other)
+        resave = [sys.executable, "-m", "tests.benchmarks.resave", source, other]
+        against_torch = paired(reshard, resave, max(1, runs // 2))
+    yield (
+        "upgrade --link hardlink, 2.7 GB: time",
+        f"{median([r.wall for r in upgrades]):.2f} s",
+        "",
+        "",
+        "at most 1 s",
+    )
+    for name, result, goal in (
+        ("cp -r", against_cp, "at most 1.5"),
+        ("torch loads and saves", against_torch, "at most 0.2"),
+    ):
+        yield (
+            "reshard --world-size 3, 2.7 GB: time",
+            f"{median([r.wall for r in result.a]):.2f} s",
+            f"{name}: {median([r.wall for r in result.b]):.2f} s",
+            f"{result.time_ratio:.2f}",
+            goal,
+        )
+    yield (
+        "reshard --world-size 3, 2.7 GB: peak RSS",
+        f"{max(r.rss for r in against_cp.a) / 1e6:.0f} MB",
+        "",
+        "",
+        "under 300 MB",
+    )
+
+
+BENCHMARKS = {"small": small, "chunks": chunks, "verify": verify, "surgery": surgery}
 
 
 def main() -> None:

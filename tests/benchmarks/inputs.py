@@ -79,10 +79,39 @@ def gigabytes(directory: Path) -> None:
     dcp.save({"model": state}, storage_writer=writer, no_dist=True)
 
 
+def training(directory: Path) -> None:
+    """Write model and AdamW state of 2.7 GB with stock `dcp.save`, as one process.
+
+    The param groups lack `decoupled_weight_decay`, so that there is something to upgrade.
+    """
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    generator = torch.Generator().manual_seed(0)
+    names = [f"layers.{number}.weight" for number in range(48)]
+    weights = {name: torch.rand(4608, 1024, generator=generator) for name in names}
+    state = {
+        name: {
+            "step": torch.tensor(8500.0),
+            "exp_avg": torch.rand(4608, 1024, generator=generator),
+            "exp_avg_sq": torch.rand(4608, 1024, generator=generator),
+        }
+        for name in names
+    }
+    group = dict(torch.optim.AdamW([torch.zeros(1)]).state_dict()["param_groups"][0])
+    del group["decoupled_weight_decay"]
+    group["params"] = names
+    whole = {"model": weights, "optimizer": {"state": state, "param_groups": [group]}}
+    dcp.save(whole, storage_writer=dcp.FileSystemWriter(directory, sync_files=False), no_dist=True)
+
+
+KINDS = {"million_chunks": million_chunks, "gigabytes": gigabytes, "training": training}
+
+
 def main() -> None:
     """Make one input."""
     kind, directory = sys.argv[1:]
-    {"million_chunks": million_chunks, "gigabytes": gigabytes}[kind](Path(directory))
+    KINDS[kind](Path(directory))
 
 
 if __name__ == "__main__":
