@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -249,11 +249,14 @@ def with_run(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameters(function: Callable[..., None]) -> dict[str, inspect.Parameter]:
-    """The parameters with their annotations evaluated; `Run` needs no evaluation."""
-    hints = get_type_hints(function, include_extras=True)
+    """The parameters with their annotations evaluated.
+
+    Not by `typing.get_type_hints`, which on Python 3.10 puts an Optional around an Annotated whose
+    default is None, so that typer no longer sees what it is annotated with.
+    """
     return {
-        name: parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in inspect.signature(function).parameters.items()
+        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
     }
 
 
