@@ -73,6 +73,36 @@ def open_chunk(storage: Storage, chunk: ChunkSource) -> tuple[TorchItem, TensorR
     return item, ref
 
 
+def locate_raw(storage: Storage, chunk: ChunkSource) -> tuple[Storage, str, int]:
+    """Find the bare numbers of a chunk of encoding `raw`, decompressed where it is compressed.
+
+    Returns:
+        The storage, the name in it and the byte offset at which the numbers begin.
+
+    Raises:
+        MalformedItem: there are more or fewer bytes than dtype and shape take.
+        As `transforms.decode_item`.
+    """
+    file, offset, length = chunk.file, chunk.offset, chunk.length
+    if chunk.transforms:
+        storage = decode_item(
+            storage,
+            file,
+            offset,
+            length,
+            transforms=chunk.transforms,
+            subject=chunk.subject,
+            limit=chunk.nbytes,
+        )
+        file, offset, length = "", 0, storage.size("")
+    if length != chunk.nbytes:
+        raise MalformedItem(
+            f"{chunk.subject}: {length} bytes, but {chunk.dtype}{list(chunk.shape)} "
+            f"takes {chunk.nbytes}"
+        )
+    return storage, file, offset
+
+
 def read_chunk(
     storage: Storage,
     chunk: ChunkSource,
@@ -96,21 +126,5 @@ def read_chunk(
         return read_box(*open_chunk(storage, chunk), starts, stops)
     if chunk.encoding != "raw":
         raise UnknownForm(f"{chunk.subject}: unknown encoding {quote(chunk.encoding)}")
-    file, offset, length = chunk.file, chunk.offset, chunk.length
-    if chunk.transforms:
-        storage = decode_item(
-            storage,
-            file,
-            offset,
-            length,
-            transforms=chunk.transforms,
-            subject=chunk.subject,
-            limit=chunk.nbytes,
-        )
-        file, offset, length = "", 0, storage.size("")
-    if length != chunk.nbytes:
-        raise MalformedItem(
-            f"{chunk.subject}: {length} bytes, but {chunk.dtype}{list(chunk.shape)} "
-            f"takes {chunk.nbytes}"
-        )
+    storage, file, offset = locate_raw(storage, chunk)
     return read_raw_box(storage, file, offset, chunk.dtype, chunk.shape, starts, stops)

@@ -7,15 +7,13 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from dcpctl.errors import MalformedItem
 from dcpctl.formats import dtypes
-from dcpctl.formats.chunk_read import ChunkSource, open_chunk
+from dcpctl.formats.chunk_read import ChunkSource, locate_raw, open_chunk
 from dcpctl.formats.crc import crc32
 from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.records import Chunk
 from dcpctl.formats.strided import StridedBytes
 from dcpctl.formats.torch_zip import TorchItem
-from dcpctl.formats.transforms import decode_item
 from dcpctl.formats.zip_directory import ZipRecord
 from dcpctl.model.entry import TensorEntry
 from dcpctl.storage.base import Storage
@@ -175,23 +173,7 @@ class ChunkOpener:
 
 
 def _raw(chunk: ChunkSource, storage: Storage) -> OpenChunk:
-    name, offset, length = chunk.file, chunk.offset, chunk.length
-    if chunk.transforms:
-        storage = decode_item(
-            storage,
-            name,
-            offset,
-            length,
-            transforms=chunk.transforms,
-            subject=chunk.subject,
-            limit=chunk.nbytes,
-        )
-        name, offset, length = "", 0, storage.size("")
-    if length != chunk.nbytes:
-        raise MalformedItem(
-            f"{chunk.subject}: {length} bytes, but {chunk.dtype}{list(chunk.shape)} "
-            f"takes {chunk.nbytes}"
-        )
+    storage, name, offset = locate_raw(storage, chunk)
     strides = _strides(chunk.shape, dtypes.itemsize(chunk.dtype))
     return OpenChunk(storage, name, offset, strides, chunk.shape, chunk.dtype, True, None, None)
 

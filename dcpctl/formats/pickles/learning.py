@@ -68,7 +68,7 @@ class _Learner:
             if step is None:
                 raise _Unlike
             kind = _KINDS.get(code, "fixed")
-            self.tokens.append(Token(kind, raw, len(self.memo)))
+            self.tokens.append(Token(kind, raw))
             step(self, len(self.tokens) - 1)
             position += length
             if code == 0x81 and not newobj:
@@ -181,7 +181,7 @@ def _merge(tokens: list[Token]) -> tuple[tuple[Token, ...], dict[int, int]]:
         if token.kind == "fixed" and merged and merged[-1].kind == "fixed":
             merged[-1].raw += token.raw
         else:
-            merged.append(Token(token.kind, token.raw, token.memo_before, token.value))
+            merged.append(Token(token.kind, token.raw, token.value))
             numbers[number] = len(merged) - 1
     return tuple(merged), numbers
 

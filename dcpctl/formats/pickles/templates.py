@@ -31,7 +31,6 @@ class Token:
 
     kind: str
     raw: bytes
-    memo_before: int
     value: Any = None
 
 
