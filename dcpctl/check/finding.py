@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dcpctl.errors import DcpctlError
+
 ERROR, WARNING, INFO = "error", "warning", "info"
 #: Severities, the gravest first.
 SEVERITIES = (ERROR, WARNING, INFO)
@@ -63,6 +65,8 @@ class CheckResult:
         items_verified: of these, the ones whose every byte was read and compared.
         bytes_stored: bytes of all storage items.
         bytes_read: bytes read from the files to check their contents.
+        waived: findings that a baseline lets pass; neither listed above nor counted.
+        against: the earlier save that it was compared with.
     """
 
     path: Path
@@ -77,6 +81,8 @@ class CheckResult:
     items_verified: int = 0
     bytes_stored: int = 0
     bytes_read: int = 0
+    waived: tuple[Finding, ...] = ()
+    against: Path | None = None
 
     @property
     def left_off(self) -> int:
@@ -101,3 +107,38 @@ class CheckResult:
     def failed(self, strict: bool = False) -> bool:
         """Whether the answer is no (exit code 1): there are errors or, if strict, warnings."""
         return bool(self.errors or (strict and self.warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A checkpoint that could not be checked at all.
+
+    Attributes:
+        path: where it is, or should be.
+        error: why.
+    """
+
+    path: Path
+    error: DcpctlError
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check of one or more checkpoints came to; what reports are made of.
+
+    Attributes:
+        results: of each checkpoint that could be read, in the order asked.
+        unreadable: the others.
+    """
+
+    results: tuple[CheckResult, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """All findings of all results by severity."""
+        return sum((result.counts for result in self.results), Counter())
+
+    def failed(self, strict: bool = False) -> bool:
+        """Whether the answer is no: any result failed, or could not be had."""
+        return bool(self.unreadable) or any(result.failed(strict) for result in self.results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 #: Most threads that read and sum by default; more do not read faster from a page cache.
@@ -31,6 +32,7 @@ class CheckOptions:
         torch: torch release that the checkpoint shall load in, such as `2.13`; None for the
             installed one.
         expect_step: the step that the optimizer should be at.
+        against: the save of the same run that came before; None to look at this one alone.
         jobs: threads that read; None for the number of processors, at most 8.
         progress: told of the bytes read.
     """
@@ -43,6 +45,7 @@ class CheckOptions:
     values: bool = False
     torch: str | None = None
     expect_step: int | None = None
+    against: Path | None = None
     jobs: int | None = None
     progress: Progress | None = field(default=None, compare=False)
 
