@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import ExitStack
 
 from dcpctl.check.finding import SEVERITIES, CheckResult, Finding, Skipped
 from dcpctl.check.options import CheckOptions
@@ -28,12 +29,16 @@ def run_checks(path: str | os.PathLike[str], options: CheckOptions | None = None
 
     Raises:
         NothingSelected: `select` or `ignore` names no rule, or leaves none.
-        As `open_checkpoint`: what has no readable metadata cannot be checked.
+        As `open_checkpoint`: what has no readable metadata cannot be checked, nor compared with.
     """
     options = options or CheckOptions()
     rules = chosen_rules(options.select, options.ignore)
-    with open_checkpoint(path) as checkpoint:
-        run = Run(checkpoint, options)
+    with ExitStack() as opened:
+        checkpoint = opened.enter_context(open_checkpoint(path))
+        against = None
+        if options.against is not None:
+            against = opened.enter_context(open_checkpoint(options.against))
+        run = Run(checkpoint, options, against)
         collected = _Collected(options.max_findings)
         for rule in rules:
             collected.take(rule, run)
@@ -50,6 +55,7 @@ def run_checks(path: str | os.PathLike[str], options: CheckOptions | None = None
             items_verified=run.scanned.verified if run.scanned else 0,
             bytes_stored=run.items.nbytes,
             bytes_read=run.scanned.bytes_read if run.scanned else 0,
+            against=against.path if against is not None else None,
         )
 
 

@@ -23,11 +23,15 @@ class Run:
     Args:
         checkpoint: opened.
         options: what was asked.
+        against: the save of the same run that came before, opened; None to look at this one alone.
     """
 
-    def __init__(self, checkpoint: Checkpoint, options: CheckOptions) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, options: CheckOptions, against: Checkpoint | None = None
+    ) -> None:
         self.checkpoint = checkpoint
         self.options = options
+        self.against = against
         self.scanned: Scan | None = None
         self._moments: Moments | None = None
 
