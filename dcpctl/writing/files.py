@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +90,7 @@ class FileWriter:
         """
         known = list(files)
         by_number = dict(known)
-        work = (batch for number, file in known for batch in self._begin(number, file))
+        work = (self._batches(number, file) for number, file in known)
         try:
             run_threads(threads, work, lambda batch: self._run(batch, by_number[batch.file]))
         finally:
@@ -126,8 +126,8 @@ class FileWriter:
 
     # -- one file ---------------------------------------------------------------------------------
 
-    def _begin(self, number: int, file: OutputFile) -> Iterable[Batch]:
-        """Give out a file's batches; called under the pool's lock, by one thread at a time."""
+    def _batches(self, number: int, file: OutputFile) -> Iterator[Batch]:
+        """Create a file and give out a file's batches; called under the pool's lock, by one thread at a time."""
         step(f"create {file.name}")
         try:
             fd = os.open(
