@@ -11,9 +11,10 @@ from dcpctl.check.options import CheckOptions
 from dcpctl.check.registry import CannotRun, Rule, all_rules, chosen_rules, explain
 from dcpctl.check.run import Run
 from dcpctl.errors import DcpctlError
+from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.opening import open_checkpoint
 
-__all__ = ["all_rules", "explain", "run_checks"]
+__all__ = ["all_rules", "check_opened", "explain", "run_checks"]
 
 
 def run_checks(path: str | os.PathLike[str], options: CheckOptions | None = None) -> CheckResult:
@@ -32,31 +33,47 @@ def run_checks(path: str | os.PathLike[str], options: CheckOptions | None = None
         As `open_checkpoint`: what has no readable metadata cannot be checked, nor compared with.
     """
     options = options or CheckOptions()
-    rules = chosen_rules(options.select, options.ignore)
+    chosen_rules(options.select, options.ignore)  # before anything is read
     with ExitStack() as opened:
         checkpoint = opened.enter_context(open_checkpoint(path))
         against = None
         if options.against is not None:
             against = opened.enter_context(open_checkpoint(options.against))
-        run = Run(checkpoint, options, against)
-        collected = _Collected(options.max_findings)
-        for rule in rules:
-            collected.take(rule, run)
-        return CheckResult(
-            path=checkpoint.path,
-            form=checkpoint.format,
-            target=run.target,
-            findings=collected.findings(),
-            counts=collected.counts,
-            skipped=tuple(collected.skipped),
-            rules_run=tuple(collected.ran),
-            notes=run.notes(),
-            items=len(run.items),
-            items_verified=run.scanned.verified if run.scanned else 0,
-            bytes_stored=run.items.nbytes,
-            bytes_read=run.scanned.bytes_read if run.scanned else 0,
-            against=against.path if against is not None else None,
-        )
+        return check_opened(checkpoint, options, against)
+
+
+def check_opened(
+    checkpoint: Checkpoint, options: CheckOptions, against: Checkpoint | None = None
+) -> CheckResult:
+    """Check an opened checkpoint.
+
+    Args:
+        checkpoint: stays open.
+        options: what to check; `against` in them is not looked at.
+        against: the save of the same run that came before, opened; None to check this one alone.
+
+    Raises:
+        NothingSelected: as `run_checks`.
+    """
+    run = Run(checkpoint, options, against)
+    collected = _Collected(options.max_findings)
+    for rule in chosen_rules(options.select, options.ignore):
+        collected.take(rule, run)
+    return CheckResult(
+        path=checkpoint.path,
+        form=checkpoint.format,
+        target=run.target,
+        findings=collected.findings(),
+        counts=collected.counts,
+        skipped=tuple(collected.skipped),
+        rules_run=tuple(collected.ran),
+        notes=run.notes(),
+        items=len(run.items),
+        items_verified=run.scanned.verified if run.scanned else 0,
+        bytes_stored=run.items.nbytes,
+        bytes_read=run.scanned.bytes_read if run.scanned else 0,
+        against=against.path if against is not None else None,
+    )
 
 
 class _Collected:

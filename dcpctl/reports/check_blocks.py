@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dcpctl.check.finding import ERROR, INFO, WARNING, CheckResult, Finding, Skipped
 from dcpctl.reports import words
@@ -28,7 +28,20 @@ TONES = {ERROR: BAD, WARNING: WARN, INFO: PLAIN}
 
 def check_blocks(result: CheckResult) -> Iterator[Block]:
     """Say the findings, the rules that could not run, and what was read."""
-    yield Heading((Span(str(result.path), STRONG), Span("  "), *_outcome(result)), level=1)
+    yield Heading((Span(str(result.path), STRONG), Span("  "), *outcome(result.counts)), level=1)
+    yield from finding_blocks(result)
+    if result.skipped:
+        yield Table(
+            [Column("skipped"), Column("because", folds=True)],
+            [(", ".join(rules), because) for because, rules in _by_reason(result.skipped).items()],
+        )
+    for note in result.notes:
+        yield Paragraph(Span(note, DIM))
+    yield Paragraph(Span(summary_sentence(result), DIM))
+
+
+def finding_blocks(result: CheckResult) -> Iterator[Block]:
+    """Say the findings of one checkpoint, and how many are not listed."""
     if result.findings:
         yield Table(
             [
@@ -41,14 +54,6 @@ def check_blocks(result: CheckResult) -> Iterator[Block]:
         )
     if result.left_off > 0:
         yield Paragraph(Span(f"{words.count(result.left_off, 'more finding')} not listed", WARN))
-    if result.skipped:
-        yield Table(
-            [Column("skipped"), Column("because", folds=True)],
-            [(", ".join(rules), because) for because, rules in _by_reason(result.skipped).items()],
-        )
-    for note in result.notes:
-        yield Paragraph(Span(note, DIM))
-    yield Paragraph(Span(summary_sentence(result), DIM))
 
 
 def summary_sentence(result: CheckResult) -> str:
@@ -64,14 +69,15 @@ def summary_sentence(result: CheckResult) -> str:
     return said + "."
 
 
-def _outcome(result: CheckResult) -> Iterator[Span]:
-    counts = (
-        (result.errors, "error", BAD),
-        (result.warnings, "warning", WARN),
-        (result.infos, "remark", PLAIN),
-    )
-    shown = [Span(words.count(number, noun), tone) for number, noun, tone in counts if number]
-    if not result.errors and not result.warnings:
+def outcome(counts: Mapping[str, int]) -> Iterator[Span]:
+    """Say how many findings there are of each severity: `1 error, 2 remarks`."""
+    nouns = ((ERROR, "error", BAD), (WARNING, "warning", WARN), (INFO, "remark", PLAIN))
+    shown = [
+        Span(words.count(counts[severity], noun), tone)
+        for severity, noun, tone in nouns
+        if counts.get(severity)
+    ]
+    if not counts.get(ERROR) and not counts.get(WARNING):
         yield Span("nothing wrong found", GOOD)
         if shown:
             yield Span(", ")

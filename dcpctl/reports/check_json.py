@@ -2,23 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dcpctl.check.finding import SEVERITIES, CheckResult
+from dcpctl.check.finding import SEVERITIES, Checked, CheckResult, Finding, Unreadable
 
 SCHEMA = "dcpctl.check/1"
 
+#: The beginning of a document, and the lists that it goes on with.
+Document = tuple[dict[str, Any], dict[str, Iterable[Any]]]
 
-def check_document(result: CheckResult, *, failed: bool) -> dict[str, Any]:
-    """Everything but the findings; keys are added freely and never renamed within `/1`."""
-    return {
+
+def one_document(result: CheckResult, *, strict: bool) -> Document:
+    """One checkpoint; keys are added freely and never renamed within `/1`.
+
+    Args:
+        result: what was found.
+        strict: warnings fail the check too.
+    """
+    head = {"schema": SCHEMA, **_result(result, strict=strict)}
+    return head, {"findings": _findings(result.findings)}
+
+
+def many_document(checked: Checked, *, strict: bool) -> Document:
+    """Several checkpoints: what each of them alone would be, under `checkpoints`.
+
+    Args:
+        checked: what was found.
+        strict: warnings fail the check too.
+    """
+    head = {
         "schema": SCHEMA,
+        "failed": checked.failed(strict),
+        "counts": _counts(checked),
+    }
+    return head, {
+        "unreadable": (_unreadable(one) for one in checked.unreadable),
+        "checkpoints": (
+            {**_result(one, strict=strict), "findings": list(_findings(one.findings))}
+            for one in checked.results
+        ),
+    }
+
+
+def _result(result: CheckResult, *, strict: bool) -> dict[str, Any]:
+    return {
         "path": str(result.path),
+        "against": None if result.against is None else str(result.against),
         "format": result.form,
         "torch": result.target,
-        "failed": failed,
-        "counts": {severity: result.counts[severity] for severity in SEVERITIES},
+        "failed": result.failed(strict),
+        "counts": _counts(result),
         "not_listed": result.left_off,
         "rules_run": list(result.rules_run),
         "skipped": [{"rule": one.rule, "because": one.because} for one in result.skipped],
@@ -28,9 +62,21 @@ def check_document(result: CheckResult, *, failed: bool) -> dict[str, Any]:
     }
 
 
-def finding_documents(result: CheckResult) -> Iterator[dict[str, Any]]:
-    """The findings, by rule."""
-    for finding in result.findings:
+def _counts(found: CheckResult | Checked) -> dict[str, int]:
+    return {severity: found.counts[severity] for severity in SEVERITIES}
+
+
+def _unreadable(one: Unreadable) -> dict[str, Any]:
+    return {
+        "path": str(one.path),
+        "error": one.error.id,
+        "message": str(one.error),
+        "hint": one.error.hint,
+    }
+
+
+def _findings(findings: Iterable[Finding]) -> Iterator[dict[str, Any]]:
+    for finding in findings:
         yield {
             "rule": finding.rule,
             "severity": finding.severity,

@@ -1,0 +1,120 @@
+"""Checks several checkpoints, and the saves of a run, side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from dcpctl.check.engine import check_opened
+from dcpctl.check.finding import Checked, CheckResult, Unreadable
+from dcpctl.check.options import CheckOptions
+from dcpctl.check.parallel import run_each
+from dcpctl.check.registry import chosen_rules
+from dcpctl.errors import DcpctlError
+from dcpctl.model import directories
+from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.opening import open_checkpoint
+
+Outcome = CheckResult | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One checkpoint to check.
+
+    Attributes:
+        path: where it is.
+        before: saves of its run that came before it, the nearest first; it is compared with the
+            first of these that can be read.
+    """
+
+    path: Path
+    before: tuple[Path, ...] = ()
+
+
+def find_targets(path: str | os.PathLike[str]) -> tuple[Target, ...]:
+    """Return what there is to check at a path.
+
+    Of a run directory these are its saves, the oldest first, each with those before it. Everything
+    else is itself, be it a checkpoint or not.
+    """
+    where = Path(path)
+    try:
+        if not where.is_dir() or directories.is_checkpoint(where) or directories.parts_of(where):
+            return (Target(where),)
+        saves = directories.find_steps(where)
+    except (DcpctlError, OSError):  # whoever opens it says why
+        return (Target(where),)
+    complete = [save.path for save in saves if save.state == "complete"]
+    found = []
+    for save in reversed(saves):
+        newer = complete.index(save.path) + 1 if save.path in complete else len(complete)
+        found.append(Target(save.path, tuple(complete[newer:])))
+    return tuple(found) or (Target(where),)
+
+
+def check_many(
+    targets: Sequence[Target],
+    options: CheckOptions | None = None,
+    *,
+    advance: Callable[[int, int], None] | None = None,
+) -> Checked:
+    """Check several checkpoints; one that cannot be read does not end the check of the others.
+
+    As many are checked at once as there are processors (`options.jobs`), each in a process of its
+    own where the system can fork: rules are Python, which threads do not run side by side.
+
+    Args:
+        targets: as `find_targets` gives them; results come in the same order.
+        options: as `run_checks` takes them. `against` is what comes before a target that has
+            nothing before it, such as the first save of a run that went on from another run's.
+        advance: told how many checkpoints are done, and how many there are.
+
+    Raises:
+        NothingSelected: as `run_checks`.
+        InputError: what `options.against` names cannot be read.
+    """
+    options = options or CheckOptions()
+    chosen_rules(options.select, options.ignore)
+    if options.against is not None:
+        open_checkpoint(options.against).close()
+    at_once = max(1, min(options.threads, len(targets)))
+    each = replace(options, jobs=max(1, options.threads // at_once), progress=None)
+    outcomes: list[Outcome] = run_each(
+        [partial(_check, target, each) for target in targets],
+        at_once,
+        lost=[partial(Unreadable, target.path) for target in targets],
+        advance=advance,
+    )
+    return Checked(
+        tuple(one for one in outcomes if isinstance(one, CheckResult)),
+        tuple(one for one in outcomes if isinstance(one, Unreadable)),
+    )
+
+
+def _check(target: Target, options: CheckOptions) -> Outcome:
+    with ExitStack() as opened:
+        try:
+            checkpoint = opened.enter_context(open_checkpoint(target.path))
+            before = _first_readable(target.before, opened)
+            if before is None and options.against is not None:
+                before = opened.enter_context(open_checkpoint(options.against))
+            return check_opened(checkpoint, options, before)
+        except DcpctlError as error:
+            return Unreadable(target.path, error)
+
+
+def _first_readable(paths: Sequence[Path], opened: ExitStack) -> Checkpoint | None:
+    checkpoint = next((found for found in map(_opened_or_none, paths) if found is not None), None)
+    return None if checkpoint is None else opened.enter_context(checkpoint)
+
+
+def _opened_or_none(path: Path) -> Checkpoint | None:
+    try:
+        return open_checkpoint(path)
+    except DcpctlError:
+        return None

@@ -1,0 +1,100 @@
+"""What `check` found in several checkpoints, or in the saves of a run, for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from dcpctl.check.finding import Checked, CheckResult
+from dcpctl.reports import words
+from dcpctl.reports.blocks import (
+    BAD,
+    DIM,
+    NAME,
+    Block,
+    Column,
+    Heading,
+    Line,
+    Paragraph,
+    Span,
+    Table,
+)
+from dcpctl.reports.check_blocks import finding_blocks, outcome
+
+
+def many_blocks(checked: Checked) -> Iterator[Block]:
+    """Say how each came out, then the findings of each that has some, then what was read."""
+    total = len(checked.results) + len(checked.unreadable)
+    lost = len(checked.unreadable)
+    unreadable = (Span(f"{lost:,} unreadable", BAD), Span(", ")) if lost else ()
+    heading = (Span(f"{words.count(total, 'checkpoint')}  "), *unreadable, *outcome(checked.counts))
+    yield Heading(heading, level=1)
+    yield _overview(checked)
+    for one in checked.unreadable:
+        hint = f" ({one.error.hint})" if one.error.hint else ""
+        yield Paragraph((Span(f"{one.error}{hint}"),))
+    for result in checked.results:
+        if result.findings or result.left_off:
+            yield Heading(_name(result), level=2)
+            yield from finding_blocks(result)
+    if any(result.skipped for result in checked.results):
+        yield _skipped(checked.results)
+    yield Paragraph(Span(_sentence(checked.results), DIM))
+
+
+def _overview(checked: Checked) -> Table:
+    compared = any(result.against for result in checked.results)
+    rows: list[Sequence[Line]] = []
+    for result in checked.results:
+        before = (_before(result),) if compared else ()
+        rows.append((Span(str(result.path), NAME), *before, tuple(outcome(result.counts))))
+    for one in checked.unreadable:
+        dash = (Span("-", DIM),) if compared else ()
+        rows.append((Span(str(one.path), NAME), *dash, Span(one.error.id, BAD)))
+    columns = [Column("checkpoint", folds=True), Column("outcome", folds=True)]
+    if compared:
+        columns.insert(1, Column("compared with", folds=True))
+    return Table(columns, rows)
+
+
+def _before(result: CheckResult) -> Line:
+    if result.against is None:
+        return Span("-", DIM)
+    beside = result.against.parent == result.path.parent
+    return Span(result.against.name if beside else str(result.against), NAME)
+
+
+def _name(result: CheckResult) -> Line:
+    return (Span(str(result.path), NAME), Span("  "), *outcome(result.counts))
+
+
+def _skipped(results: Sequence[CheckResult]) -> Table:
+    """Rules that did not run, with the number of checkpoints in which they did not."""
+    by_reason: dict[str, Counter[str]] = {}
+    for result in results:
+        for one in result.skipped:
+            by_reason.setdefault(one.because, Counter())[one.rule] += 1
+    rows: list[Sequence[Line]] = [
+        (", ".join(rules), f"{max(rules.values()):,}", because)
+        for because, rules in by_reason.items()
+    ]
+    columns = [Column("skipped"), Column("in", right=True), Column("because", folds=True)]
+    return Table(columns, rows)
+
+
+def _sentence(results: Sequence[CheckResult]) -> str:
+    """How much was looked at of all of them, in a sentence or two."""
+    if not results:
+        return "No rule was run."
+    items = sum(result.items for result in results)
+    verified = sum(result.items_verified for result in results)
+    stored = sum(result.bytes_stored for result in results)
+    read = sum(result.bytes_read for result in results)
+    run = sorted({len(result.rules_run) for result in results})
+    most = f"{run[0]} to {run[-1]} rules" if len(run) > 1 else words.count(run[0], "rule")
+    target = f" for torch {results[0].target}" if results[0].target else ""
+    said = f"{most} run{target}; {words.size(read)} of {words.size(stored)} read"
+    said += f", {verified:,} of {words.count(items, 'item')} verified."
+    if verified < items:
+        said += " The rest was sampled, which --verify-data does not."
+    return said

@@ -1,0 +1,100 @@
+"""`dcpctl check` of one, of several and of a run: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner, Result
+
+from dcpctl.cli.app import app
+from tests.test_reports.test_schemas import schema
+
+TORCH = ("--torch", "2.13")
+
+
+def check(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["check", *map(str, arguments), *TORCH])
+
+
+def documents(*arguments: str | Path) -> dict:
+    done = check(*arguments, "--json")
+    found = json.loads(done.stdout)
+    jsonschema.validate(found, schema("check"), cls=jsonschema.Draft202012Validator)
+    return found
+
+
+def test_a_run_is_checked_save_by_save(samples: Path) -> None:
+    done = check(samples / "silent_reset")
+    assert done.exit_code == 1
+    head, *lines = done.stdout.splitlines()
+    assert head.startswith("3 checkpoints  ")
+    rows = [line.split()[:2] for line in lines if line.startswith(f"  {samples}")]
+    assert [(Path(path).name, before) for path, before in rows] == [
+        ("step-8500", "-"),
+        ("step-9000", "step-8500"),
+        ("step-9500", "step-9000"),
+    ]
+
+
+def test_several_as_json(samples: Path) -> None:
+    paths = [samples / "flipped_bit", samples / "interrupted", samples / "zstd"]
+    found = documents(*paths, "--verify-data")
+    assert set(found) == {"schema", "failed", "counts", "unreadable", "checkpoints"}
+    assert [one["path"] for one in found["checkpoints"]] == [str(paths[0]), str(paths[2])]
+    (lost,) = found["unreadable"]
+    assert (lost["path"], lost["error"]) == (str(paths[1]), "interrupted-save")
+    assert found["failed"] is True
+    assert found["counts"]["error"] == 1
+    alone = documents(paths[0], "--verify-data")
+    assert {**found["checkpoints"][0], "schema": "dcpctl.check/1"} == alone
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "code"),
+    [
+        (["healthy/step-8500", "zstd"], [], 0),
+        (["healthy/step-8500", "legacy"], [], 1),
+        (["healthy/step-8500", "legacy"], ["--exit-zero"], 0),
+        (["healthy/step-8500", "interrupted"], [], 3),
+        (["legacy", "interrupted"], ["--exit-zero"], 3),
+        (["interrupted"], ["--exit-zero"], 3),
+        (["zstd", "nowhere"], ["--select", "E501"], 4),
+        (["zstd", "legacy"], ["--against", "nowhere"], 3),
+        (["zstd"], ["--against", "nowhere"], 3),
+    ],
+)
+def test_how_it_ends(samples: Path, names: list[str], options: list[str], code: int) -> None:
+    assert check(*(samples / name for name in names), *options).exit_code == code
+
+
+def test_one_that_cannot_be_read_is_named_with_what_to_do(samples: Path) -> None:
+    done = check(samples / "healthy" / "step-8500", samples / "interrupted")
+    assert done.stdout.startswith("2 checkpoints  1 unreadable, nothing wrong found\n")
+    assert "the save did not finish" in done.stdout
+    assert "resume from the save before it" in " ".join(done.stdout.split())
+    assert "No rule was run." in check(samples / "interrupted", samples / "hostile").stdout
+
+
+@pytest.mark.parametrize("form", ["table", "markdown"])
+def test_other_forms(samples: Path, form: str) -> None:
+    done = check(samples / "silent_reset", "--format", form)
+    assert done.exit_code == 1
+    assert "DCP506" in done.stdout
+    assert "compared with" in done.stdout
+
+
+def test_one_save_of_a_run_against_another(samples: Path) -> None:
+    run = samples / "silent_reset"
+    found = documents(run / "step-9000", "--against", run / "step-8500")
+    assert found["against"] == str(run / "step-8500")
+    assert documents(run / "step-9000")["against"] is None
+
+
+def test_a_run_with_one_save_is_a_run(samples: Path, tmp_path: Path) -> None:
+    shutil.copytree(samples / "zstd", tmp_path / "run" / "step-3")
+    found = documents(tmp_path / "run")
+    assert [one["path"] for one in found["checkpoints"]] == [str(tmp_path / "run" / "step-3")]
