@@ -18,8 +18,8 @@ from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.draft import BytesDraft, Draft, Literal, TensorDraft
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.tree import closed, grow, is_opened, leaves, value_of
 from dcpctl.surgery.upgrade import StepReport, UpgradeOptions, upgrade
-from dcpctl.surgery.upgrade.tree import closed, grow, is_opened, leaves, value_of
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
 from tests.test_surgery.oracle import by_torch, tensor_truth, truth

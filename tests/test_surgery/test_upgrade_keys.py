@@ -12,8 +12,8 @@ from dcpctl.errors import Refused, UsageError
 from dcpctl.model.draft import BytesDraft, Draft, Fill, Literal, TensorDraft
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.tree import leaves
 from dcpctl.surgery.upgrade import StepReport, UpgradeOptions, upgrade
-from dcpctl.surgery.upgrade.tree import leaves
 
 Open = Callable[[Path], Draft]
 

@@ -9,15 +9,16 @@ from typing import Any
 from dcpctl.errors import Refused
 from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.records import StoredTensor
+from dcpctl.model import tree
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal, TensorDraft
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.optimizer.naming import is_optimizer_name
+from dcpctl.model.tree import Path
 from dcpctl.surgery.globs import listed
-from dcpctl.surgery.upgrade import inner_tensors, tree
+from dcpctl.surgery.upgrade import inner_tensors
 from dcpctl.surgery.upgrade.context import Context, stored_parts
 from dcpctl.surgery.upgrade.registry import Done, step
-from dcpctl.surgery.upgrade.tree import Path
 
 
 @step("flatten", 10)
