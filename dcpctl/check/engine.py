@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from dcpctl.check.finding import SEVERITIES, CheckResult, Finding, Skipped
 from dcpctl.check.options import CheckOptions
-from dcpctl.check.registry import CannotRun, Rule, all_rules, chosen_rules, explain
+from dcpctl.check.registry import CannotRun, NotAsked, Rule, all_rules, chosen_rules, explain
 from dcpctl.check.run import Run
 from dcpctl.errors import DcpctlError
 from dcpctl.model.checkpoint import Checkpoint
@@ -101,6 +101,8 @@ class _Collected:
                     )
                     self._kept.append((SEVERITIES.index(severity), seen[severity], found))
                 seen[severity] += 1
+        except NotAsked:
+            return
         except (CannotRun, DcpctlError) as error:
             # What one rule cannot read, another one reports; this one says that it did not pass.
             self.skipped.append(Skipped(rule.id, str(error)))

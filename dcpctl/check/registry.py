@@ -45,6 +45,10 @@ class CannotRun(Exception):
     """Raised by a rule that cannot run, or cannot go on; its message says because of what."""
 
 
+class NotAsked(Exception):
+    """Raised by a rule that this check does not ask for: it is neither run nor skipped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule.
