@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from dcpctl.errors import ReadFailed, UsageError, quote
+from dcpctl.formats.toml_text import parse_toml
 from dcpctl.surgery import edits, rules
 from dcpctl.surgery.cast import dtype_named
 from dcpctl.surgery.set import Assignment
-from dcpctl.surgery.toml import parse_toml
 
 _MAX_BYTES = 16 << 20
 SECTIONS = ("model", "optimizer")

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Sequence
-from fnmatch import translate
+from collections.abc import Collection, Sequence
 
 from dcpctl.errors import NothingSelected, quote
 from dcpctl.model.draft import Draft
+from dcpctl.model.globs import matching
 from dcpctl.model.sections import Sections
 
 MOST_NAMED = 5
-
-
-def matching(fqns: Iterable[str], glob: str) -> list[str]:
-    """Return the FQNs that a glob matches, in their order.
-
-    As a shell has it, and `*` also matches dots. A plain name at a dot matches all below it, so
-    that `model.layers.0` is all of that layer.
-    """
-    match = re.compile(translate(glob)).match
-    within = glob.rstrip(".") + "."
-    return [fqn for fqn in fqns if match(fqn) or fqn.startswith(within)]
 
 
 def selected(draft: Draft, globs: Sequence[str], among: Collection[str] | None = None) -> list[str]:

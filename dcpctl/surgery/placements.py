@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dcpctl.errors import ReadFailed, UsageError, quote
-from dcpctl.surgery.toml import parse_toml
+from dcpctl.formats.toml_text import parse_toml
 
 _SHARD = re.compile(r"(?i)(?:s|shard)\(\s*(?:dim\s*=\s*)?(\d+)\s*\)")
 _STRIDED = re.compile(
