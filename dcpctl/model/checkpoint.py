@@ -14,7 +14,7 @@ import numpy as np
 from dcpctl.errors import MissingFile, NothingSelected, PathOutsideCheckpoint, quote
 from dcpctl.formats.records import ChunkTable, Orphan, StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.value_read import ValueReader
-from dcpctl.model.entry import BytesEntry, Source, TensorEntry
+from dcpctl.model.entry import BytesEntry, Place, Source, TensorEntry
 from dcpctl.model.shard_file import ShardFile, rank_and_number
 from dcpctl.storage.local import LocalStorage
 
@@ -40,6 +40,11 @@ class Part:
     def located(self, file: str) -> str:
         """A file name of this part, relative to the checkpoint."""
         return f"{self.name}/{file}" if self.name else file
+
+    def places(self) -> list[Place]:
+        """Where each of its shard files is read."""
+        values = ValueReader(self.storage)
+        return [Place(self.storage, name, values) for name in self.stored.files]
 
 
 class Checkpoint(Mapping[str, Entry]):
@@ -69,17 +74,11 @@ class Checkpoint(Mapping[str, Entry]):
             made.append(part)
         self.parts: tuple[Part, ...] = tuple(made)
         self.files: tuple[ShardFile, ...] = tuple(files)
+        source = Source(self.files, [place for part in made for place in part.places()])
         for part in made:
-            source = Source(
-                part.storage,
-                self.files,
-                part.first_file,
-                part.stored.files,
-                ValueReader(part.storage),
-            )
             for fqn, entry in part.stored.entries.items():
                 key = f"{part.name}/{fqn}" if fqn in entries else fqn
-                entries[key] = _entry(key, entry, source)
+                entries[key] = _entry(key, entry, part.first_file, source)
         self.entries: Mapping[str, Entry] = MappingProxyType(entries)
 
     def __repr__(self) -> str:
@@ -163,8 +162,7 @@ class UnknownKey(NothingSelected, KeyError):
         return str(self.args[0])
 
 
-def _entry(fqn: str, stored: StoredTensor | StoredBytes, source: Source) -> Entry:
-    base = source.first_file
+def _entry(fqn: str, stored: StoredTensor | StoredBytes, base: int, source: Source) -> Entry:
     if isinstance(stored, StoredBytes):
         return BytesEntry(fqn, stored, stored.file + base if stored.file >= 0 else -1, source)
     chunks = stored.chunks

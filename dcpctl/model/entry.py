@@ -35,26 +35,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """What entries of one part read from.
+class Place:
+    """Where one shard file is read.
 
     Attributes:
-        storage: the part's directory.
-        files: the shard files of the whole checkpoint.
-        first_file: index of the part's first file in `files`.
-        paths: the part's own file names, relative to `storage`.
-        values: decoder of the part's bytes entries.
+        storage: its directory.
+        name: its name there.
+        values: decoder of the directory's bytes entries.
     """
 
     storage: LocalStorage
-    files: Sequence[ShardFile]
-    first_file: int
-    paths: Sequence[str]
+    name: str
     values: ValueReader
 
-    def path(self, file: int) -> str:
-        """The name in `storage` of the checkpoint's file number `file`."""
-        return self.paths[file - self.first_file]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What entries read from.
+
+    Attributes:
+        files: all shard files of the checkpoint.
+        places: where each of them is read, in the same order.
+    """
+
+    files: Sequence[ShardFile]
+    places: Sequence[Place]
 
 
 class TensorEntry:
@@ -160,7 +165,7 @@ class TensorEntry:
             seen.add((chunk.offsets, chunk.sizes))
             source = self.chunk_source(row)
             for starts, stops in boxes.split(chunk.sizes, most):
-                yield read_chunk(self._source.storage, source, starts, stops)
+                yield read_chunk(self._storage(row), source, starts, stops)
 
     def chunk_source(self, row: int) -> ChunkSource:
         """Where chunk number `row` lies, in the form that `formats.chunk_read` takes.
@@ -180,7 +185,7 @@ class TensorEntry:
                 f"{quote(self.fqn)}: no storage item holds the chunk at {list(chunk.offsets)}"
             )
         return ChunkSource(
-            file=self._source.path(chunk.file),
+            file=self._source.places[chunk.file].name,
             offset=chunk.offset,
             length=chunk.length,
             dtype=self.dtype,
@@ -189,6 +194,10 @@ class TensorEntry:
             transforms=self.stored.transforms,
             subject=quote(self.fqn),
         )
+
+    def _storage(self, row: int) -> LocalStorage:
+        """The directory of chunk number `row`, whose file `chunk_source` has seen to be there."""
+        return self._source.places[int(self.chunks.file[row])].storage
 
     def _read(self, starts: tuple[int, ...], stops: tuple[int, ...]) -> NDArray[Any]:
         self._check_dims()
@@ -214,7 +223,8 @@ class TensorEntry:
             low, high = boxes.intersect(chunk.offsets, chunk.sizes, starts, stops)
             local = [a - o for a, o in zip(low, chunk.offsets, strict=True)]
             until = [b - o for b, o in zip(high, chunk.offsets, strict=True)]
-            part = read_chunk(self._source.storage, self.chunk_source(row), local, until)
+            source = self.chunk_source(row)
+            part = read_chunk(self._storage(row), source, local, until)
             place = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, starts, strict=True))
             result[place] = part
             read.append(place)
@@ -261,7 +271,7 @@ class TensorEntry:
         """Raise what reading the last byte of each of these chunks' items raises."""
         for row in rows.tolist():
             source = self.chunk_source(row)
-            self._source.storage.read(source.file, source.offset + source.length, 0)
+            self._storage(row).read(source.file, source.offset + source.length, 0)
 
     def _refuse_hole(self, starts: tuple[int, ...], stops: tuple[int, ...]) -> NoReturn:
         raise MalformedItem(
@@ -321,12 +331,13 @@ class BytesEntry:
     def _decoded(self) -> Any:
         if self.file < 0:
             raise MissingFile(f"{quote(self.fqn)}: no storage item holds it")
+        place = self._source.places[self.file]
         if self.stored.encoding == "pickle":
-            return self._source.values.read_pickle(
-                self._source.path(self.file), self.offset, self.length, subject=quote(self.fqn)
+            return place.values.read_pickle(
+                place.name, self.offset, self.length, subject=quote(self.fqn)
             )
-        return self._source.values.read(
-            self._source.path(self.file),
+        return place.values.read(
+            place.name,
             self.offset,
             self.length,
             transforms=self.stored.transforms,
