@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _MAX_QUOTED = 200
+# A CI runner obeys `##[add-mask]x` (GitHub) and `##vso[...]` (Azure) wherever in a line it stands.
+_RUNNER_COMMAND = re.compile(r"##(?=\w*\[)")
 
 
 def quote(text: object) -> str:
@@ -16,14 +19,17 @@ def quote(text: object) -> str:
     """
     raw = str(text)
     shown = raw[:_MAX_QUOTED]
-    safe = "".join(_escape(char) for char in shown)
+    safe = printable(shown)
     tail = f"...({len(raw)} characters)" if len(raw) > _MAX_QUOTED else ""
     return f"'{safe}{tail}'"
 
 
 def printable(text: object) -> str:
-    """Return `text` with every unprintable character written as an escape, without quotes."""
-    return "".join(_escape(char) for char in str(text))
+    """Return `text` with every unprintable character written as an escape, without quotes.
+
+    So is what a CI runner would take for a command of its own, in a log that it reads along.
+    """
+    return _RUNNER_COMMAND.sub(r"\\x23#", "".join(_escape(char) for char in str(text)))
 
 
 def _escape(char: str) -> str:

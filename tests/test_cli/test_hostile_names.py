@@ -19,6 +19,7 @@ NAMES = [
     "\u202egnp.weight",
     "a|b`c<img src=x onerror=alert(1)>.weight",
     "::error file=x::forged.weight",
+    "a ##[add-mask]b ##vso[task.complete]c.weight",
     ".".join("deep" for _ in range(400)),
     "x" * 5000,
     "\ud800.weight",
@@ -53,6 +54,7 @@ def test_names_are_shown_and_not_obeyed(hostile: Path, view: list[str], form: st
     assert not set(done.stdout) & {"\x1b", "\x07", "\r", "\u202e"}
     starts = [line.lstrip() for line in done.stdout.splitlines()]
     assert not any(line.startswith(("error[", "::")) for line in starts)
+    assert not any(command in done.stdout for command in ("##[", "##vso["))
     if form == "markdown":
         assert "<img" not in done.stdout
 
@@ -65,9 +67,10 @@ def test_with_colour_too(hostile: Path) -> None:
     assert "[bold red]x[/bold red]" in done.stdout
 
 
-@pytest.mark.parametrize("name", NAMES[:7])
+@pytest.mark.parametrize("name", NAMES[:8])
 def test_in_errors(hostile: Path, name: str) -> None:
     done = CliRunner().invoke(app, ["inspect", str(hostile), "--key", name + "\x1b[0m?"])
     assert done.exit_code == 4
     assert not set(done.stderr) & {"\x1b", "\x07", "\r", "\u202e"}
     assert done.stderr.count("\n") <= 2
+    assert not any(command in done.stderr for command in ("##[", "##vso["))
