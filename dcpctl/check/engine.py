@@ -55,6 +55,7 @@ def check_opened(
     Raises:
         NothingSelected: as `run_checks`.
     """
+    first = checkpoint.parts[0]
     run = Run(checkpoint, options, against)
     collected = _Collected(options.max_findings)
     for rule in chosen_rules(options.select, options.ignore):
@@ -73,6 +74,7 @@ def check_opened(
         bytes_stored=run.items.nbytes,
         bytes_read=run.scanned.bytes_read if run.scanned else 0,
         against=against.path if against is not None else None,
+        metadata_file=first.located(first.stored.metadata_file),
     )
 
 

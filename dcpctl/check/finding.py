@@ -67,6 +67,8 @@ class CheckResult:
         bytes_read: bytes read from the files to check their contents.
         waived: findings that a baseline lets pass; neither listed above nor counted.
         against: the earlier save that it was compared with.
+        metadata_file: the file that says what the checkpoint holds, relative to it; of several,
+            the first part's.
     """
 
     path: Path
@@ -83,6 +85,7 @@ class CheckResult:
     bytes_read: int = 0
     waived: tuple[Finding, ...] = ()
     against: Path | None = None
+    metadata_file: str = ".metadata"
 
     @property
     def left_off(self) -> int:
