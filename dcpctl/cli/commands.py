@@ -19,6 +19,7 @@ NAMES = (
     "inspect",
     "check",
     "explain",
+    "contract",
     "upgrade",
     "reshard",
     "rename",

@@ -35,7 +35,8 @@ class Contract:
     Attributes:
         entries: FQN to what stands there, in order.
         optimizer: kind of the optimizer (`AdamW`), where there is one and it is known.
-        group_keys: of each param group its keys, sorted, `params` left out.
+        group_keys: what keys param groups have, sorted, `params` left out; groups that have the
+            same keys count once.
     """
 
     entries: Mapping[str, Spec]
@@ -52,5 +53,6 @@ def contract_of(checkpoint: Checkpoint) -> Contract:
             for fqn, entry in checkpoint.entries.items()
         },
         optimizer=view.kind,
-        group_keys=tuple(tuple(sorted(group.values)) for group in view.param_groups),
+        # Which groups there are depends on values where every parameter has its own entries.
+        group_keys=tuple(sorted({tuple(sorted(group.values)) for group in view.param_groups})),
     )

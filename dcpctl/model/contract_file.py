@@ -1,0 +1,145 @@
+"""A contract as a file: the JSON `dcpctl.contract/1`, one key a line and always in one order.
+
+Equal contracts are equal texts, so that a `diff` of two files is a diff of two state dicts, and the
+digest in it names a state dict's form in one word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dcpctl.errors import InputError, ReadFailed, quote
+from dcpctl.formats.json_text import integers, parse_object
+from dcpctl.model.contract import Contract, Spec
+
+SCHEMA = "dcpctl.contract/1"
+TENSOR, BYTES = "tensor", "bytes"
+
+#: Bytes of the largest contract that is read; a key takes about 100.
+_MOST_BYTES = 256 << 20
+_ALGORITHM = "sha256"
+
+
+class MalformedContract(InputError):
+    """A file that was given as a contract and is none, or was changed by hand."""
+
+    id = "malformed-contract"
+
+
+def contract_lines(contract: Contract) -> Iterator[str]:
+    """Yield the text of a contract, keys sorted, with the digest of what it says."""
+    content = _content(contract)
+    yield "{\n"
+    yield f'  "schema": {_text(SCHEMA)},\n'
+    yield f'  "digest": {_text(_digest_of(content))},\n'
+    yield f'  "optimizer": {_text(content["optimizer"])},\n'
+    yield from _block('  "group_keys": [', [_text(keys) for keys in content["group_keys"]], "],\n")
+    entries = [f"{_text(fqn)}: {_text(entry)}" for fqn, entry in content["entries"].items()]
+    yield from _block('  "entries": {', entries, "}\n")
+    yield "}\n"
+
+
+def digest(contract: Contract) -> str:
+    """Return `sha256:` and the hash of what a contract says, 64 digits; the same for equal ones."""
+    return _digest_of(_content(contract))
+
+
+def read_contract(path: Path) -> Contract:
+    """Read a contract.
+
+    Raises:
+        MalformedContract: it is none, or its digest is not that of what it says.
+        MalformedMetadata, LimitExceeded: it is no JSON, or too large.
+        ReadFailed: the operating system failed to read.
+    """
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= _MOST_BYTES else b""
+    except OSError as error:
+        raise ReadFailed(f"cannot read {quote(path)}: {error.strerror}") from None
+    if size > _MOST_BYTES:
+        raise MalformedContract(f"{quote(path)} has {size:,} bytes, too many for a contract")
+    found = parse_object(data, quote(path))
+    if found.get("schema") != SCHEMA:
+        raise MalformedContract(
+            f"{quote(path)} is no contract: it has no schema {quote(SCHEMA)}",
+            hint="dcpctl contract CKPT -o contract.json writes one",
+        )
+    contract = _parsed(path, found)
+    if "digest" in found and found["digest"] != digest(contract):
+        raise MalformedContract(
+            f"{quote(path)} was changed: its digest is that of another contract",
+            hint="write it anew with dcpctl contract, or take the digest out of it",
+        )
+    return contract
+
+
+def _content(contract: Contract) -> dict[str, Any]:
+    return {
+        "optimizer": contract.optimizer,
+        "group_keys": [list(keys) for keys in contract.group_keys],
+        "entries": {fqn: _entry(contract.entries[fqn]) for fqn in sorted(contract.entries)},
+    }
+
+
+def _entry(spec: Spec) -> dict[str, Any]:
+    if spec.shape is None:
+        return {"kind": BYTES}
+    return {"kind": TENSOR, "dtype": spec.dtype, "shape": list(spec.shape)}
+
+
+def _digest_of(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return f"{_ALGORITHM}:{hashlib.new(_ALGORITHM, text.encode('ascii')).hexdigest()}"
+
+
+def _block(begin: str, lines: list[str], end: str) -> Iterator[str]:
+    yield begin
+    yield ",".join(f"\n    {line}" for line in lines)
+    yield ("\n  " if lines else "") + end
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value)
+
+
+def _parsed(path: Path, found: dict[str, Any]) -> Contract:
+    optimizer, groups, entries = (found.get(key) for key in ("optimizer", "group_keys", "entries"))
+    if not (optimizer is None or isinstance(optimizer, str)):
+        raise _malformed(path, "optimizer")
+    if not (isinstance(groups, list) and all(map(_are_names, groups))):
+        raise _malformed(path, "group_keys")
+    if not isinstance(entries, dict):
+        raise _malformed(path, "entries")
+    specs = {}
+    for fqn, entry in entries.items():
+        spec = _spec(entry)
+        if spec is None:
+            raise _malformed(path, fqn)
+        specs[fqn] = spec
+    return Contract(specs, optimizer, tuple(tuple(keys) for keys in groups))
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _spec(entry: Any) -> Spec | None:
+    if entry == {"kind": BYTES}:
+        return Spec()
+    if not isinstance(entry, dict) or set(entry) != {"kind", "dtype", "shape"}:
+        return None
+    shape = integers(entry["shape"])
+    if entry["kind"] != TENSOR or shape is None or not isinstance(entry["dtype"], str):
+        return None
+    return Spec(shape, entry["dtype"])
+
+
+def _malformed(path: Path, key: str) -> MalformedContract:
+    return MalformedContract(
+        f"{quote(path)} is no contract: {quote(key)} is missing or not what {SCHEMA} says"
+    )
