@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dcpctl.errors import NothingSelected
+from dcpctl.errors import NothingSelected, Refused
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.surgery import edits, rules
@@ -85,3 +85,42 @@ def test_torch_loads_it(path: Path, verb: str, tmp_path: Path) -> None:
         lrs = {fqn: found[fqn] for fqn in found if fqn.endswith(".lr")}
         assert all(lr == 0.125 or isinstance(lr, tuple) for lr in lrs.values())
         assert len(made.entries) == len(before.entries)
+
+
+@pytest.mark.parametrize("path", list(checkpoints()))
+def test_torch_loads_what_was_parted_and_merged(path: Path, tmp_path: Path) -> None:
+    if path.parent.name == "pp_like_w4" and path.parents[1].name < "2.4":
+        pytest.skip("torch itself did not save what the truth says")
+    try:
+        model = oracle.made(path, tmp_path / "model", edits.Select(section="model"))
+        rest = oracle.made(path, tmp_path / "rest", edits.Drop(section="model"))
+    except (NothingSelected, Refused) as error:
+        pytest.skip(str(error))
+    merged = oracle.made(model, tmp_path / "merged", edits.Merge((rest,)))
+    found = oracle.by_torch(merged)
+    truth = oracle.truth(path)
+    with open_checkpoint(path) as checkpoint:
+        assert set(found) == set(checkpoint.entries)
+        tensors = truth.keys() & checkpoint.tensors.keys()
+    assert {fqn: found[fqn] for fqn in tensors} == {fqn: truth[fqn] for fqn in tensors}
+
+
+@pytest.mark.parametrize("path", list(checkpoints()))
+def test_torch_casts_alike(path: Path, tmp_path: Path) -> None:
+    import torch
+
+    try:
+        cast = edits.Cast("bfloat16", allow_lossy=True)
+        _, made = drafted(path, cast)
+    except NothingSelected as error:
+        pytest.skip(str(error))
+    casts = [
+        fqn for fqn, entry in made.entries.items() if getattr(entry, "dtype", "") == "bfloat16"
+    ]
+    assert casts
+    oracle.made(path, tmp_path / "made", cast)
+    with open_checkpoint(path) as before, open_checkpoint(tmp_path / "made") as after:
+        for fqn in casts:
+            whole = before.tensors[fqn].torch()
+            assert torch.equal(after.tensors[fqn].torch(), whole.to(torch.bfloat16))
+    oracle.by_torch(tmp_path / "made")
