@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dcpctl.cli.app import app
-from dcpctl.cli.surgery_options import parse_size
 from dcpctl.errors import UsageError
+from dcpctl.model.sizes import parse_size
 
 
 def run(*arguments: str | Path) -> Any:
