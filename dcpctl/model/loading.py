@@ -11,41 +11,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
-from typing import NamedTuple
 
 from dcpctl.model.contract import Spec
-from dcpctl.model.loading_keys import in_load_order, pickled_form
-from dcpctl.model.optimizer.catalogue import version_key
+from dcpctl.model.fqn import Path
+from dcpctl.model.loading_errors import (
+    LOOKING_UP,
+    LoadError,
+    Mismatch,
+    Release,
+    clash,
+    missing,
+)
+from dcpctl.model.loading_keys import in_load_order, pickled_form, spec_of
 from dcpctl.model.optimizer.collect import collect
 from dcpctl.model.optimizer.source import CheckpointLike, RawOptimizer
-
-
-class Mismatch(NamedTuple):
-    """One key that the run and the checkpoint hold as something different.
-
-    Attributes:
-        fqn: the key.
-        asked: what the run's state dict has there.
-        stored: what the checkpoint has there.
-    """
-
-    fqn: str
-    asked: Spec
-    stored: Spec
-
-
-class LoadError(NamedTuple):
-    """What torch raises first.
-
-    Attributes:
-        kind: the exception's class: `RuntimeError`, `ValueError`.
-        text: its message.
-        fqn: the key that it is about.
-    """
-
-    kind: str
-    text: str
-    fqn: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +57,29 @@ class LoadPreview:
         loads: keys that are read, in the order in which torch takes them. Where the load raises,
             nothing is read.
         missing: keys that are asked for and that the checkpoint lacks: they raise.
-        mismatched: a tensor of another shape, or an object asked for where a tensor is stored: they
-            raise. Read `asked` and `stored` for which it is.
+        mismatched: a tensor of another shape or of a dtype that torch cannot convert, or an object
+            asked for where a tensor is stored: they raise. `asked` and `stored` tell which it is.
+        unplaced: keys whose numbers no storage item holds: they raise.
         converted: of `loads`, the tensors of another dtype, which are converted on the way.
+        cut: of `loads`, the tensors of another shape, of which releases before 2.6 copy the common
+            part and say nothing.
         replaced: of `loads`, tensors asked for where the checkpoint has an object: the state dict
             then holds the object, and the tensor keeps its numbers.
         skipped: keys on disk that nobody asked for: they stay there, and torch says nothing.
         ignored: keys like `skipped` that match one of the globs to ignore.
         skipped_optimizer: of `skipped`, the optimizer's; None if there are none.
-        old_form: torch took the checkpoint for one of 2.3 or before, and asks for what holds no
-            tensor in one piece (`optimizer.param_groups`); `loads` and `missing` are in that form.
+        old_form: torch asks for what holds no tensor in one piece (`optimizer.param_groups`), as
+            2.3 and before always do, and 2.5 and later for a checkpoint with such pieces; `loads`
+            and `missing` are in that form.
         error: what torch raises first; None if it does not.
     """
 
     loads: tuple[str, ...]
     missing: tuple[str, ...]
     mismatched: tuple[Mismatch, ...]
+    unplaced: tuple[str, ...]
     converted: tuple[Mismatch, ...]
+    cut: tuple[Mismatch, ...]
     replaced: tuple[Mismatch, ...]
     skipped: tuple[str, ...]
     ignored: tuple[str, ...]
@@ -119,106 +104,82 @@ def predict_load(
     *,
     ignore: Sequence[str] = (),
     torch: str | None = None,
-    paths: Mapping[str, tuple[str | int, ...]] | None = None,
+    allow_partial_load: bool = False,
+    paths: Mapping[str, Path] | None = None,
 ) -> LoadPreview:
-    """Predict what `dcp.load` with the default planner does; nothing but names is looked at.
+    """Predict what `dcp.load` with the default planner does; no tensor is read.
+
+    What only the bytes can tell (a damaged item) is not foreseen.
 
     Args:
-        asked: the run's state dict, flattened as DCP does (2.4 and later), with shapes and dtypes.
+        asked: the run's state dict, flattened as DCP does from 2.4 on; of a checkpoint that the run
+            saved, `loading_keys.asked_by` gives it.
         checkpoint: a `Checkpoint`.
         ignore: globs of keys that may stay on disk.
-        torch: release that loads; the newest known if None.
-        paths: object path of the asked keys, where it is known; else they are split at dots.
+        torch: release that loads, such as `2.4.1`; the newest known if None.
+        allow_partial_load: as the planner was made: missing keys are passed over.
+        paths: object paths of asked keys, where they are known; the checkpoint's planner data and
+            else the dots tell them.
 
     Returns:
         What happens to each key, and what is raised first.
     """
+    release = Release.of(torch)
     entries = checkpoint.entries
     stored = {fqn: spec_of(entry) for fqn, entry in entries.items()}
-    known = {**(checkpoint.planner_data or {}), **(paths or {})}
-    wanted = in_load_order(asked, known)
-    old_form = False
-    if _falls_back(torch) and stored.keys() - wanted.keys():
-        pickled = pickled_form(wanted, known)
-        old_form = bool((stored.keys() - wanted.keys()) & pickled.keys())
-        wanted = pickled if old_form else wanted
-    missing = [fqn for fqn in wanted if fqn not in stored]
-    both = [Mismatch(fqn, spec, stored[fqn]) for fqn, spec in wanted.items() if fqn in stored]
-    checks_size = _checks_size(torch)
-    mismatched = [pair for pair in both if _raises(pair, checks_size)]
-    bad = {pair.fqn for pair in mismatched}
-    read = [pair for pair in both if pair.fqn not in bad]
+    wanted, old_form = _wanted(
+        asked, stored, {**(checkpoint.planner_data or {}), **(paths or {})}, release
+    )
+    errors: list[LoadError] = []
+    read: list[Mismatch] = []
+    bad: list[Mismatch] = []
+    for fqn, spec in wanted.items():
+        if fqn not in stored:
+            if not allow_partial_load:
+                errors.append(missing(fqn, release))
+            continue
+        pair = Mismatch(fqn, spec, stored[fqn])
+        error = clash(pair, entries[fqn], release)
+        if error is not None:
+            errors.append(error)
+        (read if error is None else bad).append(pair)
     left = [fqn for fqn in stored if fqn not in wanted]
     ignored = _matching(left, ignore)
     skipped = [fqn for fqn in left if fqn not in ignored]
+    tensors = [pair for pair in read if pair.asked.is_tensor and pair.stored.is_tensor]
+    unplaced = {error.fqn for error in errors if error.phase == LOOKING_UP}
     return LoadPreview(
         loads=tuple(pair.fqn for pair in read),
-        missing=tuple(missing),
-        mismatched=tuple(mismatched),
-        converted=tuple(
-            pair for pair in read if pair.stored.is_tensor and pair.stored.dtype != pair.asked.dtype
-        ),
+        missing=tuple(fqn for fqn in wanted if fqn not in stored),
+        mismatched=tuple(pair for pair in bad if pair.fqn not in unplaced),
+        unplaced=tuple(pair.fqn for pair in bad if pair.fqn in unplaced),
+        converted=tuple(pair for pair in tensors if pair.asked.dtype != pair.stored.dtype),
+        cut=tuple(pair for pair in tensors if pair.asked.shape != pair.stored.shape),
         replaced=tuple(p for p in read if p.asked.is_tensor and not p.stored.is_tensor),
         skipped=tuple(skipped),
         ignored=tuple(fqn for fqn in left if fqn in ignored),
         skipped_optimizer=_skipped_optimizer(checkpoint, skipped, wanted) if skipped else None,
         old_form=old_form,
-        error=_first_error(wanted, stored, bad),
+        # `min` keeps the first of equals: the order of the keys.
+        error=min(errors, key=lambda error: error.phase, default=None),
     )
 
 
-def spec_of(entry: object) -> Spec:
-    """Return what an entry of a checkpoint is, as a state dict has it."""
-    shape = getattr(entry, "shape", None)
-    if shape is None:
-        return Spec()
-    return Spec(tuple(shape), str(getattr(entry, "dtype", "")))
-
-
-def _falls_back(torch: str | None) -> bool:
-    """Whether the release tries the keys of 2.3 (`default_planner.py`, first in 2.5)."""
-    return torch is None or version_key(torch)[:2] >= (2, 5)
-
-
-def _checks_size(torch: str | None) -> bool:
-    """Whether the release compares sizes before it reads (`default_planner.py`, first in 2.6)."""
-    return torch is None or version_key(torch)[:2] >= (2, 6)
-
-
-def _raises(pair: Mismatch, checks_size: bool) -> bool:
-    if not pair.stored.is_tensor:
-        return False
-    if not pair.asked.is_tensor:
-        return True
-    return checks_size and pair.asked.shape != pair.stored.shape
-
-
-def _first_error(
-    wanted: Mapping[str, Spec], stored: Mapping[str, Spec], bad: set[str]
-) -> LoadError | None:
-    for fqn, asked in wanted.items():
-        if fqn not in stored:
-            return LoadError("RuntimeError", f"Missing key in checkpoint state_dict: {fqn}.", fqn)
-        if fqn not in bad:
-            continue
-        if asked.shape is None:
-            return LoadError(
-                "ValueError",
-                f"Invalid checkpoint metadata for {fqn}, expected BytesStorageMetadata but found "
-                "<class 'torch.distributed.checkpoint.metadata.TensorStorageMetadata'>",
-                fqn,
-            )
-        return LoadError(
-            "ValueError",
-            f"Size mismatch between saved {_size(stored[fqn].shape)} and current: "
-            f"{_size(asked.shape)} for {fqn}",
-            fqn,
-        )
-    return None
-
-
-def _size(shape: tuple[int, ...] | None) -> str:
-    return f"torch.Size({list(shape or ())})"
+def _wanted(
+    asked: Mapping[str, Spec],
+    stored: Mapping[str, Spec],
+    paths: Mapping[str, Path],
+    release: Release,
+) -> tuple[dict[str, Spec], bool]:
+    """The keys that the release looks for, and whether they are in the form up to 2.3."""
+    wanted = in_load_order(asked, paths)
+    left = stored.keys() - wanted.keys()
+    if release.opens_mappings and not (release.falls_back and left):
+        return wanted, False
+    pickled = pickled_form(wanted, paths)
+    if release.opens_mappings and not left & pickled.keys():
+        return wanted, False
+    return pickled, True
 
 
 def _matching(fqns: Iterable[str], globs: Sequence[str]) -> set[str]:
