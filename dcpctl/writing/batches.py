@@ -60,9 +60,7 @@ def _between(file: OutputFile, start: int, stop: int) -> CopyItem:
     return CopyItem(start, stop - start, file.source, start, "none", (), file.name)
 
 
-def run_threads(
-    count: int, files: Iterable[Iterable[Batch]], act: Callable[[Batch], None]
-) -> None:
+def run_threads(count: int, files: Iterable[Iterable[Batch]], act: Callable[[Batch], None]) -> None:
     """Do all the work with `count` threads, each in a file of its own as long as there are enough.
 
     Two threads that write to one file wait for each other: the kernel locks it for every write.

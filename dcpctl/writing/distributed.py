@@ -195,8 +195,10 @@ class _Together:
     def _leave(self, *, keep: bool) -> None:
         if self.staging is None:
             return
-        if keep or self.ranks.rank != 0:
+        if self.ranks.rank != 0:
             self.staging.close()
+        elif keep:
+            self.staging.leave()
         else:
             self.staging.remove()
 

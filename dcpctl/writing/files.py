@@ -127,7 +127,7 @@ class FileWriter:
     # -- one file ---------------------------------------------------------------------------------
 
     def _batches(self, number: int, file: OutputFile) -> Iterator[Batch]:
-        """Create a file and give out a file's batches; called under the pool's lock, by one thread at a time."""
+        """Create a file and give out its batches; under the pool's lock, one thread at a time."""
         step(f"create {file.name}")
         try:
             fd = os.open(

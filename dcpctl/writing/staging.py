@@ -86,6 +86,14 @@ class Staging:
         """Unlock the directory and leave it, for `--resume`."""
         self.journal.close()
 
+    def leave(self) -> bool:
+        """Leave what there is for `--resume`; False if there is nothing, and it was removed."""
+        if any(self.files.iterdir()):
+            self.close()
+            return True
+        self.remove()
+        return False
+
     def remove(self) -> None:
         """Remove the directory and all that is left in it."""
         step("clean up")

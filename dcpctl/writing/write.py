@@ -55,8 +55,8 @@ def write(plan: Plan, options: WriteOptions | None = None) -> Report:
         run.metadata()
         publish(staging.files, aim.destination, overwrite=options.overwrite)
     except (ReadFailed, DestinationExists, KeyboardInterrupt) as error:
-        staging.close()
-        if isinstance(error, ReadFailed) and error.hint is None:
+        kept = staging.leave()
+        if kept and isinstance(error, ReadFailed) and error.hint is None:
             error.hint = f"what is finished is kept in {quote(staging.root)}; go on with --resume"
         raise
     except BaseException:

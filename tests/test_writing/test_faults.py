@@ -130,7 +130,38 @@ def test_space_is_seen_to_first(source, tmp_path, monkeypatch):
         with pytest.raises(NoSpace, match="free"):
             attempt(source, tmp_path / "out", **options)
     monkeypatch.undo()
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def can_mount() -> bool:
+    """Whether this user may mount a filesystem of his own, in a namespace of his own."""
+    if shutil.which("unshare") is None:
+        return False
+    script = "mount -t tmpfs tmpfs /mnt"
+    return not subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], capture_output=True, check=False
+    ).returncode
+
+
+def test_a_filesystem_that_fills_up(source, tmp_path):
+    """Another process takes the last free byte after the space was seen to be there."""
+    if not can_mount():
+        pytest.skip("no filesystem can be mounted here")
+    (tmp_path / "full").mkdir()
+    done = subprocess.run(
+        [
+            *("unshare", "-rm", "sh", "-c"),
+            'mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@"',
+            *(tmp_path / "full", sys.executable, "-m", "tests.test_writing.filling"),
+            *(source, tmp_path / "full" / "out"),
+        ],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["No space left on device", "resumed", "same"]
 
 
 def test_a_source_that_changes_is_refused(source, tmp_path):
