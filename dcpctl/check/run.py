@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 from dcpctl import torch_bridge
 from dcpctl.check import words
+from dcpctl.check.estimate import Estimate, judge
+from dcpctl.check.history import History, Save
+from dcpctl.check.history_moments import Compared, compare_moments
 from dcpctl.check.items import Items, collect_items, part_of
 from dcpctl.check.moments import Moments, read_moments
 from dcpctl.check.options import CheckOptions
+from dcpctl.check.registry import CannotRun, NotAsked, chosen_rules
 from dcpctl.check.scan import Scan, scan_items
 from dcpctl.check.tiling import Tiling, tile
 from dcpctl.errors import DcpctlError
@@ -34,6 +39,7 @@ class Run:
         self.against = against
         self.scanned: Scan | None = None
         self._moments: Moments | None = None
+        self._compared: Compared | None = None
 
     @cached_property
     def target(self) -> str | None:
@@ -44,6 +50,49 @@ class Run:
     def optimizer(self) -> OptimizerView:
         """What the checkpoint says of its optimizer."""
         return OptimizerView(self.checkpoint)
+
+    @cached_property
+    def history(self) -> History | None:
+        """The earlier save and this one; None where there is none to compare with."""
+        if self.against is None:
+            return None
+        return History(
+            Save(self.against, OptimizerView(self.against)), Save(self.checkpoint, self.optimizer)
+        )
+
+    def since(self) -> History:
+        """Return the earlier save and this one, for a rule that compares them.
+
+        Raises:
+            NotAsked: there is no earlier save.
+            CannotRun: nor is there one, and rules were selected by name.
+        """
+        if self.history is not None:
+            return self.history
+        if self.options.select:
+            raise CannotRun("there is no earlier save to compare with, which --against names")
+        raise NotAsked
+
+    def runs(self, rule_id: str) -> bool:
+        """Whether a rule is among those that this check runs."""
+        return any(
+            rule.id == rule_id for rule in chosen_rules(self.options.select, self.options.ignore)
+        )
+
+    @property
+    def compared(self) -> Compared | None:
+        """The second moments of both saves; None where it is unknown how they should differ."""
+        if self._compared is None and self.history is not None and self.history.steps is not None:
+            whole = self.options.verify_data or self.options.values
+            self._compared = compare_moments(self.history, self.history.steps, whole=whole)
+        return self._compared
+
+    @cached_property
+    def restart(self) -> Estimate | None:
+        """What the moments say of a restart since the earlier save; None where they show none."""
+        if self.history is None or self.compared is None:
+            return None
+        return judge(self.compared.tallies, self.history.earlier.step or math.inf)
 
     @staticmethod
     def is_regular(entry: TensorEntry) -> bool:

@@ -8,7 +8,10 @@ from dcpctl.check.engine import all_rules, explain
 from dcpctl.check.registry import chosen_rules, rule
 from dcpctl.errors import NothingSelected
 
-FAMILIES = {"1": "structure", "2": "files", "3": "payload", "4": "form", "5": "optimizer"}
+FAMILIES = {
+    **{"1": "structure", "2": "files", "3": "payload", "4": "form", "5": "optimizer"},
+    "6": "run",
+}
 
 
 def test_every_rule_has_a_page_and_every_page_a_rule() -> None:
@@ -59,7 +62,7 @@ def test_rules_are_chosen_by_id_and_by_family() -> None:
     assert ids(("DCP1",), ("DCP103",)) == [known for known in ids(("DCP1",)) if known != "DCP103"]
 
 
-@pytest.mark.parametrize("select", ["DCP6", "E501", "", "DCP103x4"])
+@pytest.mark.parametrize("select", ["DCP7", "E501", "", "DCP103x4"])
 def test_a_name_that_stands_for_no_rule_is_refused(select: str) -> None:
     with pytest.raises(NothingSelected):
         ids((select,))

@@ -58,11 +58,14 @@ def step_expected(run: Run) -> Iterator[Hit]:
         behind = step - at
         few = 0 < behind <= max(_SKIPPED_STEPS, _SKIPPED_SHARE * step)
         exact = "--expect-step" in sources
+        if not exact and _lost_since(run):
+            continue
         yield Hit(
             "optimizer",
             f"the optimizer is at step {at:,}; {' and '.join(sources)} "
             f"{'says' if len(sources) == 1 else 'say'} {number(step):,}"
-            + ("" if few or behind < 0 else ": it was reset or restored from an older save"),
+            + ("" if few or behind < 0 else ": it was reset or restored from an older save")
+            + _since_before(run, behind, step),
             severity=WARNING if few and not exact else severities[step],
         )
 
@@ -111,6 +114,23 @@ def _steps(run: Run) -> dict[float, int]:
     if not run.optimizer.steps:
         raise CannotRun("the optimizer keeps no step, or it could not be read")
     return dict(run.optimizer.steps)
+
+
+def _lost_since(run: Run) -> bool:
+    """Whether the step fell or restarted since the save before: DCP601 says so, and when."""
+    history = run.history
+    if history is None or not run.runs("DCP601"):
+        return False
+    return (history.advanced or 0) < 0 or history.restarted_at is not None
+
+
+def _since_before(run: Run, behind: float, step: float) -> str:
+    """That the save before lagged as far behind already, a clause."""
+    history = run.history
+    if history is None or history.earlier.step is None or history.went_on is None or behind <= 0:
+        return ""
+    lagged = step - history.went_on - history.earlier.step
+    return f", as {history.earlier.name} before it" if lagged == behind else ""
 
 
 def _expected_steps(run: Run) -> Iterator[tuple[str, float, str]]:

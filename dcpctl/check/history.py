@@ -1,0 +1,144 @@
+"""What lies between two saves of a run: how far the run went on, and how far its optimizer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dcpctl.errors import quote
+from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.directories import PART_NAMES, step_of
+from dcpctl.model.optimizer.verdict import number
+from dcpctl.model.optimizer.view import OptimizerView
+
+# Directory names whose number is a count of steps. The number in the others (`checkpoint_3`, `3`)
+# may be one of epochs, or that of the save.
+_STEPS = re.compile(r"(?i)(?:^|[^a-z])(?:global_?step|iteration|iter|step)[-_=]?\d")
+# A loss scaler skips steps of the optimizer that the job counts: a few.
+_FEW_SHARE, _FEW = 0.02, 2
+
+
+def few(missed: float, steps: float) -> bool:
+    """Whether so many steps may have been skipped by a loss scaler."""
+    return 0 <= missed <= max(_FEW, _FEW_SHARE * steps)
+
+
+class Save:
+    """One of the two saves.
+
+    Args:
+        checkpoint: opened.
+        view: what it says of its optimizer.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, view: OptimizerView) -> None:
+        self.checkpoint = checkpoint
+        self.view = view
+        path = checkpoint.path.resolve()
+        self._named: Path = path.parent if PART_NAMES.fullmatch(path.name) else path
+
+    @property
+    def name(self) -> str:
+        """What a message calls it: its directory's name, quoted."""
+        return quote(self._named.name)
+
+    @cached_property
+    def directory_step(self) -> int | None:
+        """The number in the directory's name."""
+        return step_of(self._named.name)
+
+    @property
+    def says_steps(self) -> bool:
+        """Whether that number is one of steps for certain."""
+        return _STEPS.search(self._named.name) is not None
+
+    @cached_property
+    def step(self) -> int | float | None:
+        """The step that the optimizer is at; the highest of its parameters'."""
+        steps = self.view.steps
+        return number(max(steps)) if steps else None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Two saves of one run.
+
+    Attributes:
+        earlier: the one that came before.
+        later: the one that is checked.
+    """
+
+    earlier: Save
+    later: Save
+
+    @property
+    def counted(self) -> tuple[float, float] | None:
+        """The run's own steps at both saves: by the directories' names, else by the job's count.
+
+        None where nothing counts them. A number in a name that may count something else is
+        believed where the earlier save's optimizer is at that step.
+        """
+        earlier, later = self.earlier, self.later
+        named = None
+        if earlier.directory_step is not None and later.directory_step is not None:
+            named = (earlier.directory_step, later.directory_step)
+            if earlier.says_steps and later.says_steps:
+                return named
+        before, after = earlier.view.job_step, later.view.job_step
+        if before is not None and after is not None and before[0] == after[0]:
+            return before[1], after[1]
+        return named if earlier.step == earlier.directory_step else None
+
+    @property
+    def went_on(self) -> int | float | None:
+        """Steps of the run between the saves; None where nothing counts them."""
+        counted = self.counted
+        return None if counted is None else number(counted[1] - counted[0])
+
+    @property
+    def advanced(self) -> int | float | None:
+        """Steps that the optimizer counted between the saves; negative where it fell."""
+        before, after = self.earlier.step, self.later.step
+        return None if before is None or after is None else number(after - before)
+
+    @property
+    def proportional(self) -> bool:
+        """Whether the optimizer's count and the run's have one ratio at both saves.
+
+        It is not 1 where the run counts micro-batches of accumulated gradients.
+        """
+        counted, before, after = self.counted, self.earlier.step, self.later.step
+        if counted is None or before is None or after is None or min(before, *counted) <= 0:
+            return False
+        return abs(after / counted[1] - before / counted[0]) <= _FEW_SHARE * before / counted[0]
+
+    @property
+    def steps(self) -> int | None:
+        """Updates of the moments between the saves, rather too many than too few.
+
+        None where neither the run nor the optimizer says.
+        """
+        advanced, went_on = self.advanced, self.went_on
+        if advanced is not None and advanced > 0 and (went_on is None or self.proportional):
+            return round(advanced)
+        most = max(advanced or 0, went_on or 0)
+        return round(most) if most > 0 else None
+
+    @property
+    def restarted_at(self) -> int | float | None:
+        """The run's step at which the optimizer began to count anew; None if it did not.
+
+        The optimizer's count is then the number of steps since, which is at most as many as lie
+        between the saves.
+        """
+        counted, went_on, advanced = self.counted, self.went_on, self.advanced
+        before, after = self.earlier.step, self.later.step
+        if counted is None or went_on is None or advanced is None:
+            return None
+        if before is None or after is None or went_on <= 0:
+            return None
+        fell = advanced < 0 and after <= went_on + _FEW
+        exact = advanced != went_on and after == went_on and before > _FEW
+        return number(max(counted[1] - after, counted[0])) if fell or exact else None

@@ -1,0 +1,182 @@
+"""Reads the moments of two saves side by side: the same numbers of both, whatever the layouts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dcpctl.check.estimate import (
+    DECAYS,
+    MONOTONE,
+    Floats,
+    Tally,
+    coarser,
+    comparable,
+    decay_of,
+)
+from dcpctl.check.history import History, Save
+from dcpctl.errors import DcpctlError
+from dcpctl.formats.arrays import distinct
+from dcpctl.model import boxes
+from dcpctl.model.entry import TensorEntry
+from dcpctl.model.fqn import is_index
+from dcpctl.model.optimizer.coverage import Parameter
+from dcpctl.model.optimizer.source import BUCKETS
+
+Box = tuple[tuple[int, ...], tuple[int, ...]]
+
+#: Most parameters that a sample looks at, most numbers of each, and in how many places.
+_SAMPLE_PARAMETERS = 256
+_SAMPLE_NUMBERS = 16_384
+_SAMPLE_PLACES = 4
+#: Numbers of one block where all are read.
+_BLOCK_NUMBERS = 1 << 20
+
+
+@dataclass(slots=True)
+class Compared:
+    """The second moments that two saves have in common.
+
+    Attributes:
+        tallies: what was counted of each.
+        expected: how many there are.
+        whole: every number of them was read.
+        unread: entries that could not be read, and why.
+    """
+
+    tallies: list[Tally] = field(default_factory=list)
+    expected: int = 0
+    whole: bool = False
+    unread: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def decay(self) -> float | None:
+        """The slowest decay among them, slots that never fall apart; None without any."""
+        return max((tally.decay for tally in self.tallies if tally.decay < 1), default=None)
+
+    @property
+    def blind(self) -> bool:
+        """Whether no number could be compared: too much decayed since."""
+        return not any(tally.numbers for tally in self.tallies)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One slot of one parameter in both saves; first moments where both have them."""
+
+    tally: Tally
+    slots: tuple[TensorEntry, TensorEntry]
+    firsts: tuple[TensorEntry, TensorEntry] | None
+
+
+def compare_moments(history: History, steps: int, *, whole: bool) -> Compared:
+    """Count the second moments of both saves: all numbers, or always the same sample.
+
+    Args:
+        history: the two saves.
+        steps: steps between them, at most.
+        whole: read every number.
+    """
+    pairs = list(_pairs(history, steps))
+    compared = Compared(expected=len(pairs), whole=whole)
+    if not whole and len(pairs) > _SAMPLE_PARAMETERS:
+        picked = distinct(np.linspace(0, len(pairs) - 1, _SAMPLE_PARAMETERS).astype(int))
+        pairs = [pairs[index] for index in picked.tolist()]
+    for pair in pairs:
+        _add(compared, pair)
+    return compared
+
+
+def _add(compared: Compared, pair: _Pair) -> None:
+    try:
+        _count(pair, compared.whole)
+        compared.tallies.append(pair.tally)
+    except DcpctlError as error:
+        compared.unread[pair.tally.fqn] = str(error)
+
+
+def _pairs(history: History, steps: int) -> Iterator[_Pair]:
+    earlier = {p.name: p for p in history.earlier.view.parameters}
+    if not _same_indices(earlier, history.later):
+        return
+    for parameter in history.later.view.parameters:
+        before = earlier.get(parameter.name)
+        if before is None:
+            continue
+        for slot in parameter.slots:
+            if slot not in DECAYS and slot not in MONOTONE:
+                continue
+            slots = _both(history, before, parameter, slot)
+            decays = [decay_of(slot, p.values) for p in (before, parameter)]
+            if slots is None or None in decays:
+                continue
+            decay = min(decay for decay in decays if decay is not None)
+            dtype = coarser(slots[0].dtype, slots[1].dtype)
+            tally = Tally(parameter.name, slot, slots[1].fqn, decay, steps, dtype)
+            firsts = _both(history, before, parameter, "exp_avg") if slot == "exp_avg_sq" else None
+            yield _Pair(tally, slots, firsts)
+
+
+def _same_indices(earlier: Mapping[str, Parameter], later: Save) -> bool:
+    """Whether indices that have no names mean the same parameters in both saves."""
+    nameless = {p.name: p.shape for p in later.view.parameters if is_index(p.name)}
+    return not nameless or nameless == {
+        name: p.shape for name, p in earlier.items() if is_index(name)
+    }
+
+
+def _both(
+    history: History, before: Parameter, after: Parameter, slot: str
+) -> tuple[TensorEntry, TensorEntry] | None:
+    """The slot's entries in both saves, if they can be compared number by number."""
+    found = []
+    for save, parameter in ((history.earlier, before), (history.later, after)):
+        state = parameter.slots.get(slot)
+        entry = save.checkpoint.entries.get(state.fqn) if state is not None else None
+        if not isinstance(entry, TensorEntry) or not entry.numel or not comparable(entry.dtype):
+            return None
+        found.append(entry)
+    first, last = found
+    if first.shape != last.shape:
+        return None
+    # A bucket's numbers belong to other parameters when the ranks share them otherwise.
+    bucketed = any(
+        raw.style == BUCKETS and raw.root == after.root for raw in history.later.view.optimizers
+    )
+    if bucketed and not np.array_equal(first.chunks.offsets, last.chunks.offsets):
+        return None
+    return first, last
+
+
+def _count(pair: _Pair, whole: bool) -> None:
+    for starts, stops in _boxes(pair.slots[0].shape, whole):
+        key = tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))
+        before, after = (entry[key] for entry in pair.slots)
+        firsts: tuple[Floats, Floats] | None = None
+        if pair.firsts is not None:
+            firsts = (pair.firsts[0][key], pair.firsts[1][key])
+        pair.tally.add(before, after, firsts)
+
+
+def _boxes(shape: tuple[int, ...], whole: bool) -> Iterator[Box]:
+    """The boxes of a tensor to read: all of it, or a few spread over its first dim."""
+    if whole or math.prod(shape) <= _SAMPLE_NUMBERS:
+        yield from boxes.split(shape, _BLOCK_NUMBERS)
+        return
+    most = _SAMPLE_NUMBERS // _SAMPLE_PLACES
+    sizes = list(shape)
+    for dim in range(len(shape)):
+        # As many of this dim as fit, once all behind it are whole; else one of it, and look on.
+        behind = math.prod(shape[dim + 1 :])
+        sizes[dim] = max(1, min(shape[dim], most // behind))
+        if sizes[dim] > 1 or behind <= most:
+            break
+    for place in range(_SAMPLE_PLACES):
+        starts = tuple(
+            (extent - size) * place // (_SAMPLE_PLACES - 1)
+            for extent, size in zip(shape, sizes, strict=True)
+        )
+        yield starts, tuple(a + size for a, size in zip(starts, sizes, strict=True))
