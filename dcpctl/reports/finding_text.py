@@ -1,0 +1,40 @@
+"""Findings in plain sentences, and the files they lie in, for formats that other programs read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+from dcpctl.check.finding import CheckResult, Finding
+from dcpctl.errors import printable
+
+
+def place(result: CheckResult, finding: Finding) -> str:
+    """Return the file that a finding lies in, relative to the checkpoint.
+
+    A finding about the structure lies in the metadata. So does one whose file a hostile checkpoint
+    has outside itself: nobody shall be led there.
+    """
+    named = finding.file or ""
+    inside = named and not named.startswith("/") and ".." not in PurePosixPath(named).parts
+    return named if inside else result.metadata_file
+
+
+def relative(path: Path) -> Path:
+    """Return a path as seen from the working directory if it lies below it, else from the root.
+
+    Symbolic links stay as they are: the reader knows the path that was asked for.
+    """
+    whole = Path(os.path.normpath(Path.cwd() / path))
+    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+
+
+def sentence(finding: Finding) -> str:
+    """Return subject, message and place of a finding in one line without unprintable characters."""
+    where = ""
+    if finding.file is not None and finding.file != finding.subject:
+        at = "" if finding.offset is None else f" at {finding.offset:,}"
+        where = f" ({finding.file}{at})"
+    elif finding.offset is not None:
+        where = f" (at {finding.offset:,})"
+    return printable(f"{finding.subject}: {finding.message}{where}")
