@@ -49,6 +49,11 @@ def reshard(
 
     The chunks are those that FSDP2 and DTensor would write, one file a rank. torch loads a
     checkpoint of any layout; one that fits is loaded faster, and some loaders accept no other.
+    Under torchrun, on one machine or several, the ranks share the work: torchrun --nnodes 2
+    --nproc-per-node 4 ... -m dcpctl reshard SRC DST --world-size 64.
+
+    A file of placements says a placement for each axis of the mesh, by glob:
+    "*.wo.weight" = ["S(0)", "S(1)"].
 
     Examples:
       dcpctl reshard sample_checkpoints/healthy/step-8500 out/two --world-size 2
