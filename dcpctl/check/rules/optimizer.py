@@ -168,6 +168,8 @@ def _with_state(run: Run) -> tuple[Parameter, ...]:
 def _training_trace(run: Run) -> str:
     """What shows that a training job saved this, a clause; empty for mere weights."""
     view = run.optimizer
+    if run.history is not None and run.history.earlier.view.verdict != ABSENT:
+        return f"{run.history.earlier.name} before it has one"
     if view.optimizers:
         return f"param groups are here ({quote(view.optimizers[0].fqns[0])})"
     of = view.sections.of
