@@ -109,7 +109,7 @@ class Output:
 
     def pieces(self, pieces: Iterable[str]) -> None:
         """Write text piece by piece, as JSON documents come."""
-        with self._stream() as stream:
+        with whole_file(self.path) as stream:
             stream.writelines(pieces)
 
     def blocks(self, blocks: Iterable[Block]) -> None:
@@ -117,26 +117,31 @@ class Output:
         from dcpctl.reports.console import wants_color
         from dcpctl.reports.render import render
 
-        with self._stream() as stream:
+        with whole_file(self.path) as stream:
             color = wants_color(self.color.value, stream)
             render(blocks, stream, form=self.form.value, color=color, table_style=self.table_style)
 
-    @contextmanager
-    def _stream(self) -> Iterator[TextIO]:
-        """Stdout, or a file that appears under its name only when it is whole."""
-        if self.path is None:
-            yield sys.stdout
-            return
-        target = self.path.resolve()
-        special = target.exists() and not target.is_file()  # /dev/null is not to be replaced
-        partial = target if special else target.with_name(f".{target.name}.partial-{os.getpid()}")
-        try:
-            with partial.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-                yield stream
-            if not special:
-                partial.replace(target)
-        except OSError as error:
-            raise ReadFailed(f"cannot write {quote(self.path)}: {error.strerror}") from None
-        finally:
-            if not special:
-                partial.unlink(missing_ok=True)
+
+@contextmanager
+def whole_file(path: Path | None) -> Iterator[TextIO]:
+    """Give stdout, or a file that appears under its name only when it is whole.
+
+    Raises:
+        ReadFailed: it cannot be written.
+    """
+    if path is None:
+        yield sys.stdout
+        return
+    target = path.resolve()
+    special = target.exists() and not target.is_file()  # /dev/null is not to be replaced
+    partial = target if special else target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        with partial.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+            yield stream
+        if not special:
+            partial.replace(target)
+    except OSError as error:
+        raise ReadFailed(f"cannot write {quote(path)}: {error.strerror}") from None
+    finally:
+        if not special:
+            partial.unlink(missing_ok=True)
