@@ -52,6 +52,15 @@ def step_of(name: str) -> int | None:
     return int(name) if _NUMBER.fullmatch(name) else None
 
 
+def meant_by(path: Path) -> Path:
+    """The directory that a path stands for: of a metadata or shard file it is the one around it.
+
+    Tools that know of files alone, such as `git diff --name-only` and pre-commit, name these.
+    """
+    named = path.name.endswith((".metadata", ".distcp"))
+    return path.parent if named and not path.is_dir() else path
+
+
 def subdirectories(path: Path) -> list[Path]:
     """The directories in `path`, sorted by name; hidden ones are left out.
 

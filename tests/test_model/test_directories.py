@@ -70,6 +70,26 @@ def test_links_that_lead_to_themselves_are_no_directories(tmp_path: Path) -> Non
     assert directories.subdirectories(tmp_path) == [tmp_path / "there"]
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("run/step-1/.metadata", "run/step-1"),
+        ("run/step-1/__3.metadata", "run/step-1"),
+        ("run/step-1/__0_0.distcp", "run/step-1"),
+        (".metadata", "."),
+        ("run/step-1", "run/step-1"),
+        ("run/step-1/model.safetensors", "run/step-1/model.safetensors"),
+        ("odd.distcp", "odd.distcp"),
+    ],
+)
+def test_files_of_a_checkpoint_mean_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.distcp").mkdir()
+    assert directories.meant_by(Path(path)) == Path(meant)
+
+
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ReadFailed):
         directories.subdirectories(tmp_path / "nope")
