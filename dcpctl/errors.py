@@ -137,6 +137,12 @@ class UnknownForm(InputError):
     id = "unknown-form"
 
 
+class NotALog(InputError):
+    """The file is no training log in any form that dcpctl knows."""
+
+    id = "not-a-log"
+
+
 class LimitExceeded(InputError):
     """The input asks for more than the limits in `dcpctl.limits` allow."""
 

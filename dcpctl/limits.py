@@ -35,3 +35,7 @@ SMALL_TENSOR_BYTES = 64 << 10
 DECOMPRESSED_BYTES = 8 << 30
 #: Largest decompressed size of a bytes entry, of which no metadata says how large it should be.
 DECOMPRESSED_VALUE_BYTES = 1 << 30
+#: Longest line of a training log; a wandb row with a hundred columns takes 10 kB.
+LOG_LINE_CHARACTERS = 1 << 20
+#: Largest training log that is one JSON document and no stream of lines, in bytes.
+LOG_DOCUMENT_BYTES = 256 << 20
