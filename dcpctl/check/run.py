@@ -13,7 +13,7 @@ from dcpctl.check.history_moments import Compared, compare_moments
 from dcpctl.check.items import Items, collect_items, part_of
 from dcpctl.check.moments import Moments, read_moments
 from dcpctl.check.options import CheckOptions
-from dcpctl.check.registry import CannotRun, NotAsked, chosen_rules
+from dcpctl.check.registry import CannotRun, NotAsked, rules_of
 from dcpctl.check.scan import Scan, scan_items
 from dcpctl.check.tiling import Tiling, tile
 from dcpctl.errors import DcpctlError
@@ -75,9 +75,7 @@ class Run:
 
     def runs(self, rule_id: str) -> bool:
         """Whether a rule is among those that this check runs."""
-        return any(
-            rule.id == rule_id for rule in chosen_rules(self.options.select, self.options.ignore)
-        )
+        return any(rule.id == rule_id for rule in rules_of(self.options))
 
     @property
     def compared(self) -> Compared | None:

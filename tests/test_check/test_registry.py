@@ -9,7 +9,11 @@ from dcpctl.check.registry import chosen_rules, rule
 from dcpctl.errors import NothingSelected
 
 FAMILIES = {
-    **{"1": "structure", "2": "files", "3": "payload", "4": "form", "5": "optimizer"},
+    "1": "structure",
+    "2": "files",
+    "3": "payload",
+    "4": "form",
+    "5": "optimizer",
     "6": "run",
 }
 
