@@ -19,26 +19,34 @@ class Batch:
 
     Attributes:
         file: number of the file.
+        index: number of the batch in the file.
         segments: by position.
         last: no further batch of the file follows.
     """
 
     file: int
+    index: int
     segments: list[Segment]
     last: bool
+
+    @property
+    def stop(self) -> int:
+        """The byte of the file after its last segment."""
+        return self.segments[-1].at + self.segments[-1].length if self.segments else 0
 
 
 def batches_of(number: int, file: OutputFile) -> Iterator[Batch]:
     """Divide a file's segments; a file without any gives one empty batch."""
     held: list[Segment] = []
-    size = 0
+    size = index = 0
     for segment in every_byte(file) if file.link is not None else file.segments:
         if held and (size + segment.length > BATCH_BYTES or len(held) >= _BATCH_SEGMENTS):
-            yield Batch(number, held, last=False)
+            yield Batch(number, index, held, last=False)
             held, size = [], 0
+            index += 1
         held.append(segment)
         size += segment.length
-    yield Batch(number, held, last=True)
+    yield Batch(number, index, held, last=True)
 
 
 def every_byte(file: OutputFile) -> Iterator[Segment]:

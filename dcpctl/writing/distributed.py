@@ -117,20 +117,21 @@ class _Together:
     def _begin(self) -> tuple[Aim, list[str]]:
         """Have rank 0 stage, and the others join it there."""
 
-        def begin() -> tuple[Aim, dict[str, int], list[str], Any]:
+        def begin() -> tuple[Aim, tuple[dict[str, int], dict[str, int]], list[str], Any]:
             aim = take_aim(self.plan, self.options)
             if self.options.dry_run:
-                return aim, {}, [], None
+                return aim, ({}, {}), [], None
             self.staging = Staging.begin(
                 aim.destination, self.plan.fingerprint, resume=self.options.resume
             )
             Run(self.plan, self.options, self.staging, aim.link).check_space()
-            return aim, self.staging.journal.finished, self.staging.notes, self.staging.root
+            journal = self.staging.journal
+            return aim, (journal.finished, journal.begun), self.staging.notes, self.staging.root
 
-        aim, finished, notes, root = self._first(begin)
+        aim, done, notes, root = self._first(begin)
         if root is not None and self.staging is None:
             self.staging = Staging(root, self._all(lambda: Journal(root / JOURNAL)), [])
-            self.staging.journal.finished = finished
+            self.staging.journal.finished, self.staging.journal.begun = done
         elif root is not None:
             self._all(lambda: None)
         return aim, notes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,20 +21,41 @@ from dcpctl.writing.copying import ItemCopier
 from dcpctl.writing.gather import Gatherer
 from dcpctl.writing.ledger import Ledger, Record
 from dcpctl.writing.opened import ChunkOpener
-from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, OutputFile
+from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, OutputFile, Segment
 from dcpctl.writing.sink import BUFFER_BYTES, Sink, write_failed
 from dcpctl.writing.sources import Sources
 from dcpctl.writing.steps import step
 
+#: Bytes of a file after which what is written so far is put on disk and noted, for `--resume`.
+PART_BYTES = 1 << 30
+
 
 @dataclass(slots=True)
 class _Open:
-    """An output file that is being written: its descriptor, and the batches not done yet."""
+    """An output file that is being written.
+
+    Attributes:
+        fd: its descriptor.
+        pending: batches that were given out and are not done.
+        whole: all were given out.
+        upto: bytes from its start on that are written.
+        noted: such bytes that were noted.
+    """
 
     fd: int
     pending: int = 0
     whole: bool = False
-    written: int = 0
+    upto: int = 0
+    noted: int = 0
+    _next: int = 0
+    _stops: dict[int, int] = field(default_factory=dict)
+
+    def done(self, batch: Batch) -> None:
+        """Count a batch as written; others before it may not be yet."""
+        self._stops[batch.index] = batch.stop
+        while self._next in self._stops:
+            self.upto = self._stops.pop(self._next)
+            self._next += 1
 
 
 @dataclass(slots=True)
@@ -59,6 +81,8 @@ class FileWriter:
         directory: where the files go.
         finished: called with each file once it is on disk.
         advance: called with the bytes of each segment that was written.
+        begun: file name -> bytes from its start on that an earlier run has put on disk.
+        reached: called with a file's name and as many bytes of it as are on disk.
     """
 
     def __init__(
@@ -67,6 +91,9 @@ class FileWriter:
         directory: Path,
         finished: Callable[[OutputFile], None],
         advance: Callable[[int], None],
+        *,
+        begun: Mapping[str, int] | None = None,
+        reached: Callable[[str, int], None] | None = None,
     ) -> None:
         self.ledger = Ledger()
         self.tally = Tally()
@@ -74,6 +101,8 @@ class FileWriter:
         self._directory = directory
         self._finished = finished
         self._advance = advance
+        self._begun = begun or {}
+        self._reached = reached
         self._lock = threading.Lock()
         self._transforming = threading.RLock()
         self._open: dict[int, _Open] = {}
@@ -117,9 +146,9 @@ class FileWriter:
         file = self._sources.files[record.source]
         record.compare(crc32_range(file.storage, file.name, record.offset, record.size))
 
-    def expect(self, file: OutputFile) -> None:
-        """Have the checksums of all that a file was made of compared, without writing it."""
-        for segment in file.segments:
+    def expect(self, segments: Iterable[Segment]) -> None:
+        """Have the checksums of all that was written by an earlier run compared."""
+        for segment in segments:
             if isinstance(segment, NewTensor) and not isinstance(segment.source, Fill):
                 with self._transforming:
                     self._gatherer.parts(segment.source, segment.starts, segment.sizes)
@@ -129,18 +158,24 @@ class FileWriter:
     def _batches(self, number: int, file: OutputFile) -> Iterator[Batch]:
         """Create a file and give out its batches; under the pool's lock, one thread at a time."""
         step(f"create {file.name}")
+        begun = self._begun.get(file.name, 0)
         try:
             fd = os.open(
                 self._directory / file.name,
-                os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC,
+                os.O_RDWR | os.O_CREAT | (0 if begun else os.O_TRUNC) | os.O_CLOEXEC,
                 0o666,
             )
+            if begun > os.fstat(fd).st_size:
+                begun = 0
         except OSError as error:
             raise write_failed(file.name, error) from None
         held = _Open(fd)
         with self._lock:
             self._open[number] = held
         for batch in batches_of(number, file):
+            if batch.stop <= begun and not batch.last:
+                self._skip(batch, held)
+                continue
             with self._lock:
                 held.pending += 1
                 held.whole = batch.last
@@ -161,12 +196,38 @@ class FileWriter:
             self._advance(segment.length)
         if sink is not None:
             sink.flush()
+        self._note_part(batch, file, held)
         with self._lock:
             held.pending -= 1
             self.tally.bytes += sum(segment.length for segment in batch.segments)
             done = held.whole and not held.pending
         if done:
             self._finish(batch.file, file, held)
+
+    def _skip(self, batch: Batch, held: _Open) -> None:
+        """Take over what an earlier run has written."""
+        self.expect(batch.segments)
+        with self._lock:
+            held.done(batch)
+            held.noted = held.upto
+            for segment in batch.segments:
+                if isinstance(segment, NewTensor):
+                    self.tally.elements += math.prod(segment.sizes)
+
+    def _note_part(self, batch: Batch, file: OutputFile, held: _Open) -> None:
+        """Put on disk what is written of a long file, and have it noted, now and then."""
+        with self._lock:
+            held.done(batch)
+            upto = held.upto
+            if self._reached is None or batch.last or upto - held.noted < PART_BYTES:
+                return
+            held.noted = upto
+        step(f"sync part of {file.name}")
+        try:
+            os.fdatasync(held.fd)
+        except OSError as error:
+            raise write_failed(file.name, error) from None
+        self._reached(file.name, upto)
 
     def _finish(self, number: int, file: OutputFile, held: _Open) -> None:
         step(f"sync {file.name}")

@@ -1,4 +1,4 @@
-"""What a staging directory holds already: one JSON line for each file that is finished."""
+"""What a staging directory holds already: a JSON line for each file, or part of one, that is."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Journal:
 
     Attributes:
         finished: file name -> bytes, as an earlier run of the same plan has noted them.
+        begun: file name -> bytes from its start on that are on disk, of other files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,6 +29,7 @@ class Journal:
         self._lock = threading.Lock()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         self.finished: dict[str, int] = {}
+        self.begun: dict[str, int] = {}
 
     def acquire(self) -> bool:
         """Lock it; False if another process has it. The lock goes when the process does."""
@@ -46,7 +48,8 @@ class Journal:
             lines = [json.loads(raw) for raw in data.split(b"\n")[:-1]]
             if not lines or lines[0] != {"dcpctl": _VERSION, "plan": fingerprint}:
                 return False
-            self.finished = {line["file"]: line["size"] for line in lines[1:]}
+            self.finished = {line["file"]: line["size"] for line in lines[1:] if "size" in line}
+            self.begun = {line["file"]: line["upto"] for line in lines[1:] if "upto" in line}
         except (ValueError, TypeError, KeyError):
             return False  # only a crash of the machine does this
         return True
@@ -54,12 +57,16 @@ class Journal:
     def begin(self, fingerprint: str) -> None:
         """Empty it, and note whose it is."""
         os.ftruncate(self._fd, 0)
-        self.finished = {}
+        self.finished, self.begun = {}, {}
         self._append({"dcpctl": _VERSION, "plan": fingerprint})
 
     def note(self, name: str, size: int) -> None:
         """Note that a file is finished and on disk."""
         self._append({"file": name, "size": size})
+
+    def note_part(self, name: str, upto: int) -> None:
+        """Note that the first `upto` bytes of a file are on disk."""
+        self._append({"file": name, "upto": upto})
 
     def _append(self, line: dict[str, object]) -> None:
         # Other ranks note their files in it too: on Linux a file open for appending is appended to

@@ -127,7 +127,8 @@ class Run:
         """
         threads = self.threads
         left = self._linked()
-        total = sum(file.size for _, file in left)
+        begun = self.staging.journal.begun
+        total = sum(file.size - begun.get(file.name, 0) for _, file in left)
         lock = threading.Lock()
         with Progress("writing", total if self.options.progress else 0) as progress:
 
@@ -137,14 +138,21 @@ class Run:
                     if self.options.progress:
                         progress.advance(amount)
 
-            writer = FileWriter(self.plan.sources, self.staging.files, self._note, advance)
+            writer = FileWriter(
+                self.plan.sources,
+                self.staging.files,
+                self._note,
+                advance,
+                begun=begun,
+                reached=self.staging.journal.note_part,
+            )
             self.tally, self.ledger, self._writer = writer.tally, writer.ledger, writer
             writer.write(left, threads)
             finished = set(self.resumed)
             for number in self.numbers:
                 file = self.plan.files[number]
                 if file.name in finished and file.link is None:
-                    writer.expect(file)
+                    writer.expect(file.segments)
 
     @property
     def threads(self) -> int:

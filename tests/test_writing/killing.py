@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dcpctl import open_checkpoint
 from dcpctl.model.draft import Draft
+from dcpctl.writing import batches, files
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.steps import observed
@@ -30,6 +31,15 @@ Job = Callable[[Path, Path, bool], None]
 def reshard(source: Path, place: Path, again: bool) -> None:
     with open_checkpoint(source) as checkpoint:
         made = plan(resharded(Draft.of(checkpoint), 3), place / "out")
+        write(made, WriteOptions(resume=again, jobs=1))
+
+
+def one_file(source: Path, place: Path, again: bool) -> None:
+    """One long file, of which parts are noted; a part is put on disk every 64 KiB."""
+    files.PART_BYTES = 64 << 10
+    batches.BATCH_BYTES = 16 << 10
+    with open_checkpoint(source) as checkpoint:
+        made = plan(resharded(Draft.of(checkpoint), 1), place / "out")
         write(made, WriteOptions(resume=again, jobs=1))
 
 
@@ -55,6 +65,7 @@ def take_back(source: Path, place: Path, again: bool) -> None:
 
 JOBS: dict[str, Job] = {
     "reshard": reshard,
+    "one_file": one_file,
     "overwrite": overwrite,
     "edit": edit,
     "undo": take_back,

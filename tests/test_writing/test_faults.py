@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from dcpctl import open_checkpoint
 from dcpctl.errors import ChecksumMismatch, ReadFailed, Refused
 from dcpctl.model.draft import Draft
-from dcpctl.writing import space
+from dcpctl.writing import batches, files, space
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.publish import DestinationExists
@@ -90,6 +91,24 @@ def test_the_operating_system_fails(call, source, tmp_path, monkeypatch):
     attempt(source, tmp_path / "out", resume=True)
     assert not left.exists()
     attempt(source, tmp_path / "fresh")
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "fresh")
+
+
+def test_a_long_file_is_gone_on_with(source, tmp_path, monkeypatch):
+    """What was put on disk of it is not written again, and its source is compared all the same."""
+    monkeypatch.setattr(files, "PART_BYTES", 64 << 10)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 16 << 10)
+    with at("sync __0_0.distcp", interrupt), pytest.raises(KeyboardInterrupt):
+        attempt(source, tmp_path / "out", ranks=1, jobs=1)
+    (left,) = leftovers(tmp_path / "out")
+    noted = [json.loads(line) for line in (left / "journal").read_text().splitlines()]
+    upto = max(line.get("upto", 0) for line in noted)
+    with open_checkpoint(source) as checkpoint:
+        made = plan(resharded(Draft.of(checkpoint), 1), tmp_path / "out")
+        again = write(made, WriteOptions(resume=True))
+        fresh = write(plan(resharded(Draft.of(checkpoint), 1), tmp_path / "fresh"), WriteOptions())
+    assert upto > 0.7 * made.files[0].size
+    assert again.bytes_written == fresh.bytes_written - upto
     assert hashes(tmp_path / "out") == hashes(tmp_path / "fresh")
 
 
