@@ -53,6 +53,8 @@ class Checkpoint(Mapping[str, Entry]):
     Args:
         path: the directory that was asked for.
         parts: name, storage and description of each directory that belongs to it.
+        entries: entries whose chunks lie in files of several parts, by their numbers in `files`;
+            None takes the entries of the parts.
 
     Attributes:
         path: the directory that was asked for.
@@ -62,12 +64,14 @@ class Checkpoint(Mapping[str, Entry]):
     """
 
     def __init__(
-        self, path: Path, parts: Sequence[tuple[str, LocalStorage, StoredCheckpoint]]
+        self,
+        path: Path,
+        parts: Sequence[tuple[str, LocalStorage, StoredCheckpoint]],
+        entries: Mapping[str, StoredTensor | StoredBytes] | None = None,
     ) -> None:
         self.path = path
         made: list[Part] = []
         files: list[ShardFile] = []
-        entries: dict[str, Entry] = {}
         for name, storage, stored in parts:
             part = Part(name, storage, stored, len(files))
             files.extend(_shard_files(part))
@@ -75,11 +79,14 @@ class Checkpoint(Mapping[str, Entry]):
         self.parts: tuple[Part, ...] = tuple(made)
         self.files: tuple[ShardFile, ...] = tuple(files)
         source = Source(self.files, [place for part in made for place in part.places()])
-        for part in made:
+        found: dict[str, Entry] = {}
+        if entries is not None:
+            found = {fqn: _entry(fqn, entry, 0, source) for fqn, entry in entries.items()}
+        for part in made if entries is None else ():
             for fqn, entry in part.stored.entries.items():
-                key = f"{part.name}/{fqn}" if fqn in entries else fqn
-                entries[key] = _entry(key, entry, part.first_file, source)
-        self.entries: Mapping[str, Entry] = MappingProxyType(entries)
+                key = f"{part.name}/{fqn}" if fqn in found else fqn
+                found[key] = _entry(key, entry, part.first_file, source)
+        self.entries: Mapping[str, Entry] = MappingProxyType(found)
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self.entries)} entries)"

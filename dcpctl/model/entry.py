@@ -163,9 +163,17 @@ class TensorEntry:
             if (chunk.offsets, chunk.sizes) in seen or 0 in chunk.sizes:
                 continue
             seen.add((chunk.offsets, chunk.sizes))
-            source = self.chunk_source(row)
             for starts, stops in boxes.split(chunk.sizes, most):
-                yield read_chunk(self._storage(row), source, starts, stops)
+                yield self.read_chunk(row, starts, stops)
+
+    def read_chunk(self, row: int, starts: tuple[int, ...], stops: tuple[int, ...]) -> NDArray[Any]:
+        """Read the box [starts, stops) of chunk number `row`; indices count in the chunk.
+
+        Raises:
+            As `chunk_source` and `formats.chunk_read.read_chunk`.
+        """
+        source = self.chunk_source(row)
+        return read_chunk(self._storage(row), source, starts, stops)
 
     def chunk_source(self, row: int) -> ChunkSource:
         """Where chunk number `row` lies, in the form that `formats.chunk_read` takes.
@@ -223,8 +231,7 @@ class TensorEntry:
             low, high = boxes.intersect(chunk.offsets, chunk.sizes, starts, stops)
             local = [a - o for a, o in zip(low, chunk.offsets, strict=True)]
             until = [b - o for b, o in zip(high, chunk.offsets, strict=True)]
-            source = self.chunk_source(row)
-            part = read_chunk(self._storage(row), source, local, until)
+            part = self.read_chunk(row, tuple(local), tuple(until))
             place = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, starts, strict=True))
             result[place] = part
             read.append(place)
