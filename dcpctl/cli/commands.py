@@ -19,6 +19,7 @@ NAMES = (
     "inspect",
     "check",
     "explain",
+    "diff",
     "contract",
     "upgrade",
     "reshard",
@@ -30,6 +31,8 @@ NAMES = (
     "cast",
     "edit",
     "undo",
+    "repair",
+    "salvage",
 )
 
 

@@ -1,0 +1,158 @@
+"""What there is to begin with: the directory, and metadata that say what is in its files."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from dcpctl.errors import (
+    DcpctlError,
+    InputError,
+    InterruptedSave,
+    MissingFile,
+    NotACheckpoint,
+    Refused,
+    quote,
+)
+from dcpctl.formats.metadata import read_metadata
+from dcpctl.formats.records import StoredCheckpoint
+from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.opening import open_checkpoint
+from dcpctl.repair.described import survey_described
+from dcpctl.repair.numbers import continuity
+from dcpctl.repair.options import RepairOptions
+from dcpctl.repair.rebuilt import survey_rebuilt
+from dcpctl.repair.steps import check_one_save
+from dcpctl.repair.survey import METADATA, OTHER, REBUILT, TEMPORARY, Survey
+from dcpctl.repair.wording import listed, sentence_of
+from dcpctl.storage.local import LocalStorage
+
+#: Forms of which every item has checksums of its own.
+_FORMS = ("dcp", "dcp-per-rank")
+_FROM = "--from SIBLING names another save of the same run, which tells what is in which file"
+
+
+def survey(
+    path: Path, sibling: Checkpoint | None, options: RepairOptions, opened: ExitStack
+) -> Survey:
+    """Survey a directory by its metadata where there are any to go by, else by the sibling's.
+
+    Args:
+        path: the directory.
+        sibling: another save of the same run.
+        options: threads, progress, what counts as good.
+        opened: closes what is opened here.
+
+    Raises:
+        Refused: there is nothing to go by, or what there is contradicts itself.
+        InputError: there is nothing at all.
+    """
+    storage, stored, basis, why = _description(path, opened)
+    made = None
+    if stored is not None:
+        made = survey_described(storage, stored, basis, why, options)
+        if made.stale:
+            _check_stale(made, sibling)
+            why, made = f"{basis} is of another save than the files", None
+    if made is None:
+        if sibling is None:
+            raise Refused(f"{quote(path)}: {why}", hint=_FROM)
+        made = survey_rebuilt(storage, _layout(sibling), why, options)
+        if not made.verified:
+            raise Refused(
+                f"nothing in {quote(path)} fits {quote(sibling.path)}: {sentence_of(made)}",
+                hint="the sibling must be a save of the same run with the same layout",
+            )
+    if sibling is not None:
+        _compare(made, sibling, options)
+    return made
+
+
+def _check_stale(made: Survey, sibling: Checkpoint | None) -> None:
+    """Refuse metadata that are not of the files, unless there is a sibling to go by instead.
+
+    Raises:
+        Refused: there is none, or files were exchanged, which no sibling helps against.
+    """
+    odd = [file for file in made.files if file.state == OTHER]
+    exchanged = any("belong into" in file.why for file in odd)
+    if sibling is not None and not exchanged:
+        return
+    said = listed((f"{file.name}: {file.why}" for file in odd), quoted=False)
+    hint = "give each file the name of the rank that wrote it"
+    if not exchanged:
+        hint = f"{_FROM}; SRC itself will do, if its metadata are an older save's"
+    raise Refused(f"{made.basis} and the files do not belong together: {said}", hint=hint)
+
+
+def _compare(made: Survey, sibling: Checkpoint, options: RepairOptions) -> None:
+    """See that neither the numbers nor the steps contradict what was matched.
+
+    Raises:
+        Refused: they do.
+    """
+    mine = Checkpoint(made.storage.root, [("", made.storage, made.stored)])
+    said = continuity(made, mine, sibling, options)
+    made.confirmed = said.confirmed
+    if said.contradictions:
+        raise Refused(
+            f"{quote(made.storage.root)} is not in the order of {quote(sibling.path)}: "
+            f"{listed(said.contradictions, quoted=False)}",
+            hint="files may have been exchanged; give each the name of the rank that wrote it",
+        )
+    if made.basis == REBUILT:
+        check_one_save(made, mine, sibling)
+
+
+def _description(
+    path: Path, opened: ExitStack
+) -> tuple[LocalStorage, StoredCheckpoint | None, str, str]:
+    """The directory, what its metadata say, which metadata those are, and why no better ones."""
+    try:
+        return _of_checkpoint(opened.enter_context(open_checkpoint(path)))
+    except (NotACheckpoint, MissingFile):
+        if not path.is_dir() or not any(path.glob("__*_*.distcp")):
+            raise
+        why = "there are no metadata"
+    except InterruptedSave:
+        why = "the save did not finish, there is no .metadata"
+    except InputError as error:
+        why = f".metadata cannot be read ({error})"
+    storage = opened.enter_context(LocalStorage(path))
+    names = storage.names()
+    if not any(name.endswith(".distcp") for name in names):
+        raise NotACheckpoint(f"there is no shard file in {quote(path)}")
+    if TEMPORARY not in names:
+        return storage, None, REBUILT, why
+    try:
+        return storage, read_metadata(storage, TEMPORARY), TEMPORARY, why
+    except DcpctlError as error:
+        return storage, None, REBUILT, f"{why}, and {error}"
+
+
+def _of_checkpoint(
+    checkpoint: Checkpoint,
+) -> tuple[LocalStorage, StoredCheckpoint, str, str]:
+    part = checkpoint.parts[0]
+    stored = _layout(checkpoint)
+    return part.storage, stored, METADATA, ""
+
+
+def _layout(checkpoint: Checkpoint) -> StoredCheckpoint:
+    """The description of a checkpoint in one directory, of a form with checksums.
+
+    Raises:
+        Refused: it is none.
+    """
+    if len(checkpoint.parts) > 1 or checkpoint.parts[0].name:
+        names = [f"{checkpoint.path}/{part.name}" for part in checkpoint.parts]
+        raise Refused(
+            f"{quote(checkpoint.path)} is made of parts", hint=f"name one: {', '.join(names)}"
+        )
+    stored = checkpoint.parts[0].stored
+    if stored.format not in _FORMS:
+        raise Refused(
+            f"{quote(checkpoint.path)} is of the form {stored.format}, whose items have no "
+            "checksums of their own"
+        )
+    return stored

@@ -1,0 +1,158 @@
+"""One storage item as it lies in a file: what it holds, and whether its checksums are right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dcpctl import limits
+from dcpctl.errors import (
+    DcpctlError,
+    InputError,
+    LimitExceeded,
+    MissingDependency,
+    ReadFailed,
+    UnknownForm,
+)
+from dcpctl.formats.crc import crc32, crc32_range
+from dcpctl.formats.dtypes import itemsize
+from dcpctl.formats.torch_zip import TorchItem, open_item
+from dcpctl.formats.zip_directory import ZipRecord
+from dcpctl.storage.base import Storage
+
+TENSOR, VALUE, UNKNOWN = "tensor", "value", "unknown"
+#: Records up to this size are read at once: they lie beside the archive's directory or start.
+_SMALL_RECORD = 4 << 10
+#: What decompression may add to a tensor's own bytes, and what a file may hold of one item at all.
+_OVERHEAD = 1 << 20
+#: torch's hash of the record names and checksums, which tells nothing that these do not.
+_DERIVED = ".data/serialization_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A storage item.
+
+    Attributes:
+        offset: first byte in its file.
+        length: bytes.
+        kind: TENSOR, VALUE (any other object) or UNKNOWN, where its pickle cannot be read.
+        dtype: of a tensor, torch's name; else empty.
+        sizes: of a tensor; else empty.
+        problem: why it is not good; empty if it is.
+        unsummed: it records no checksum.
+        digest: CRC-32 over the recorded checksums of its records; None without them. Items of the
+            same digest hold the same, but for an accident of 1 in 2**32.
+        bytes_read: bytes compared with checksums.
+    """
+
+    offset: int
+    length: int
+    kind: str = UNKNOWN
+    dtype: str = ""
+    sizes: tuple[int, ...] = ()
+    problem: str = ""
+    unsummed: bool = False
+    digest: int | None = None
+    bytes_read: int = 0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not self.problem
+
+
+def look(
+    storage: Storage,
+    name: str,
+    offset: int,
+    length: int,
+    *,
+    transforms: Sequence[str] = (),
+    whole: bool = True,
+) -> Found:
+    """Open an item, decode what describes its tensor, and compare its checksums.
+
+    Args:
+        storage: the directory.
+        name: the file in it.
+        offset: first byte.
+        length: bytes.
+        transforms: stream transforms of the item.
+        whole: read every byte; else only what describes the numbers.
+
+    Raises:
+        MissingDependency: the item is compressed and zstandard is not installed.
+        ReadFailed: the operating system failed to read.
+    """
+    try:
+        item = open_item(storage, name, offset, length, transforms=transforms, subject="the item")
+    except (MissingDependency, ReadFailed):
+        raise
+    except DcpctlError as error:
+        return Found(offset, length, problem=_plain(error))
+    try:
+        return _look(item, offset, length, whole)
+    except ReadFailed:
+        raise
+    except InputError as error:
+        return Found(offset, length, problem=_plain(error))
+
+
+def _look(item: TorchItem, offset: int, length: int, whole: bool) -> Found:
+    wrong: list[str] = []
+    unsummed = False
+    digest = 0
+    read = 0
+    for record in item.records.values():
+        if record.crc32 is None:
+            unsummed = unsummed or record.size > 0
+        elif record.name != _DERIVED:
+            said = f"{record.name}:{record.size}:{record.crc32}"
+            digest = crc32(said.encode(), digest)
+        if not whole and record.size > _SMALL_RECORD:
+            continue
+        if record.crc32 is not None and _sum(item, record) != record.crc32:
+            wrong.append(record.name)
+        read += record.size
+    kind, dtype, sizes = _content(item) if "data.pkl" not in wrong else (UNKNOWN, "", ())
+    problem = ""
+    if wrong:
+        problem = f"record '{wrong[0]}' does not have its checksum"
+    elif kind == UNKNOWN:
+        problem = "its pickle does not decode"
+    return Found(
+        offset,
+        length,
+        kind,
+        dtype,
+        sizes,
+        problem,
+        unsummed,
+        None if unsummed else digest,
+        read,
+    )
+
+
+def _sum(item: TorchItem, record: ZipRecord) -> int:
+    if record.size <= _SMALL_RECORD:
+        return crc32(item.read(record.name))
+    return crc32_range(item.storage, item.file, record.data_offset, record.size)
+
+
+def _content(item: TorchItem) -> tuple[str, str, tuple[int, ...]]:
+    """Kind, dtype and sizes."""
+    try:
+        if item.record("data.pkl").size > limits.TENSOR_PICKLE_BYTES:
+            return VALUE, "", ()
+        ref = item.tensor()
+        itemsize(ref.dtype)
+    except (UnknownForm, LimitExceeded):  # an object that is no plain tensor
+        return VALUE, "", ()
+    except InputError:
+        return UNKNOWN, "", ()
+    return TENSOR, ref.dtype, tuple(ref.shape)
+
+
+def _plain(error: DcpctlError) -> str:
+    return str(error).removeprefix("the item: ")

@@ -1,0 +1,195 @@
+"""Do the numbers go on where the sibling's are? What order and shape cannot tell.
+
+Two tensors of one dtype and shape look the same in their archives, and so do two ranks' files. But
+weights change little from one save to the next, so a sample of a tensor correlates with the
+sibling's sample of the same one, and not with that of another. Where it is the other way round, the
+items are not in the order that they are taken for. Nothing is proved by this alone; it is there to
+contradict. Optimizer state is left out: gradients of different weights have directions in common.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcpctl.errors import DcpctlError
+from dcpctl.formats import dtypes
+from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.entry import TensorEntry
+from dcpctl.model.sections import classify
+from dcpctl.repair.options import RepairOptions
+from dcpctl.repair.reading import in_threads
+from dcpctl.repair.survey import Survey
+
+#: Numbers of a sample, and the fewest that say something.
+_SAMPLE, _FEWEST = 512, 48
+#: Standard errors by which a wrong partner must correlate better than the right one, and how well.
+_ERRORS, _SURELY = 6.0, 0.5
+#: Tensors of one form that are compared with one another, and those of a file that stand for it.
+_MOST_ALIKE, _MOST_OF_FILE = 512, 24
+
+Samples = NDArray[np.float32]
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Continuity:
+    """What the numbers say.
+
+    Attributes:
+        confirmed: chunks that continue the sibling's chunk of the same name.
+        compared: chunks that were looked at.
+        contradictions: sentences on chunks and files that continue another one instead.
+    """
+
+    confirmed: int
+    compared: int
+    contradictions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pair:
+    key: Key
+    file: int
+    form: tuple[str, tuple[int, ...]]
+    mine: Samples
+    theirs: Samples
+
+
+def continuity(
+    survey: Survey, mine: Checkpoint, sibling: Checkpoint, options: RepairOptions
+) -> Continuity:
+    """Compare samples of the good chunks with the sibling's chunks of the same names.
+
+    Args:
+        survey: of the broken checkpoint.
+        mine: the broken checkpoint, with its good chunks in place.
+        sibling: another save.
+        options: threads.
+    """
+    state = {fqn for raw in classify(sibling).optimizers for fqn in raw.fqns}
+    keys = [
+        key
+        for key in survey.good
+        if key[1] >= 0 and key[0] in sibling.tensors and key[0] not in state
+    ]
+    pairs = in_threads(keys, lambda key: _pair(mine, sibling, key), options)
+    held = [pair for pair in pairs if pair is not None]
+    of_form: dict[Any, list[_Pair]] = defaultdict(list)
+    for pair in held:
+        of_form[(pair.file, pair.form)].append(pair)
+    confirmed = 0
+    said: list[str] = []
+    for alike in of_form.values():
+        for first in range(0, len(alike), _MOST_ALIKE):
+            some = alike[first : first + _MOST_ALIKE]
+            own, wrong = _partners([p.mine for p in some], [p.theirs for p in some])
+            confirmed += int((own > _margin(_length(some[0]))).sum())
+            said += [
+                f"the numbers of '{some[a].key[0]}' go on where '{some[b].key[0]}' was"
+                for a, b in wrong
+            ]
+    said += _files(survey, held)
+    return Continuity(confirmed, len(held), tuple(said))
+
+
+def _files(survey: Survey, held: Sequence[_Pair]) -> list[str]:
+    """Sentences on whole files that continue another one of the same form."""
+    by_file: dict[int, list[_Pair]] = defaultdict(list)
+    for pair in held:
+        if len(by_file[pair.file]) < _MOST_OF_FILE:
+            by_file[pair.file].append(pair)
+    alike: dict[Any, list[int]] = defaultdict(list)
+    for file, pairs in by_file.items():
+        alike[tuple(pair.form for pair in pairs)].append(file)
+    said = []
+    names = survey.layout.files
+    for files in alike.values():
+        for first in range(0, len(files), _MOST_ALIKE):
+            some = files[first : first + _MOST_ALIKE]
+            joined = [np.concatenate([p.mine for p in by_file[f]]) for f in some]
+            theirs = [np.concatenate([p.theirs for p in by_file[f]]) for f in some]
+            _, wrong = _partners(joined, theirs)
+            said += [
+                f"the numbers in {names[some[a]]} go on where the sibling's {names[some[b]]} was"
+                for a, b in wrong
+            ]
+    return said
+
+
+def _partners(
+    mine: Sequence[Samples], theirs: Sequence[Samples]
+) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
+    """Correlations with the right partners, and (number, number) of wrong ones that fit better.
+
+    A wrong partner counts only where its own right one does not fit either: two tensors that are
+    nearly the same, as a model and its average, both fit both.
+    """
+    a, b = np.stack(mine), np.stack(theirs)
+    scale = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)[None]
+    table = (a @ b.T) / np.maximum(scale, 1e-30)
+    own = table.diagonal()
+    limit = np.maximum(own[:, None], own[None]) + _margin(a.shape[1])
+    rows, columns = np.nonzero((table > limit) & (table > _SURELY))
+    return own, list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def _margin(count: int) -> float:
+    return float(_ERRORS / np.sqrt(count))
+
+
+def _length(pair: _Pair) -> int:
+    return len(pair.mine)
+
+
+def _pair(mine: Checkpoint, sibling: Checkpoint, key: Key) -> _Pair | None:
+    """Samples of a chunk here and there; None where there are too few numbers, or all the same."""
+    fqn, row = key
+    one, other = mine.entries[fqn], sibling.entries[fqn]
+    if not isinstance(one, TensorEntry) or not isinstance(other, TensorEntry):
+        return None
+    if one.dtype != other.dtype or dtypes.info(one.dtype).kind != "float":
+        return None
+    chunk = one.chunks[row]
+    same = len(other.chunks) > row and other.chunks[row][:2] == chunk[:2]
+    starts, stops = _middle(chunk.sizes)
+    if not same or int(np.prod(np.subtract(stops, starts))) < _FEWEST:
+        return None
+    try:
+        samples = [_sample(entry.read_chunk(row, starts, stops)) for entry in (one, other)]
+    except DcpctlError:
+        return None
+    if not all(np.isfinite(s).all() and s.any() for s in samples):
+        return None
+    return _Pair(key, chunk.file, (one.dtype, chunk.sizes), samples[0], samples[1])
+
+
+def _sample(array: NDArray[Any]) -> Samples:
+    """The numbers in a row, around their mean, of length one."""
+    flat = array.astype(np.float32).reshape(-1)
+    flat -= flat.mean()
+    norm = float(np.linalg.norm(flat))
+    # What rounding leaves of a constant is no sample of anything.
+    if not norm > 1e-6 * max(1e-30, float(np.abs(array.astype(np.float32)).max())):
+        return np.zeros_like(flat)
+    made: Samples = flat / np.float32(norm)
+    return made
+
+
+def _middle(sizes: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """A box of at most `_SAMPLE` elements in the middle, long in the last dimensions."""
+    left = _SAMPLE
+    starts: list[int] = []
+    stops: list[int] = []
+    for size in reversed(sizes):
+        take = min(size, max(left, 1))
+        start = (size - take) // 2
+        starts.insert(0, start)
+        stops.insert(0, start + take)
+        left //= max(take, 1)
+    return tuple(starts), tuple(stops)

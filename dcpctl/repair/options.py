@@ -1,0 +1,35 @@
+"""What a repair may do, and what it is told to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_MOST_JOBS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RepairOptions:
+    """Options of a repair or a salvage.
+
+    Attributes:
+        allow_older: chunks may be taken from a sibling that is another save.
+        drop_broken_state: parameters whose optimizer state is damaged lose all of it.
+        fill_broken_state: such parameters get the state of a new optimizer.
+        allow_unsummed: items that record no checksum count as good if they are whole.
+        jobs: threads that read; None for the number of processors, at most 8.
+        progress: told of the bytes read and of those to read.
+    """
+
+    allow_older: bool = False
+    drop_broken_state: bool = False
+    fill_broken_state: bool = False
+    allow_unsummed: bool = False
+    jobs: int | None = None
+    progress: Callable[[int, int], None] | None = field(default=None, compare=False)
+
+    @property
+    def threads(self) -> int:
+        """How many threads to use."""
+        return max(1, self.jobs or min(os.cpu_count() or 1, _MOST_JOBS))
