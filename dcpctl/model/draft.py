@@ -163,6 +163,8 @@ class Draft:
             that every release from 2.4 to 2.15 reads.
         fields: further fields of the metadata (`version`, `storage_meta`, what frameworks add);
             None keeps those of the first source.
+        tidy: no byte that belongs to no entry gets into the result; else a file is taken over whole
+            though a little of it is of no more use.
     """
 
     sources: tuple[Checkpoint, ...]
@@ -171,6 +173,7 @@ class Draft:
     world_size: int | None = None
     form: str | None = None
     fields: Mapping[str, Any] | None = None
+    tidy: bool = False
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Draft:

@@ -76,7 +76,13 @@ class _Standing(Sequence[Segment]):
 
 
 def place_kept(
-    staying: Sequence[Staying], sources: Sources, names: Names, out: OutputFiles, *, all_whole: bool
+    staying: Sequence[Staying],
+    sources: Sources,
+    names: Names,
+    out: OutputFiles,
+    *,
+    all_whole: bool,
+    dead_share: float = DEAD_SHARE,
 ) -> None:
     """Place the items that stay in their file; files in which nothing stays are left out.
 
@@ -86,13 +92,14 @@ def place_kept(
         names: gives the files' names.
         out: gets the files.
         all_whole: take over every file as it is, also one in which nothing stays (in place).
+        dead_share: the most of a file that may be of no more use, if it is to be taken over whole.
 
     Raises:
         MissingFile: a chunk has no storage item, or a file is not there.
         TruncatedFile: a file is shorter than described.
     """
     slots = _collect(staying, sources)
-    whole = _whole_files(slots, sources) | all_whole
+    whole = _whole_files(slots, sources, dead_share) | all_whole
     _lay_out(slots)
     place = np.searchsorted(slots.file, np.arange(len(sources.files) + 1))
     numbers = np.full(len(sources.files), -1, dtype=np.int64)
@@ -167,7 +174,7 @@ def _lay_out(slots: _Slots) -> None:
     slots.at = behind - before - slots.length
 
 
-def _whole_files(slots: _Slots, sources: Sources) -> NDArray[np.bool_]:
+def _whole_files(slots: _Slots, sources: Sources, dead_share: float) -> NDArray[np.bool_]:
     """Which files are taken over whole: nothing in them changed, and hardly anything is dead."""
     count = len(sources.files)
     changed = np.bincount(slots.file[slots.changed], minlength=count) > 0
@@ -179,7 +186,7 @@ def _whole_files(slots: _Slots, sources: Sources) -> NDArray[np.bool_]:
             continue
         live = _covered(slots.offset[rows], slots.length[rows])
         size = file.shard.size or 0
-        whole[number] = size - live <= size * DEAD_SHARE
+        whole[number] = size - live <= size * dead_share
     return whole
 
 

@@ -13,7 +13,7 @@ from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model.draft import Draft
 from dcpctl.writing.counts import Counts, count
-from dcpctl.writing.kept import place_kept
+from dcpctl.writing.kept import DEAD_SHARE, place_kept
 from dcpctl.writing.layout import Layout, lay_out
 from dcpctl.writing.names import Names
 from dcpctl.writing.options import WriteOptions
@@ -100,7 +100,8 @@ def plan(
     stamps = sources.stamps()
     layout = lay_out(draft, sources, in_place=in_place)
     names = Names(_names_in(draft) if in_place else None)
-    place_kept(layout.staying, sources, names, layout.out, all_whole=in_place)
+    dead = 0.0 if draft.tidy else DEAD_SHARE
+    place_kept(layout.staying, sources, names, layout.out, all_whole=in_place, dead_share=dead)
     if in_place:
         layout.join_new()
     for rank in sorted(layout.new):
