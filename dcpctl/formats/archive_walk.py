@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from dcpctl import limits
 from dcpctl.storage.base import Storage
@@ -59,27 +60,30 @@ class Walk:
         return self.front + self.back
 
 
-def walk_archives(storage: Storage, name: str, *, compressed: bool = False) -> Walk:
+def walk_archives(
+    storage: Storage, name: str, *, compressed: bool = False, most: int | None = None
+) -> Walk:
     """Find the archives of a shard file; reads some hundred bytes of each, of a cut file more.
 
     Args:
         storage: the directory.
         name: the file in it.
         compressed: each item is a zstd frame instead of a bare archive.
+        most: archives after which to stop from either side, as if no more were there; None for no
+            end but the file's.
 
     Raises:
         As `Storage.read`, where the file cannot be read at all.
     """
     size = storage.size(name)
     if compressed:
-        front = list(_frames(storage, name, size))
-        return _walk(size, front, [])
-    back = list(_backward(storage, name, size))
+        return _walk(size, list(islice(_frames(storage, name, size), most)), [])
+    back = list(islice(_backward(storage, name, size), most))
     back.reverse()
     begin = back[0][0] if back else size
     if begin == 0:
         return Walk(size, tuple(back))
-    front = list(_forward(storage, name, begin))
+    front = list(islice(_forward(storage, name, begin), most))
     return _walk(size, front, back)
 
 
@@ -186,15 +190,17 @@ def _descriptor_end(storage: Storage, name: str, data: int, stop: int) -> int | 
         block = carried + storage.read(name, at, min(_BLOCK_BYTES, stop - at))
         base = at - len(carried)
         at = base + len(block)
-        found = block.find(b"PK\7\x08")
-        while found >= 0:
-            place = base + found
-            tail = storage.read(name, place, min(_WIDE.size, stop - place))
+        # What begins in the last bytes is looked at with the next block, unless there is none.
+        whole = len(block) if at == stop else len(block) - _WIDE.size + 1
+        found = block.find(b"PK\7\x08", 0, whole + 3)
+        while 0 <= found < whole:
             for form in (_NARROW, _WIDE):
-                if len(tail) >= form.size and form.unpack_from(tail)[2:] == (place - data,) * 2:
-                    return place + form.size
-            found = block.find(b"PK\7\x08", found + 1)
-        carried = block[-3:]
+                if len(block) >= found + form.size:
+                    sizes = form.unpack_from(block, found)[2:]
+                    if sizes == (base + found - data,) * 2:
+                        return base + found + form.size
+            found = block.find(b"PK\7\x08", found + 1, whole + 3)
+        carried = block[whole:]
     return None
 
 
