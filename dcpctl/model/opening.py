@@ -92,7 +92,8 @@ def _interrupted(where: Path) -> InterruptedSave:
         what = f"has {shards} shard files and no .metadata"
     return InterruptedSave(
         f"{quote(where)} {what}: the save did not finish",
-        hint="resume from the save before it",
+        hint="resume from the save before it, or rebuild its metadata: dcpctl repair "
+        f"{quote(where)} DST --from SIBLING",
     )
 
 
