@@ -93,7 +93,7 @@ def _compare(made: Survey, sibling: Checkpoint, options: RepairOptions) -> None:
     """
     mine = Checkpoint(made.storage.root, [("", made.storage, made.stored)])
     said = continuity(made, mine, sibling, options)
-    made.confirmed = said.confirmed
+    made.confirmed, made.compared = said.confirmed, said.compared
     if said.contradictions:
         raise Refused(
             f"{quote(made.storage.root)} is not in the order of {quote(sibling.path)}: "

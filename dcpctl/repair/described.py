@@ -188,7 +188,7 @@ def _places_elsewhere(
     if not gone or any(item.transforms for item in items):
         return set()
     known = {(item.offset, item.length) for item in items}
-    places = walk_archives(survey.storage, name).items
+    places = walk_archives(survey.storage, name, most=len(items) + 1).items
     for offset, length in places:
         if (offset, length) in known or not any(
             start < offset + length and offset < stop for start, stop in gone

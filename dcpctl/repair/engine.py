@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def repair(
     collect_copies(found, bins)
     if sibling is not None:
         collect_grafts(found, bins, sibling, options)
-    draft = Draft.of(bins.checkpoint(path))
+    draft = dataclasses.replace(Draft.of(bins.checkpoint(path)), tidy=True)
     left, remedies, warnings = bins.left(), list(bins.remedies), list(bins.warnings)
     if left and (options.drop_broken_state or options.fill_broken_state):
         draft, given_up = give_up_state(draft, found, left, options)
@@ -103,7 +104,7 @@ def salvage(
     found = survey(path, sibling, options, opened)
     bins = PartsBin(found)
     collect_copies(found, bins)
-    draft = Draft.of(bins.checkpoint(path))
+    draft = dataclasses.replace(Draft.of(bins.checkpoint(path)), tidy=True)
     lost = {item.fqn for item in bins.left()}
     kept = [entry for fqn, entry in draft.entries.items() if fqn not in lost]
     if not kept:
@@ -175,6 +176,11 @@ def _warnings(found: Survey) -> tuple[str, ...]:
         made.append(
             f"{found.unsummed:,} items record no checksum; that their numbers are right is not "
             "proved"
+        )
+    if found.compared and not found.confirmed:
+        made.append(
+            f"none of {count(found.compared, 'chunk')} of the model goes on where the sibling's "
+            "was: it may be of another run, and the names rest on order, dtypes and shapes alone"
         )
     if found.strangers:
         made.append(f"left out, since no key is in it: {listed(found.strangers)}")

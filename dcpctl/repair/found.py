@@ -23,8 +23,6 @@ from dcpctl.storage.base import Storage
 TENSOR, VALUE, UNKNOWN = "tensor", "value", "unknown"
 #: Records up to this size are read at once: they lie beside the archive's directory or start.
 _SMALL_RECORD = 4 << 10
-#: What decompression may add to a tensor's own bytes, and what a file may hold of one item at all.
-_OVERHEAD = 1 << 20
 #: torch's hash of the record names and checksums, which tells nothing that these do not.
 _DERIVED = ".data/serialization_id"
 
@@ -86,7 +84,15 @@ def look(
         ReadFailed: the operating system failed to read.
     """
     try:
-        item = open_item(storage, name, offset, length, transforms=transforms, subject="the item")
+        item = open_item(
+            storage,
+            name,
+            offset,
+            length,
+            transforms=transforms,
+            subject="the item",
+            payload_bytes=limits.DECOMPRESSED_BYTES,
+        )
     except (MissingDependency, ReadFailed):
         raise
     except DcpctlError as error:

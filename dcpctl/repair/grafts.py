@@ -13,6 +13,7 @@ from dcpctl.repair.parts import Key, PartsBin, Place
 from dcpctl.repair.reading import in_threads
 from dcpctl.repair.remedy import GRAFTED, GRAFTED_OLDER
 from dcpctl.repair.survey import Lost, Survey
+from dcpctl.repair.wording import count
 
 
 class Sibling:
@@ -102,7 +103,7 @@ def collect_grafts(
     if not same:
         fqns = len({lost.fqn for lost, _ in found})
         bins.warnings.append(
-            f"{len(found):,} chunks and objects of {fqns:,} keys are of another save "
+            f"{count(len(found), 'item')} of {count(fqns, 'key')} taken from another save "
             f"({checkpoint.path}): the result is no exact copy of what was saved"
         )
 

@@ -109,7 +109,7 @@ def _read_files(
     for name, items in zip(sibling.files, wanted, strict=True):
         compressed = bool(items) and all(item.transforms for item in items)
         try:
-            walks.append(walk_archives(storage, name, compressed=compressed))
+            walks.append(walk_archives(storage, name, compressed=compressed, most=len(items) + 1))
         except InputError:
             walks.append(None)
     places = [(n, *place) for n, walk in enumerate(walks) if walk for place in walk.items]

@@ -78,8 +78,8 @@ class Survey:
         unsummed: items that record no checksum.
         strangers: shard files that belong to no entry, with content.
         stale: the metadata are of another save than the files.
-        notes: what else there is to know, a sentence each.
-        confirmed: tensors whose numbers continue the sibling's; None where that was not looked at.
+        confirmed: chunks whose numbers continue the sibling's; None where that was not looked at.
+        compared: chunks that were looked at for that.
     """
 
     storage: LocalStorage
@@ -94,8 +94,8 @@ class Survey:
     unsummed: int = 0
     strangers: list[str] = field(default_factory=list)
     stale: bool = False
-    notes: list[str] = field(default_factory=list)
     confirmed: int | None = None
+    compared: int = 0
 
     @property
     def items(self) -> int:
