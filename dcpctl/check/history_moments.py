@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dcpctl.check import words
 from dcpctl.check.estimate import (
     DECAYS,
     MONOTONE,
@@ -16,6 +17,7 @@ from dcpctl.check.estimate import (
     coarser,
     comparable,
     decay_of,
+    reach,
 )
 from dcpctl.check.history import History, Save
 from dcpctl.errors import DcpctlError
@@ -52,15 +54,23 @@ class Compared:
     whole: bool = False
     unread: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def decay(self) -> float | None:
-        """The slowest decay among them, slots that never fall apart; None without any."""
-        return max((tally.decay for tally in self.tallies if tally.decay < 1), default=None)
-
-    @property
-    def blind(self) -> bool:
-        """Whether no number could be compared: too much decayed since."""
-        return not any(tally.numbers for tally in self.tallies)
+    def notes(self, history: History) -> list[str]:
+        """Return what the reader must know of the comparison, a sentence or two each."""
+        said = []
+        name, steps = history.earlier.name, history.steps or 0
+        if self.tallies and not self.whole:
+            said.append(
+                f"Of {words.count(self.expected, 'second moment')}, {len(self.tallies):,} were "
+                f"compared with those of {name}, in part. --values compares all numbers."
+            )
+        slowest = max((tally.decay for tally in self.tallies if tally.decay < 1), default=None)
+        back = None if slowest is None else reach(slowest)
+        if back is not None and steps > back:
+            said.append(
+                f"{steps:,} steps lie between this save and {name}; with a decay of {slowest:g} "
+                f"second moments see about {back:,} back, so that a restart may not show in them."
+            )
+        return said
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class Run:
         self.against = against
         self.scanned: Scan | None = None
         self._moments: Moments | None = None
-        self._compared: Compared | None = None
+        self.compared_moments: Compared | None = None
 
     @cached_property
     def target(self) -> str | None:
@@ -80,10 +80,11 @@ class Run:
     @property
     def compared(self) -> Compared | None:
         """The second moments of both saves; None where it is unknown how they should differ."""
-        if self._compared is None and self.history is not None and self.history.steps is not None:
+        steps = None if self.history is None else self.history.steps
+        if self.compared_moments is None and self.history is not None and steps is not None:
             whole = self.options.verify_data or self.options.values
-            self._compared = compare_moments(self.history, self.history.steps, whole=whole)
-        return self._compared
+            self.compared_moments = compare_moments(self.history, steps, whole=whole)
+        return self.compared_moments
 
     @cached_property
     def restart(self) -> Estimate | None:
@@ -169,4 +170,6 @@ class Run:
                 f"Of {words.count(moments.expected, 'second moment')}, {len(moments.found):,} were "
                 "looked at, in part. --values reads them all."
             )
+        if self.compared_moments is not None and self.history is not None:
+            said += self.compared_moments.notes(self.history)
         return tuple(said)
