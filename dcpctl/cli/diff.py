@@ -1,0 +1,204 @@
+"""`dcpctl diff`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dcpctl.cli.options import (
+    Color,
+    ColorOption,
+    FormOption,
+    JsonOption,
+    Output,
+    OutputOption,
+    StyleOption,
+)
+from dcpctl.errors import NothingSelected, Refused, UsageError
+
+if TYPE_CHECKING:
+    from dcpctl.diff.options import DiffOptions
+    from dcpctl.model.checkpoint import Checkpoint
+
+_PANEL = "Narrow it; several add up"
+
+
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+    keys_only: Annotated[
+        bool,
+        typer.Option("--keys-only", help="Keys, shapes and dtypes.", rich_help_panel=_PANEL),
+    ] = False,
+    layout: Annotated[
+        bool,
+        typer.Option("--layout", help="How tensors lie over the ranks.", rich_help_panel=_PANEL),
+    ] = False,
+    optimizer: Annotated[
+        bool,
+        typer.Option(
+            "--optimizer",
+            help="Kind, coverage, param groups and steps.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
+    values: Annotated[
+        bool,
+        typer.Option(
+            "--values",
+            help="All numbers and objects, whatever their names, dtypes and layouts.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
+    layout_map: Annotated[
+        str | None,
+        typer.Option(
+            "--layout-map",
+            metavar="FQN",
+            help="Draw which rank holds what of one tensor, side by side.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            "--tolerance",
+            metavar="NUMBER",
+            help="With --values: differences up to this are none. [default: 0]",
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", metavar="GLOB", help="Leave keys out; may be repeated."),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Threads. [default: one a processor, at most 8]"),
+    ] = None,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit 0 whatever differs.")
+    ] = False,
+    form: FormOption = None,
+    json: JsonOption = False,
+    output: OutputOption = None,
+    table_style: StyleOption = None,
+    color: ColorOption = Color.AUTO,
+) -> None:
+    """Say what differs between two checkpoints, and what a load of A would silently lose.
+
+    Compares keys (renames are found, and told as the command that makes them), shapes and dtypes,
+    the layout over ranks, the optimizer, objects by value, and the numbers of tensors as far as
+    stored checksums tell; no tensor is read unless --values asks for it. Options narrow it, and
+    what is not compared does not count. Exit code 1 says that something differs.
+
+    Examples:
+      dcpctl diff sample_checkpoints/healthy/step-8500 sample_checkpoints/model_only/step-8500
+      dcpctl diff sample_checkpoints/healthy/step-8500 sample_checkpoints/fsdp_tp_2x2 --layout
+      dcpctl diff sample_checkpoints/legacy sample_checkpoints/zstd --values
+    """
+    from dcpctl.diff.options import DiffOptions
+
+    out = Output.of(form, json, output, table_style, color)
+    if tolerance is not None and not values:
+        raise UsageError("--tolerance is for --values")
+    options = DiffOptions(
+        keys_only=keys_only,
+        layout=layout,
+        optimizer=optimizer,
+        values=values,
+        tolerance=_tolerance(tolerance),
+        ignore=tuple(ignore or ()),
+        threads=jobs,
+    )
+    if layout_map is None:
+        same = _compare(a, b, options, out)
+    elif options != DiffOptions(threads=jobs):
+        raise UsageError("--layout-map is a view of its own; nothing else is compared with it")
+    else:
+        same = _map(a, b, layout_map, out)
+    if not same and not exit_zero:
+        raise typer.Exit(1)
+
+
+def _compare(a: Path, b: Path, options: DiffOptions, out: Output) -> bool:
+    from dcpctl.diff.engine import diff as compare
+    from dcpctl.model.opening import open_checkpoint
+    from dcpctl.progress import Progress
+
+    with open_checkpoint(a) as one, open_checkpoint(b) as other:
+        with Progress("comparing", 0) as progress:
+            found = compare(
+                one,
+                other,
+                dataclasses.replace(options, progress=progress.reach),
+                try_rename=lambda arguments: _renamed(one, arguments),
+            )
+        if out.is_json:
+            from dcpctl.reports.diff_json import diff_document, diff_lists
+            from dcpctl.reports.json_lines import document
+
+            out.pieces(document(diff_document(found), **diff_lists(found)))
+        else:
+            from dcpctl.reports.diff_blocks import diff_blocks
+
+            out.blocks(diff_blocks(found))
+    for _, _, error in found.unread:
+        raise error
+    return found.same
+
+
+def _map(a: Path, b: Path, fqn: str, out: Output) -> bool:
+    from dcpctl.diff.engine import layout_map
+    from dcpctl.model.opening import open_checkpoint
+
+    with open_checkpoint(a) as one, open_checkpoint(b) as other:
+        found = layout_map(one, other, fqn)
+    if out.is_json:
+        from dcpctl.reports.diff_json import map_document
+        from dcpctl.reports.json_lines import document
+
+        out.pieces(document(map_document(a, b, found)))
+    else:
+        from dcpctl.reports.diff_map import map_blocks
+
+        out.blocks(map_blocks(a, b, found))
+    return found.same
+
+
+def _renamed(checkpoint: Checkpoint, arguments: Sequence[str]) -> Mapping[str, str] | None:
+    """What `dcpctl rename` with these arguments would call each key; None where it refuses."""
+    from dcpctl.surgery import rules
+    from dcpctl.surgery.edits import draft_of
+    from dcpctl.surgery.rename import rename
+
+    made: list[rules.Rule] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--prefix":
+            made.append(rules.prefix(next(words)))
+        elif word == "--regex":
+            made.append(rules.regex(next(words)))
+        elif word != "--keys-only":
+            made.append(rules.literal(word))
+    draft, _ = draft_of(checkpoint)
+    try:
+        outcome = rename(draft, made, keys_only="--keys-only" in arguments)
+    except (Refused, NothingSelected, UsageError):
+        return None
+    names = {fqn: fqn for fqn in draft.entries}
+    names.update((change.fqn, change.to) for change in outcome.changes if change.what == "renamed")
+    return names
+
+
+def _tolerance(text: str | None) -> float:
+    try:
+        number = float(text or 0)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise UsageError(f"--tolerance takes a number of at least 0, not {text!r}")
+    return number

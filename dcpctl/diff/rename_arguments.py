@@ -1,0 +1,62 @@
+"""An edit of names as `dcpctl rename` takes it, and as a person reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from dcpctl.diff.name_edits import ANY_NUMBER, Edit, Tokens
+
+
+def replaced_words(edit: Edit) -> tuple[str, str]:
+    """Return what goes and what comes, in words: `layers.N.`, `_orig_mod.`."""
+    before = ".".join("N" if token == ANY_NUMBER else token for token in edit.at or ())
+    if edit.shift:
+        sign = "+" if edit.shift > 0 else "-"
+        stem = f"{before}." if before else ""
+        return f"{stem}N", f"{stem}N{sign}{abs(edit.shift)}"
+    old, new = ".".join(edit.old), ".".join(edit.new)
+    if old and new:
+        return old, new
+    stem = f"{before}." if before and not old else ""
+    return f"{stem}{old}." if old else stem, f"{stem}{new}." if new else stem
+
+
+def arguments_of(edit: Edit, names: Sequence[Tokens], root: str, full: bool) -> tuple[str, ...]:
+    """Return the arguments that make an edit.
+
+    Args:
+        edit: the edit.
+        names: what it is made on, numbers as `#` where the edit is not about them.
+        root: what the model's keys begin with.
+        full: name whole keys, where a parameter's name would do too.
+    """
+    stem = f"{root}." if root else ""
+    if edit.shift:
+        return _renumbered(edit, names, stem if full else "")
+    old, new = ".".join(edit.old), ".".join(edit.new)
+    if edit.at is None:
+        if not new:
+            return ("--regex", rf"\b{re.escape(old)}\.=")
+        return ("--regex", rf"\b{re.escape(old)}\b={new}")
+    if edit.at:
+        context = r"\.".join(r"\d+" if t == ANY_NUMBER else re.escape(t) for t in edit.at)
+        end = r"\." if all(len(name) > len(edit.at) for name in names) else r"(?=\.|$)"
+        dot = "." if end == r"\." else ""
+        return ("--regex", rf"^({re.escape(stem)}{context}){end}=\1.{new}{dot}")
+    if old and new:
+        head = stem if full else ""
+        return (f"{head}{old}={head}{new}",)
+    before, after = f"{old}." if old else "", f"{new}." if new else ""
+    return ("--prefix", f"{stem}{before}={stem}{after}")
+
+
+def _renumbered(edit: Edit, names: Sequence[Tokens], stem: str) -> tuple[str, ...]:
+    """One name after the other, in the order in which each new number is free already."""
+    place = len(edit.at or ())
+    numbers = {int(name[place]) for name in names}
+    module = ".".join((*(edit.at or ()), ""))
+    return tuple(
+        f"{stem}{module}{number}={stem}{module}{number + edit.shift}"
+        for number in sorted(numbers, reverse=edit.shift > 0)
+    )

@@ -1,0 +1,185 @@
+"""What renames have in common: rules, and the commands that make them.
+
+The commands are `dcpctl rename`, which takes names first, then prefixes, then expressions, each on
+what the one before it left, and lets an optimizer's names follow the model's; and `dcpctl upgrade`
+for an optimizer whose keys have another form.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dcpctl.diff.identity import common_head
+from dcpctl.diff.name_edits import ANY_NUMBER, Edit, Tokens, distance, edits_between
+from dcpctl.diff.named_keys import NamedKey, named_keys
+from dcpctl.diff.rename_arguments import arguments_of, replaced_words
+from dcpctl.diff.subject import Subject
+from dcpctl.model.fqn import is_index
+from dcpctl.model.optimizer.source import FLAT, INDEXED
+
+Pairs = Sequence[tuple[str, str]]
+Names = Counter[tuple[Tokens, Tokens]]
+
+#: Beyond so many rules there is no system to be told.
+_MOST_RULES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RenameRule:
+    """A rewrite that several renames are.
+
+    Attributes:
+        old: what goes, as a person writes it: `model.`, `layers`; empty where something is put in.
+        new: what takes its place; empty where something is taken out.
+        keys: entries of A that it renames.
+    """
+
+    old: str
+    new: str
+    keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What all renames together are.
+
+    Attributes:
+        rules: that of most keys first.
+        renames: arguments of `dcpctl rename`, in several ways of which the first that makes the
+            renames is meant; empty if there are none to make.
+        upgrade: arguments of `dcpctl upgrade` that make the rest; empty if there is none.
+    """
+
+    rules: tuple[RenameRule, ...] = ()
+    renames: tuple[tuple[str, ...], ...] = ()
+    upgrade: tuple[str, ...] = ()
+
+
+def explain(a: Subject, b: Subject, pairs: Pairs) -> Explained:
+    """Find the rules that make the second key of each pair of the first."""
+    whole = _moved_whole(a, b, pairs)
+    if whole is not None:
+        head = ("--prefix", f"{whole.old}={whole.new}")
+        return Explained((whole,), (head if whole.old else ("--regex", f"^={whole.new}"),))
+    of_a, of_b = named_keys(a), named_keys(b)
+    named: list[tuple[NamedKey, NamedKey]] = []
+    odd: list[tuple[str, str]] = []
+    formed = 0
+    for old, new in pairs:
+        if old not in of_a or new not in of_b:
+            odd.append((old, new))
+        elif of_a[old].same_form(of_b[new]):
+            named.append((of_a[old], of_b[new]))
+        else:
+            formed += 1
+    roots = Counter((old.root, new.root) for old, new in named if old.root != new.root)
+    steps = list(_steps(named))
+    rules = [RenameRule(_dotted(old), _dotted(new), keys) for (old, new), keys in roots.items()]
+    rules += [RenameRule(*replaced_words(step.edit), step.keys) for step in steps]
+    rules += [RenameRule(old, new, 1) for old, new in odd]
+    upgrade: tuple[str, ...] = ()
+    if formed:
+        rules.append(RenameRule(a.view.style, b.view.style, formed))
+        upgrade = ("--optimizer-keys", _form(b.view.style))
+    rules.sort(key=lambda rule: -rule.keys)
+    moves = [("--prefix", f"{_dotted(old)}={_dotted(new)}") for old, new in roots]
+    literals = [(f"{old}={new}",) for old, new in odd]
+    root = b.sections.model_root
+    ways = [
+        _in_order([*literals, *moves, *(arguments_of(s.edit, s.names, root, full) for s in steps)])
+        for full in (False, True)
+    ]
+    renames = (ways[0], (*ways[1], "--keys-only")) if ways[0] else ()
+    return Explained(tuple(rules), renames, upgrade)
+
+
+def _in_order(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Arguments as they are taken: names, prefixes, expressions."""
+    found = list(parts)
+    ordered = [part for part in found if not part[:1] or not part[0].startswith("--")]
+    for option in ("--prefix", "--regex"):
+        ordered += [part for part in found if part[:1] == (option,)]
+    return tuple(argument for part in ordered for argument in part)
+
+
+def _dotted(root: str) -> str:
+    return f"{root}." if root else ""
+
+
+def _form(style: str) -> str:
+    """What `dcpctl upgrade --optimizer-keys` calls a style."""
+    return "index" if style == INDEXED else "flat" if style == FLAT else "fqn"
+
+
+def _moved_whole(a: Subject, b: Subject, pairs: Pairs) -> RenameRule | None:
+    """The rule where all keys of a checkpoint got, lost or changed their first component."""
+    old, new = common_head(a.entries), common_head(b.entries)
+    if old == new or len(pairs) < len(a.entries) or not a.sections.optimizers:
+        return None
+    if any(one[len(old) :] != other[len(new) :] for one, other in pairs):
+        return None
+    return RenameRule(old, new, len(pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """An edit of the names of parameters, on what the edits before it left.
+
+    Attributes:
+        edit: what it does.
+        keys: entries whose names it edits.
+        names: the names before.
+    """
+
+    edit: Edit
+    keys: int
+    names: tuple[Tokens, ...]
+
+
+def _steps(pairs: Iterable[tuple[NamedKey, NamedKey]]) -> Iterator[_Step]:
+    """Edits that together make all names in B of those in A, the most frequent first."""
+    left: Names = Counter()
+    for old, new in pairs:
+        if old.name != new.name:
+            left[_pattern(old.tokens, new.tokens)] += 1
+    for _ in range(_MOST_RULES):
+        votes: Counter[Edit] = Counter()
+        for (old_name, new_name), keys in left.items():
+            for edit in dict.fromkeys(edits_between(old_name, new_name)):
+                votes[edit] += keys
+        if not votes:
+            return
+        step, left = _taken(votes.most_common(1)[0][0], left)
+        if not step.keys:
+            return
+        yield step
+
+
+def _taken(edit: Edit, left: Names) -> tuple[_Step, Names]:
+    """Apply an edit to the names that it brings nearer to what they are in B."""
+    keys, names = 0, []
+    after: Names = Counter()
+    for (old, new), count in left.items():
+        made = edit.apply(old)
+        if made is None or distance(made, new) >= distance(old, new):
+            after[old, new] += count
+            continue
+        keys += count
+        names.append(old)
+        if made != new:
+            after[made, new] += count
+    return _Step(edit, keys, tuple(names)), after
+
+
+def _pattern(old: Tokens, new: Tokens) -> tuple[Tokens, Tokens]:
+    """The pair with `#` for the numbers, where those stay: all layers are one pair then."""
+    numbers = [token for token in old if is_index(token)]
+    if numbers != [token for token in new if is_index(token)]:
+        return old, new
+    return _generalised(old), _generalised(new)
+
+
+def _generalised(name: Tokens) -> Tokens:
+    return tuple(ANY_NUMBER if is_index(token) else token for token in name)

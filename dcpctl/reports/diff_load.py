@@ -1,0 +1,73 @@
+"""What a stock load of A in a run with B's state dict would do, where that is not what is hoped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dcpctl.diff.difference import Difference
+from dcpctl.model.loading import LoadPreview
+from dcpctl.reports import words
+from dcpctl.reports.blocks import BAD, DIM, WARN, Block, Heading, Paragraph, Span
+
+_NAMED = 3
+
+
+def load_blocks(found: Difference) -> Iterator[Block]:
+    """Say what is silently left on disk, loudest, and what raises."""
+    load = found.load
+    if load is None or not (load.skipped or load.raises or load.converted or load.replaced):
+        return
+    yield Heading("dcp.load of A in a run whose state dict is B's")
+    if load.skipped:
+        yield Paragraph((Span("SILENTLY SKIPPED: ", BAD), *_skipped(found, load)))
+    if load.raises:
+        yield Paragraph((Span("raises: ", BAD), Span(load.error_text), *_raised(load)))
+    if load.converted:
+        first = load.converted[0]
+        yield Paragraph(
+            (
+                Span("converts silently: ", WARN),
+                Span(f"{words.count(len(load.converted), 'tensor')} to another dtype, such as "),
+                Span(f"{first.fqn}, {first.stored.dtype} -> {first.asked.dtype}"),
+            )
+        )
+    if load.replaced:
+        names = _named([pair.fqn for pair in load.replaced])
+        yield Paragraph(
+            (Span("not loaded: ", BAD), Span(f"{names}: A has an object there, and no tensor"))
+        )
+
+
+def _skipped(found: Difference, load: LoadPreview) -> Iterator[Span]:
+    count = words.count(len(load.skipped), "key")
+    yield Span(f"{count} of A that B's state dict does not ask for; torch says nothing of it.")
+    lost = load.skipped_optimizer
+    if lost is None:
+        yield Span(f" Such as {_named(load.skipped)}.", DIM)
+        return
+    which = "All of the optimizer" if lost.whole else "Of the optimizer"
+    yield Span(f" {which}: {words.count(len(lost.fqns), 'key')}")
+    if lost.parameters:
+        yield Span(f", the state of {words.count(lost.parameters, 'parameter')}")
+    if lost.nbytes:
+        yield Span(f", {words.size(lost.nbytes)}")
+    yield Span(".")
+    if found.anew:
+        those = words.count(len(found.anew), "parameter")
+        yield Span(f" The optimizer would begin anew, from zero moments, for {those}.", BAD)
+
+
+def _raised(load: LoadPreview) -> Iterator[Span]:
+    """How many keys raise, beyond the one that torch names first."""
+    clauses = []
+    if len(load.missing) > 1:
+        clauses.append(f"{len(load.missing):,} keys that A lacks")
+    if load.mismatched and len(load.mismatched) + len(load.missing) > 1:
+        clauses.append(f"{words.count(len(load.mismatched), 'key')} of another shape")
+    if clauses:
+        yield Span(f" ({' and '.join(clauses)} in all)", DIM)
+
+
+def _named(fqns: tuple[str, ...] | list[str]) -> str:
+    more = f" and {len(fqns) - _NAMED:,} more" if len(fqns) > _NAMED else ""
+    return ", ".join(fqns[:_NAMED]) + more
