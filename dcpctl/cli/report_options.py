@@ -123,6 +123,8 @@ def _report(text: str) -> tuple[str, Path]:
             f"--report writes to files, not to {quote(path)}",
             hint=f"--format {form} prints to stdout",
         )
+    if not Path(path).resolve().parent.is_dir():  # say so now and not after hours of reading
+        raise UsageError(f"there is no directory for {quote(path)}")
     return form, Path(path)
 
 

@@ -40,8 +40,8 @@ class Look:
 
 def names() -> tuple[str, ...]:
     """The formats there are, those for people first."""
-    found = [module.name for module in pkgutil.iter_modules(__path__)]
-    return tuple(sorted(found, key=lambda name: (name not in _FIRST, name)))
+    found = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return (*_FIRST, *(name for name in found if name not in _FIRST))
 
 
 def write(name: str, checked: Checked, stream: TextIO, look: Look) -> None:
