@@ -92,7 +92,7 @@ class ChunkOpener:
         known = self._known.get(key)
         if known is None:
             source = entry.chunk_source(row)
-            known = self._open(entry._storage(row), source)
+            known = self._open(entry.storage_of(row), source)
             if not source.transforms:
                 with self._lock:
                     self._known[key] = known

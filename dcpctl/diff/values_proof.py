@@ -110,7 +110,7 @@ def _file_id(entry: TensorEntry, number: int) -> tuple[int, int] | None:
         return None
     row = int(np.flatnonzero(entry.chunks.file == number)[0])
     try:
-        status = (entry._storage(row).root / entry.chunk_source(row).file).stat()
+        status = (entry.storage_of(row).root / entry.chunk_source(row).file).stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino

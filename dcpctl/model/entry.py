@@ -173,7 +173,7 @@ class TensorEntry:
             As `chunk_source` and `formats.chunk_read.read_chunk`.
         """
         source = self.chunk_source(row)
-        return read_chunk(self._storage(row), source, starts, stops)
+        return read_chunk(self.storage_of(row), source, starts, stops)
 
     def chunk_source(self, row: int) -> ChunkSource:
         """Where chunk number `row` lies, in the form that `formats.chunk_read` takes.
@@ -203,7 +203,7 @@ class TensorEntry:
             subject=quote(self.fqn),
         )
 
-    def _storage(self, row: int) -> LocalStorage:
+    def storage_of(self, row: int) -> LocalStorage:
         """The directory of chunk number `row`, whose file `chunk_source` has seen to be there."""
         return self._source.places[int(self.chunks.file[row])].storage
 
@@ -278,7 +278,7 @@ class TensorEntry:
         """Raise what reading the last byte of each of these chunks' items raises."""
         for row in rows.tolist():
             source = self.chunk_source(row)
-            self._storage(row).read(source.file, source.offset + source.length, 0)
+            self.storage_of(row).read(source.file, source.offset + source.length, 0)
 
     def _refuse_hole(self, starts: tuple[int, ...], stops: tuple[int, ...]) -> NoReturn:
         raise MalformedItem(
