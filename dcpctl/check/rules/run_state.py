@@ -49,8 +49,8 @@ def keys_gone(run: Run) -> Iterator[Hit]:
     """Keys that one of the saves has and the other has not, the optimizer's and ranks' apart."""
     history = run.since()
     before, after = _keys(history.earlier), _keys(history.later)
-    renamed = [(old, after[name]) for name, old in before.items() if name in after]
-    renamed = [(old, new) for old, new in renamed if old != new]
+    both = [(old, after[name][0]) for name, (old, _) in before.items() if name in after]
+    renamed = [(old, new) for old, new in both if old != new]
     if renamed:
         old, new = renamed[0]
         yield Hit(
@@ -59,9 +59,9 @@ def keys_gone(run: Run) -> Iterator[Hit]:
             f"{history.earlier.name} is {quote(new)} here",
         )
     lost: dict[str, list[str]] = {}
-    for name, old in before.items():
+    for name, (old, section) in before.items():
         if name not in after:
-            lost.setdefault(history.earlier.view.sections.of[old], []).append(old)
+            lost.setdefault(section, []).append(old)
     for section, keys in lost.items():
         yield Hit(
             keys[0],
@@ -69,7 +69,7 @@ def keys_gone(run: Run) -> Iterator[Hit]:
             f"{words.some(keys)}",
             severity=ERROR if section == MODEL else WARNING,
         )
-    added = [new for name, new in after.items() if name not in before]
+    added = [new for name, (new, _) in after.items() if name not in before]
     if added:
         yield Hit(
             added[0],
@@ -159,15 +159,18 @@ def _all_grouped(parameters: Mapping[str, Parameter]) -> bool:
     return bool(parameters) and all(parameter.has_group for parameter in parameters.values())
 
 
-def _keys(save: Save) -> dict[str, str]:
-    """Names without wrappers to FQNs, of all that is neither the optimizer's nor one rank's."""
-    found = {}
+def _keys(save: Save) -> dict[str, tuple[str, str]]:
+    """Names without wrappers to key and section, of all that is not the optimizer's.
+
+    What every rank keeps for itself counts as one key, as long as any rank has it.
+    """
+    found = {name: (name, section) for name, (section, _) in _per_rank(save).items()}
     for fqn, section in save.view.sections.of.items():
-        if section == OPTIMIZER or (section != MODEL and _RANK.search(fqn)):
-            continue
-        found[_clean(save, fqn) if section == MODEL else fqn] = fqn
-    # What every rank keeps counts as one key, as long as any rank has it.
-    return found | {name: name for name in _per_rank(save)}
+        if section == MODEL:
+            found[_clean(save, fqn)] = fqn, section
+        elif section != OPTIMIZER and not _RANK.search(fqn):
+            found[fqn] = fqn, section
+    return found
 
 
 def _tensors(save: Save) -> dict[str, TensorEntry]:
