@@ -47,7 +47,8 @@ def _entity(match: re.Match[str]) -> str:
 
 def _lines(block: Block) -> Iterator[str]:
     if isinstance(block, Heading):
-        yield f"{'#' * (block.level + 1)} {_inline(block.line)}"
+        # Two blanks set its parts off from each other, and HTML would make them one.
+        yield f"{'#' * (block.level + 1)} {_inline(block.line).replace('  ', '&emsp;')}"
     elif isinstance(block, Paragraph):
         yield _inline(block.line)
     elif isinstance(block, Facts):

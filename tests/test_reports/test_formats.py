@@ -50,6 +50,12 @@ def test_markdown_shows_everything_as_it_is() -> None:
     assert "|---|---:|" in shown
 
 
+def test_the_parts_of_a_heading_stay_apart() -> None:
+    stream = io.StringIO()
+    markdown.write([Heading((Span("run/a_b", NAME), Span("  "), Span("1 error")))], stream)
+    assert stream.getvalue() == "### <code>run/a&#95;b</code>&emsp;1 error\n"
+
+
 def test_a_literal_cannot_close_its_fence() -> None:
     stream = io.StringIO()
     markdown.write([Literal("```\n````\n# not a heading")], stream)
