@@ -29,6 +29,8 @@ from dcpctl.storage.local import LocalStorage
 
 #: Forms of which every item has checksums of its own.
 _FORMS = ("dcp", "dcp-per-rank")
+#: What helps where files were exchanged.
+RENAME = "give each file the name of the rank that wrote it"
 _FROM = "--from SIBLING names another save of the same run, which tells what is in which file"
 
 
@@ -75,11 +77,11 @@ def _check_stale(made: Survey, sibling: Checkpoint | None) -> None:
         Refused: there is none, or files were exchanged, which no sibling helps against.
     """
     odd = [file for file in made.files if file.state == OTHER]
-    exchanged = any("belong into" in file.why for file in odd)
+    exchanged = any(file.holds for file in odd)
     if sibling is not None and not exchanged:
         return
     said = listed((f"{file.name}: {file.why}" for file in odd), quoted=False)
-    hint = "give each file the name of the rank that wrote it"
+    hint = RENAME
     if not exchanged:
         hint = f"{_FROM}; SRC itself will do, if its metadata are an older save's"
     raise Refused(f"{made.basis} and the files do not belong together: {said}", hint=hint)
@@ -98,7 +100,7 @@ def _compare(made: Survey, sibling: Checkpoint, options: RepairOptions) -> None:
         raise Refused(
             f"{quote(made.storage.root)} is not in the order of {quote(sibling.path)}: "
             f"{listed(said.contradictions, quoted=False)}",
-            hint="files may have been exchanged; give each the name of the rank that wrote it",
+            hint=f"files may have been exchanged; {RENAME}",
         )
     if made.basis == REBUILT:
         check_one_save(made, mine, sibling)

@@ -154,14 +154,14 @@ def _take(
             else:
                 why = problem_of(found[number])
                 survey.lost.append(Lost(owner.fqn, owner.row, name, why))
-    state, why = WHOLE, ""
+    state, why, holds = WHOLE, "", ""
     if size is None:
         state, why = MISSING, "it is missing"
     elif places := _places_elsewhere(survey, name, items, found):
         state, why = OTHER, "its items lie elsewhere than the metadata say: it is of another save"
         for other, theirs in zip(survey.layout.files, wanted, strict=True):
             if places == {(item.offset, item.length) for item in theirs}:
-                why = f"it holds the items that belong into {other}"
+                why, holds = f"it holds the items that belong into {other}", other
         survey.stale = True
     elif bad:
         end = max((item.offset + item.length for item in items), default=0)
@@ -173,7 +173,7 @@ def _take(
             else f"{problem_of(found[bad[0]])}, in the item at byte {first.offset:,}"
         )
     good = len(items) - len(bad)
-    survey.files.append(FileState(name, state, size, len(items), good, why))
+    survey.files.append(FileState(name, state, size, len(items), good, why, holds))
 
 
 def _places_elsewhere(

@@ -12,7 +12,7 @@ from dcpctl.errors import Refused, quote
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import Draft
 from dcpctl.model.sections import classify
-from dcpctl.repair.beginning import survey
+from dcpctl.repair.beginning import RENAME, survey
 from dcpctl.repair.grafts import collect_grafts
 from dcpctl.repair.options import RepairOptions
 from dcpctl.repair.parts import PartsBin, collect_copies
@@ -130,7 +130,9 @@ def _check_doubts(found: Survey) -> None:
     if doubtful:
         raise Refused(
             f"{count(len(doubtful), 'key')} in doubt ({listed(doubtful)}): {sentence_of(found)}",
-            hint="dcpctl salvage takes what is certain",
+            hint=RENAME
+            if any(file.holds for file in found.files)
+            else "dcpctl salvage takes what is certain",
         )
     if found.strangers and found.basis == REBUILT:
         raise Refused(

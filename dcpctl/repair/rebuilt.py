@@ -176,11 +176,10 @@ def _take(
                 why, doubt = _why_gone(file, place in doubtful)
                 survey.lost.append(Lost(owner.fqn, owner.row, name, why, doubt))
     state, why = _state(file, items, good)
-    if file.match.how == NONE:
-        other = _whose(survey, number, wanted, files)
-        why += f"; its items are those of the sibling's {other}" if other else ""
+    holds = _whose(survey, number, wanted, files) if file.match.how == NONE else ""
+    why += f"; its items are those of the sibling's {holds}" if holds else ""
     size = None if file.walk is None else file.walk.size
-    survey.files.append(FileState(name, state, size, len(items), len(good), why))
+    survey.files.append(FileState(name, state, size, len(items), len(good), why, holds))
 
 
 def _why_gone(file: _File, doubtful: bool) -> tuple[str, bool]:

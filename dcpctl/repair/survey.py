@@ -31,6 +31,7 @@ class FileState:
         items: items that it should hold.
         good: those of them that are provably good.
         why: what is wrong with it, in words; empty if nothing is.
+        holds: of OTHER, the name of the file whose items are in it; empty if there is none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class FileState:
     items: int
     good: int
     why: str = ""
+    holds: str = ""
 
 
 @dataclass(frozen=True, slots=True)
