@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from dcpctl.check.finding import SEVERITIES, CheckResult, Finding, Skipped
 from dcpctl.check.options import CheckOptions
-from dcpctl.check.registry import CannotRun, NotAsked, Rule, all_rules, chosen_rules, explain
+from dcpctl.check.registry import CannotRun, NotAsked, Rule, all_rules, explain, rules_of
 from dcpctl.check.run import Run
 from dcpctl.errors import DcpctlError
 from dcpctl.model.checkpoint import Checkpoint
@@ -33,7 +33,7 @@ def run_checks(path: str | os.PathLike[str], options: CheckOptions | None = None
         As `open_checkpoint`: what has no readable metadata cannot be checked, nor compared with.
     """
     options = options or CheckOptions()
-    chosen_rules(options.select, options.ignore)  # before anything is read
+    rules_of(options)  # before anything is read
     with ExitStack() as opened:
         checkpoint = opened.enter_context(open_checkpoint(path))
         against = None
@@ -57,8 +57,8 @@ def check_opened(
     """
     first = checkpoint.parts[0]
     run = Run(checkpoint, options, against)
-    collected = _Collected(options.max_findings)
-    for rule in chosen_rules(options.select, options.ignore):
+    collected = _Collected(options)
+    for rule in rules_of(options):
         collected.take(rule, run)
     return CheckResult(
         path=checkpoint.path,
@@ -74,6 +74,7 @@ def check_opened(
         bytes_stored=run.items.nbytes,
         bytes_read=run.scanned.bytes_read if run.scanned else 0,
         against=against.path if against is not None else None,
+        policy=options.policy.path if options.policy is not None else None,
         metadata_file=first.located(first.stored.metadata_file),
     )
 
@@ -81,8 +82,11 @@ def check_opened(
 class _Collected:
     """Findings as they come; of each rule no more are kept than may be listed."""
 
-    def __init__(self, most: int | None) -> None:
-        self.most = most
+    def __init__(self, options: CheckOptions) -> None:
+        self.most = options.max_findings
+        self.severities = options.policy.severities if options.policy is not None else {}
+        # Who asks for rules by name is told of those that had nothing to look at.
+        self.named = bool(options.select)
         self.counts: Counter[str] = Counter()
         self.skipped: list[Skipped] = []
         self.ran: list[str] = []
@@ -95,7 +99,7 @@ class _Collected:
         seen: Counter[str] = Counter()
         try:
             for hit in rule.find(run):
-                severity = hit.severity or rule.severity
+                severity = self.severities.get(rule.id) or hit.severity or rule.severity
                 self.counts[severity] += 1
                 if self.most is None or seen[severity] < self.most:
                     found = Finding(
@@ -103,7 +107,9 @@ class _Collected:
                     )
                     self._kept.append((SEVERITIES.index(severity), seen[severity], found))
                 seen[severity] += 1
-        except NotAsked:
+        except NotAsked as error:
+            if self.named:
+                self.skipped.append(Skipped(rule.id, str(error) or "nothing asks for it"))
             return
         except (CannotRun, DcpctlError) as error:
             # What one rule cannot read, another one reports; this one says that it did not pass.

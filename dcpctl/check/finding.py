@@ -67,6 +67,7 @@ class CheckResult:
         bytes_read: bytes read from the files to check their contents.
         waived: findings that a baseline lets pass; neither listed above nor counted.
         against: the earlier save that it was compared with.
+        policy: the file of the policy that it was judged by.
         metadata_file: the file that says what the checkpoint holds, relative to it; of several,
             the first part's.
     """
@@ -85,6 +86,7 @@ class CheckResult:
     bytes_read: int = 0
     waived: tuple[Finding, ...] = ()
     against: Path | None = None
+    policy: Path | None = None
     metadata_file: str = ".metadata"
 
     @property

@@ -13,7 +13,7 @@ from dcpctl.check.engine import check_opened
 from dcpctl.check.finding import Checked, CheckResult, Unreadable
 from dcpctl.check.options import CheckOptions
 from dcpctl.check.parallel import run_each
-from dcpctl.check.registry import chosen_rules
+from dcpctl.check.registry import rules_of
 from dcpctl.errors import DcpctlError
 from dcpctl.model import directories
 from dcpctl.model.checkpoint import Checkpoint
@@ -79,7 +79,7 @@ def check_many(
         InputError: what `options.against` names cannot be read.
     """
     options = options or CheckOptions()
-    chosen_rules(options.select, options.ignore)
+    rules_of(options)  # before anything is read
     if options.against is not None:
         open_checkpoint(options.against).close()
     at_once = max(1, min(options.threads, len(targets)))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from dcpctl.check.policy import Policy
 
 #: Most threads that read and sum by default; more do not read faster from a page cache.
 MOST_JOBS = 8
@@ -33,6 +36,7 @@ class CheckOptions:
             installed one.
         expect_step: the step that the optimizer should be at.
         against: the save of the same run that came before; None to look at this one alone.
+        policy: what a team asks of its checkpoints; None for nothing.
         jobs: threads that read; None for the number of processors, at most 8.
         progress: told of the bytes read.
     """
@@ -46,6 +50,7 @@ class CheckOptions:
     torch: str | None = None
     expect_step: int | None = None
     against: Path | None = None
+    policy: Policy | None = None
     jobs: int | None = None
     progress: Progress | None = field(default=None, compare=False)
 

@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING
 from dcpctl.errors import NothingSelected, quote
 
 if TYPE_CHECKING:
+    from dcpctl.check.options import CheckOptions
     from dcpctl.check.run import Run
+
+#: The severity, in a policy, of a rule that is not to run.
+OFF = "off"
 
 _RULE_ID = re.compile(r"DCP[1-9]\d\d")
 
@@ -109,6 +113,25 @@ def chosen_rules(select: Sequence[str], ignore: Sequence[str]) -> tuple[Rule, ..
     if not left:
         raise NothingSelected("no rule is left to run", hint="dcpctl explain lists the rules")
     return tuple(_rules[name] for name in left)
+
+
+def rules_of(options: CheckOptions) -> tuple[Rule, ...]:
+    """Return the rules that options, and the policy in them, leave.
+
+    Raises:
+        NothingSelected: a name stands for no rule, or no rule is left.
+    """
+    chosen = chosen_rules(options.select, options.ignore)
+    policy = options.policy
+    if policy is None:
+        return chosen
+    left = tuple(rule for rule in chosen if policy.severities.get(rule.id) != OFF)
+    if not left:
+        raise NothingSelected(
+            f"no rule is left to run: the policy {quote(policy.path)} turns them off",
+            hint="--no-policy checks without it",
+        )
+    return left
 
 
 def _matching(pattern: str, names: Sequence[str]) -> list[str]:

@@ -2,79 +2,169 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dcpctl.cli.options import Color, ColorOption, JsonOption, OutputOption, StyleOption
+from dcpctl.cli.report_options import FormatOption, ReportOption, Reports
 from dcpctl.errors import UsageError, quote
+
+if TYPE_CHECKING:
+    from dcpctl.check.options import CheckOptions
+    from dcpctl.check.policy import Policy
+
+#: Findings that are listed where nothing else is said.
+_MAX_FINDINGS = 200
 
 PathsArgument = Annotated[
     list[Path],
     typer.Argument(metavar="PATH...", help="Checkpoints, or run directories.", show_default=False),
 ]
-AgainstOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--against",
-        metavar="PATH",
-        help="The save of the same run that came before; a run directory's saves have theirs.",
-    ),
-]
-VerifyOption = Annotated[
-    bool, typer.Option("--verify-data", help="Read every byte and compare every checksum.")
-]
-ValuesOption = Annotated[
-    bool, typer.Option("--values", help="Read all numbers; find NaN and infinities.")
-]
-TorchOption = Annotated[
-    str | None,
-    typer.Option(
-        "--torch",
-        metavar="RELEASE",
-        help="The torch release that shall load it. [default: the installed one]",
-    ),
-]
-StepOption = Annotated[
-    int | None,
-    typer.Option("--expect-step", metavar="N", help="The step that the optimizer should have."),
-]
-SelectOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select", metavar="RULES", help="Only these: DCP103, DCP2xx; several with commas."
-    ),
-]
-IgnoreOption = Annotated[
-    list[str] | None, typer.Option("--ignore", metavar="RULES", help="Not these.")
-]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Warnings fail the check too.")]
-ExitZeroOption = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever is found.")]
-MaxFindingsOption = Annotated[
-    int,
-    typer.Option(
-        "--max-findings", min=0, help="List no more than so many a checkpoint; 0 for all."
-    ),
-]
-JobsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs", "-j", min=1, help="How much at once. [default: one a processor, at most 8]"
-    ),
-]
 
 
-def release(torch: str | None) -> str | None:
-    """Return the value of `--torch`.
+def _gate(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Gate", **settings)
 
-    Raises:
-        UsageError: it is no release.
+
+def check_options(
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="PATH",
+            help="The save of the same run that came before; a run directory's saves have theirs.",
+        ),
+    ] = None,
+    verify_data: Annotated[
+        bool, typer.Option("--verify-data", help="Read every byte and compare every checksum.")
+    ] = False,
+    values: Annotated[
+        bool, typer.Option("--values", help="Read all numbers; find NaN and infinities.")
+    ] = False,
+    torch: Annotated[
+        str | None,
+        typer.Option(
+            "--torch",
+            metavar="RELEASE",
+            help="The torch release that shall load it. [default: the installed one]",
+        ),
+    ] = None,
+    expect_step: Annotated[
+        int | None,
+        typer.Option("--expect-step", metavar="N", help="The step that the optimizer should have."),
+    ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--select", metavar="RULES", help="Only these: DCP103, DCP2xx; several with commas."
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", metavar="RULES", help="Not these.")
+    ] = None,
+    max_findings: Annotated[
+        int | None,
+        typer.Option(
+            "--max-findings",
+            min=0,
+            help="List no more than so many a checkpoint; 0 for all. [default: 200]",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", min=1, help="How much at once. [default: one a processor, at most 8]"
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        _gate(
+            "--policy",
+            metavar="FILE",
+            help="What is asked of checkpoints. [default: dcpctl.toml, or pyproject.toml, if here]",
+        ),
+    ] = None,
+    no_policy: Annotated[bool, _gate("--no-policy", help="Look for no policy.")] = False,
+    strict: Annotated[bool, _gate("--strict", help="Warnings fail the check too.")] = False,
+    exit_zero: Annotated[bool, _gate("--exit-zero", help="Exit 0 whatever is found.")] = False,
+    form: FormatOption = None,
+    report: ReportOption = None,
+    json: JsonOption = False,
+    output: OutputOption = None,
+    table_style: StyleOption = None,
+    color: ColorOption = Color.AUTO,
+) -> None:
+    """Never called; its parameters are the options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of one command line.
+
+    Attributes:
+        reports: how and where the result is printed and written.
+        given: the other options by name.
     """
-    if torch is not None and not torch[:1].isdigit():
-        raise UsageError(f"--torch takes a release such as 2.13, not {quote(torch)}")
-    return torch
+
+    reports: Reports
+    given: dict[str, Any]
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Asked:
+        """Put the options together.
+
+        Raises:
+            UsageError: they contradict each other.
+        """
+        names = ("form", "json", "output", "table_style", "color", "report")
+        reports = Reports.of(*(given.pop(name) for name in names))
+        if given["torch"] is not None and not given["torch"][:1].isdigit():
+            raise UsageError(f"--torch takes a release such as 2.13, not {quote(given['torch'])}")
+        if given["policy"] is not None and given["no_policy"]:
+            raise UsageError("--policy and --no-policy contradict")
+        return cls(reports, given)
+
+    @property
+    def exit_zero(self) -> bool:
+        """Whether findings do not count for the exit code."""
+        return bool(self.given["exit_zero"])
+
+    def options(self, paths: Sequence[Path]) -> CheckOptions:
+        """Return the options of the check, with those of the policy.
+
+        Args:
+            paths: what is going to be checked.
+
+        Raises:
+            PolicyError: the policy says what it cannot.
+        """
+        from dcpctl.check.options import CheckOptions
+
+        given = self.given
+        kept = ("against", "verify_data", "values", "torch", "expect_step", "jobs", "strict")
+        asked = CheckOptions(
+            select=_split(given["select"]),
+            ignore=_split(given["ignore"]),
+            max_findings=_MAX_FINDINGS,
+            **{name: given[name] for name in kept},
+        )
+        policy = self._policy(paths)
+        options = asked if policy is None else policy.applied(asked)
+        most = given["max_findings"]
+        return options if most is None else replace(options, max_findings=most or None)
+
+    def _policy(self, paths: Sequence[Path]) -> Policy | None:
+        from dcpctl.check.policy_file import find_policy, read_policy
+
+        if self.given["no_policy"]:
+            return None
+        path = self.given["policy"] or find_policy(paths)
+        return None if path is None else read_policy(path)
 
 
-def split(names: list[str] | None) -> tuple[str, ...]:
-    """Return the names that an option with commas, given once or more, stands for."""
+def _split(names: list[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for one in names or () for name in one.split(",") if name.strip())

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dcpctl.cli.combine import with_options
 from dcpctl.cli.options import (
     Color,
     ColorOption,
@@ -229,35 +228,8 @@ class Run:
             self.output.blocks(surgery_blocks(surgery, with_warnings=alone))
 
 
-def with_run(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the common options; it takes them as one keyword argument `run`."""
-    own = _parameters(function)
-    own.pop("run")
-    common = _parameters(common_options)
-
-    @functools.wraps(function)
-    def command(**given: Any) -> None:
-        run = Run.of({name: given.pop(name) for name in common})
-        function(**given, run=run)
-
-    parameters = [*own.values(), *common.values()]
-    made: Any = command
-    made.__signature__ = inspect.Signature(parameters)
-    made.__annotations__ = {p.name: p.annotation for p in parameters}
-    del made.__wrapped__  # else typer would look behind the signature
-    return command
-
-
-def _parameters(function: Callable[..., None]) -> dict[str, inspect.Parameter]:
-    """The parameters with their annotations evaluated.
-
-    Not by `typing.get_type_hints`, which on Python 3.10 puts an Optional around an Annotated whose
-    default is None, so that typer no longer sees what it is annotated with.
-    """
-    return {
-        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
-    }
+#: Gives a command the common options; it takes them as one keyword argument `run`.
+with_run = with_options(common_options, "run", Run.of)
 
 
 def warn(sentence: str) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from dcpctl.errors import InputError, ReadFailed, quote
 from dcpctl.formats.json_text import integers, parse_object
-from dcpctl.model.contract import Contract, Spec
+from dcpctl.model.contract import Contract, Spec, contract_of
+from dcpctl.model.opening import open_checkpoint
 
 SCHEMA = "dcpctl.contract/1"
 TENSOR, BYTES = "tensor", "bytes"
@@ -76,6 +77,19 @@ def read_contract(path: Path) -> Contract:
             hint="write it anew with dcpctl contract, or take the digest out of it",
         )
     return contract
+
+
+def load_contract(path: Path) -> Contract:
+    """Return the contract in a file, or the one that a checkpoint keeps.
+
+    Raises:
+        InputError: it is neither.
+        ReadFailed: the operating system failed to read.
+    """
+    if path.is_file():
+        return read_contract(path)
+    with open_checkpoint(path) as checkpoint:
+        return contract_of(checkpoint)
 
 
 def _content(contract: Contract) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from dcpctl.check.finding import ERROR, INFO, WARNING, CheckResult, Finding, Skipped
+from dcpctl.errors import quote
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
     BAD,
@@ -59,7 +60,7 @@ def finding_blocks(result: CheckResult) -> Iterator[Block]:
 def summary_sentence(result: CheckResult) -> str:
     """How much was looked at, in a sentence."""
     target = f" for torch {result.target}" if result.target else ""
-    said = f"{words.count(len(result.rules_run), 'rule')} run{target}"
+    said = f"{words.count(len(result.rules_run), 'rule')} run{target}{by_policy(result)}"
     if result.skipped:
         said += f", {len({skipped.rule for skipped in result.skipped})} skipped"
     if result.bytes_read:
@@ -67,6 +68,11 @@ def summary_sentence(result: CheckResult) -> str:
     if result.items:
         said += f", {result.items_verified:,} of {words.count(result.items, 'item')} verified"
     return said + "."
+
+
+def by_policy(result: CheckResult) -> str:
+    """Name the policy that a result was judged by, for the middle of a sentence."""
+    return "" if result.policy is None else f" by the policy in {quote(result.policy)}"
 
 
 def outcome(counts: Mapping[str, int]) -> Iterator[Span]:

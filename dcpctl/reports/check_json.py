@@ -49,6 +49,7 @@ def _result(result: CheckResult, *, strict: bool) -> dict[str, Any]:
     return {
         "path": str(result.path),
         "against": None if result.against is None else str(result.against),
+        "policy": None if result.policy is None else str(result.policy),
         "format": result.form,
         "torch": result.target,
         "failed": result.failed(strict),

@@ -19,7 +19,7 @@ from dcpctl.reports.blocks import (
     Span,
     Table,
 )
-from dcpctl.reports.check_blocks import finding_blocks, outcome
+from dcpctl.reports.check_blocks import by_policy, finding_blocks, outcome
 
 
 def many_blocks(checked: Checked) -> Iterator[Block]:
@@ -93,7 +93,8 @@ def _sentence(results: Sequence[CheckResult]) -> str:
     run = sorted({len(result.rules_run) for result in results})
     most = f"{run[0]} to {run[-1]} rules" if len(run) > 1 else words.count(run[0], "rule")
     target = f" for torch {results[0].target}" if results[0].target else ""
-    said = f"{most} run{target}; {words.size(read)} of {words.size(stored)} read"
+    said = f"{most} run{target}{by_policy(results[0])}"
+    said += f"; {words.size(read)} of {words.size(stored)} read"
     said += f", {verified:,} of {words.count(items, 'item')} verified."
     if verified < items:
         said += " The rest was sampled, which --verify-data does not."

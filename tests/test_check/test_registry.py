@@ -15,6 +15,7 @@ FAMILIES = {
     "4": "form",
     "5": "optimizer",
     "6": "run",
+    "7": "policy",
 }
 
 

@@ -75,7 +75,7 @@ def test_one_that_cannot_be_read_is_named_with_what_to_do(samples: Path) -> None
     done = check(samples / "healthy" / "step-8500", samples / "interrupted")
     assert done.stdout.startswith("2 checkpoints  1 unreadable, nothing wrong found\n")
     said = " ".join(done.stdout.split())
-    assert "the save did not finish (resume from the save before it)" in said
+    assert "the save did not finish (resume from the save before it" in said
     assert "No rule was run." in check(samples / "interrupted", samples / "hostile").stdout
 
 
@@ -83,7 +83,7 @@ def test_one_that_cannot_be_read_is_named_with_what_to_do(samples: Path) -> None
 def test_other_forms(samples: Path, form: str) -> None:
     done = check(samples / "silent_reset", "--format", form)
     assert done.exit_code == 1
-    assert "DCP506" in done.stdout
+    assert "DCP601" in done.stdout
     assert "compared with" in done.stdout
 
 
@@ -98,3 +98,46 @@ def test_a_run_with_one_save_is_a_run(samples: Path, tmp_path: Path) -> None:
     shutil.copytree(samples / "zstd", tmp_path / "run" / "step-3")
     found = documents(tmp_path / "run")
     assert [one["path"] for one in found["checkpoints"]] == [str(tmp_path / "run" / "step-3")]
+
+
+def test_a_policy_is_found_where_the_command_runs(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ckpt = samples / "healthy" / "step-8500"
+    (tmp_path / "dcpctl.toml").write_text('[check.expect]\nsections = ["rng"]\n')
+    assert check(ckpt).exit_code == 1
+    assert "by the policy in 'dcpctl.toml'" in " ".join(check(ckpt).stdout.split())
+    assert documents(ckpt)["policy"] == "dcpctl.toml"
+    found = documents(ckpt, samples / "zstd")
+    assert [one["policy"] for one in found["checkpoints"]] == ["dcpctl.toml"] * 2
+    assert "by the policy in 'dcpctl.toml'" in " ".join(check(ckpt, samples / "zstd").stdout.split())
+    assert check(ckpt, "--no-policy").exit_code == 0
+    assert documents(ckpt, "--no-policy")["policy"] is None
+    (tmp_path / "other.toml").write_text("[check]\nmax_findings = 0\n")
+    assert check(ckpt, "--policy", "other.toml").exit_code == 0
+    assert check(ckpt, "--policy", "other.toml", "--no-policy").exit_code == 2
+
+
+def test_options_count_more_than_a_policy(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dcpctl.toml").write_text('[check]\ntorch = "2.4"\nmax_findings = 1\n')
+    legacy = samples / "legacy"
+    assert documents(legacy)["torch"] == "2.13"
+    assert len(documents(legacy)["findings"]) == 1
+    assert len(documents(legacy, "--max-findings", "0")["findings"]) == 3
+    assert len(documents(legacy, "--max-findings", "2")["findings"]) == 2
+
+
+def test_a_policy_that_is_wrong_is_a_usage_error(samples: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "dcpctl.toml"
+    policy.write_text("[check]\nstric = true\n")
+    done = check(samples / "zstd", "--policy", policy)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error[policy]: '{policy}', line 2: unknown key 'stric' in [check]\n"
+        "  hint: did you mean 'strict'?\n"
+    )
+    assert check(samples / "zstd", "--policy", tmp_path / "nothing.toml").exit_code == 5

@@ -1,0 +1,189 @@
+"""Finding and reading a policy: `dcpctl.toml`, or `[tool.dcpctl]` in `pyproject.toml`.
+
+[check]
+strict = true
+torch = "2.13"
+
+[check.rules]
+DCP4xx = "off"
+DCP404 = "error"
+
+[check.expect]
+sections = ["model", "optimizer"]
+optimizer = "AdamW"
+contract = "contract.json"
+
+[check.dtypes]
+"model.*" = "bfloat16"
+
+[check.limits]
+max_size = "40G"
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dcpctl.check.finding import SEVERITIES
+from dcpctl.check.policy import Expected, Policy, SizeLimits
+from dcpctl.check.policy_text import PolicyError, Source, Table, suggestion
+from dcpctl.check.registry import OFF, all_rules
+from dcpctl.errors import ReadFailed, quote
+from dcpctl.formats.dtypes import DTYPES
+from dcpctl.formats.toml_text import parse_toml
+from dcpctl.model.contract import Contract
+from dcpctl.model.contract_file import load_contract
+from dcpctl.model.optimizer import verdict
+from dcpctl.model.sections import SECTIONS
+
+NAME, PROJECT = "dcpctl.toml", "pyproject.toml"
+
+_MAX_BYTES = 1 << 20
+_STATES = (verdict.COMPLETE, verdict.PARTIAL, verdict.ABSENT)
+_FAMILY = re.compile(r"DCP[1-9](?:xx)?")
+
+
+def find_policy(checked: Sequence[Path], directory: Path | None = None) -> Path | None:
+    """Return the policy file of a directory: `dcpctl.toml`, else a `pyproject.toml` that has one.
+
+    No other directory is looked at: the same command in the same place reads the same file. A
+    directory that is itself checked, or that lies in one, has none: a checkpoint shall not bring
+    along the policy that it is judged by.
+
+    Args:
+        checked: what is going to be checked.
+        directory: where to look; the current one if None.
+
+    Raises:
+        ReadFailed: a file is there and cannot be read.
+    """
+    here = (directory or Path.cwd()).resolve()
+    if any(path.resolve() in (here, *here.parents) for path in checked):
+        return None
+    for name in (NAME, PROJECT):
+        path = here / name
+        if path.is_file() and (name == NAME or "dcpctl" in _text_of(path)):
+            shown = path if directory else Path(name)
+            if name == NAME or _document(Source(shown, _text_of(path))) is not None:
+                return shown
+    return None
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a policy; paths in it are relative to its directory.
+
+    Raises:
+        PolicyError: it is no TOML, holds no policy, or says what it cannot.
+        ReadFailed: it cannot be read.
+        InputError: the contract that it names cannot be read.
+    """
+    source = Source(path, _text_of(path))
+    document = _document(source)
+    if document is None:
+        raise PolicyError(f"{quote(path)} has no [tool.dcpctl]")
+    prefix = ("tool", "dcpctl") if path.name == PROJECT else ()
+    top = _Top(source, prefix, document)
+    check = top.table("check")
+    top.done()
+    settings = {name: check.flag(name) for name in ("strict", "verify_data", "values")}
+    release = check.text("torch")
+    if release is not None and not release[:1].isdigit():
+        raise check.wrong("torch", f"{quote(release)} is no release such as 2.13")
+    baseline = check.text("baseline")
+    made = Policy(
+        path=path,
+        severities=_severities(check.table("rules")),
+        expect=_expected(check.table("expect"), path.parent),
+        dtypes=_dtypes(check.table("dtypes")),
+        limits=_limits(check.table("limits")),
+        torch=release,
+        max_findings=check.number("max_findings"),
+        baseline=None if baseline is None else path.parent / baseline,
+        **settings,
+    )
+    check.done()
+    return made
+
+
+class _Top(Table):
+    """The document itself, whose name is the file's."""
+
+    @property
+    def name(self) -> str:
+        return super().name if self.where else "the policy"
+
+
+def _text_of(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise PolicyError(f"{quote(path)} is too large for a policy")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ReadFailed(f"cannot read the policy {quote(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise PolicyError(f"{quote(path)} is not UTF-8") from None
+
+
+def _document(source: Source) -> Any:
+    """What a policy file says; None if it is a `pyproject.toml` that says nothing of dcpctl."""
+    try:
+        document = parse_toml(source.text)
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"{quote(source.path)} cannot be parsed: {error}") from None
+    if source.path.name != PROJECT:
+        return document
+    tools = document.get("tool")
+    return tools.get("dcpctl") if isinstance(tools, dict) else None
+
+
+def _severities(table: Table) -> dict[str, str]:
+    """Rule id to severity; a rule's own name counts more than its family's."""
+    ids = [rule.id for rule in all_rules()]
+    found: dict[str, str] = {}
+    for name in sorted(table.rest, key=lambda name: len(name.rstrip("x"))):
+        severity = table.text(name, (*SEVERITIES, OFF))
+        is_family = _FAMILY.fullmatch(name) is not None
+        named = [one for one in ids if one.startswith(name.rstrip("x"))] if is_family else []
+        named = named or [one for one in ids if one == name]
+        if not named:
+            hint = suggestion(name, [*ids, *(f"{one[:4]}xx" for one in ids)])
+            message = f"{quote(name)} is no rule and no family of rules"
+            raise table.wrong(name, message, hint or "dcpctl explain lists the rules")
+        found.update(dict.fromkeys(named, str(severity)))
+    return found
+
+
+def _expected(table: Table, base: Path) -> Expected:
+    sections = table.texts("sections", SECTIONS)
+    optimizer = table.texts("optimizer")
+    state = table.text("optimizer_state", _STATES)
+    contract = table.text("contract")
+    made = Expected(
+        sections=sections,
+        optimizer=optimizer,
+        optimizer_state=state,
+        contract=None if contract is None else _contract(table, base / contract),
+        contract_path=None if contract is None else base / contract,
+        step_advance=table.number("step_advance"),
+    )
+    table.done()
+    return made
+
+
+def _contract(table: Table, path: Path) -> Contract:
+    if path.exists():
+        return load_contract(path)
+    raise table.wrong("contract", f"there is no {quote(path)}")
+
+
+def _dtypes(table: Table) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((glob, table.texts(glob, DTYPES)) for glob in list(table.rest))
+
+
+def _limits(table: Table) -> SizeLimits:
+    made = SizeLimits(table.size("max_size"), table.size("min_size"), table.size("max_file_size"))
+    table.done()
+    return made
