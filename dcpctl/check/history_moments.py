@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ from dcpctl.check.estimate import (
     decay_of,
     reach,
 )
-from dcpctl.check.history import History, Save
+from dcpctl.check.history import History
 from dcpctl.errors import DcpctlError
 from dcpctl.formats.arrays import distinct
 from dcpctl.model import boxes
@@ -34,6 +34,8 @@ Box = tuple[tuple[int, ...], tuple[int, ...]]
 _SAMPLE_PARAMETERS = 256
 _SAMPLE_NUMBERS = 16_384
 _SAMPLE_PLACES = 4
+#: Slots of optimizers that keep their moments in a basis that turns (SOAP).
+_BASES = frozenset({"GG", "Q"})
 #: Numbers of one block where all are read.
 _BLOCK_NUMBERS = 1 << 20
 
@@ -54,23 +56,29 @@ class Compared:
     whole: bool = False
     unread: dict[str, str] = field(default_factory=dict)
 
-    def notes(self, history: History) -> list[str]:
-        """Return what the reader must know of the comparison, a sentence or two each."""
-        said = []
-        name, steps = history.earlier.name, history.steps or 0
-        if self.tallies and not self.whole:
-            said.append(
-                f"Of {words.count(self.expected, 'second moment')}, {len(self.tallies):,} were "
-                f"compared with those of {name}, in part. --values compares all numbers."
-            )
-        slowest = max((tally.decay for tally in self.tallies if tally.decay < 1), default=None)
-        back = None if slowest is None else reach(slowest)
-        if back is not None and steps > back:
-            said.append(
-                f"{steps:,} steps lie between this save and {name}; with a decay of {slowest:g} "
-                f"second moments see about {back:,} back, so that a restart may not show in them."
-            )
-        return said
+    def note(self, history: History, *, shown: bool) -> str:
+        """Return what the reader must know of the comparison; empty if nothing was compared.
+
+        Args:
+            history: the two saves.
+            shown: a restart was found.
+        """
+        if not self.tallies:
+            return ""
+        steps = words.count(history.steps or 0, "step")
+        part = "" if self.whole else ", in part"
+        said = (
+            f"Of {words.count(self.expected, 'second moment')}, {len(self.tallies):,} were "
+            f"compared with those of {history.earlier.name}, {steps} before{part}."
+        )
+        slowest = max((tally.decay for tally in self.tallies if tally.decay < 1), default=1.0)
+        back = reach(slowest)
+        if shown or back is None or (history.steps or 0) <= back:
+            return said
+        return (
+            f"{said} With a decay of {slowest:g} they see about {back:,} steps back, so that a "
+            "restart in between may not show in them."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +117,12 @@ def _add(compared: Compared, pair: _Pair) -> None:
 
 
 def _pairs(history: History, steps: int) -> Iterator[_Pair]:
-    earlier = {p.name: p for p in history.earlier.view.parameters}
-    if not _same_indices(earlier, history.later):
+    if not _same_indices(history):
         return
+    earlier = {(p.root, p.name): p for p in history.earlier.view.parameters}
     for parameter in history.later.view.parameters:
-        before = earlier.get(parameter.name)
-        if before is None:
+        before = earlier.get((parameter.root, parameter.name))
+        if before is None or _BASES & {*parameter.slots}:
             continue
         for slot in parameter.slots:
             if slot not in DECAYS and slot not in MONOTONE:
@@ -130,12 +138,13 @@ def _pairs(history: History, steps: int) -> Iterator[_Pair]:
             yield _Pair(tally, slots, firsts)
 
 
-def _same_indices(earlier: Mapping[str, Parameter], later: Save) -> bool:
+def _same_indices(history: History) -> bool:
     """Whether indices that have no names mean the same parameters in both saves."""
-    nameless = {p.name: p.shape for p in later.view.parameters if is_index(p.name)}
-    return not nameless or nameless == {
-        name: p.shape for name, p in earlier.items() if is_index(name)
-    }
+    before, after = (
+        {(p.root, p.name): p.shape for p in save.view.parameters if is_index(p.name)}
+        for save in (history.earlier, history.later)
+    )
+    return not after or before == after
 
 
 def _both(

@@ -171,5 +171,5 @@ class Run:
                 "looked at, in part. --values reads them all."
             )
         if self.compared_moments is not None and self.history is not None:
-            said += self.compared_moments.notes(self.history)
-        return tuple(said)
+            said.append(self.compared_moments.note(self.history, shown=self.restart is not None))
+        return tuple(filter(None, said))

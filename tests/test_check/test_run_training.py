@@ -230,8 +230,7 @@ def test_the_check_says_how_far_it_sees(tmp_path: Path) -> None:
     result = between(tmp_path, adamw(), nothing, steps=100)
     assert result.findings == ()
     assert result.notes == (
-        "Of 5 second moments, 5 were compared with those of 'step-30', in part. --values compares "
-        "all numbers.",
-        "100 steps lie between this save and 'step-30'; with a decay of 0.95 second moments see "
-        "about 60 back, so that a restart may not show in them.",
+        "Of 5 second moments, 5 were compared with those of 'step-30', 100 steps before, in part. "
+        "With a decay of 0.95 they see about 60 steps back, so that a restart in between may not "
+        "show in them.",
     )

@@ -136,12 +136,17 @@ def _moments_too(run: Run) -> str:
 
 def _proof(history: History, restart: Estimate) -> str:
     tally = restart.tallies[0]
-    left = "never fall" if tally.decay >= 1 else f"{tally.steps:,} steps leave {tally.least:.2g} of"
+    if tally.decay < 1:
+        than = (
+            f"below {tally.least:.2g} of what they were in {history.earlier.name}, the least that "
+            f"{words.count(tally.steps, 'step')} can leave"
+        )
+    else:
+        than = f"below what they were in {history.earlier.name}, and never fall"
     return (
         f"{tally.slot} began again in {len(restart.tallies):,} of "
-        f"{words.count(restart.compared, 'tensor')}: {restart.below:,} of {restart.numbers:,} "
-        f"numbers are lower than they can be, since {left} those in {history.earlier.name}"
-        + ("" if tally.decay >= 1 else " at least")
+        f"{words.count(restart.compared, 'tensor')}: {restart.below:,} of "
+        f"{words.count(restart.numbers, 'number')} are {than}"
         + _when(history, restart)
         + _by_hand(history)
     )
