@@ -45,8 +45,10 @@ def same_bytes(a: TensorEntry, b: TensorEntry) -> bool:
         if (getattr(a.chunks, name)[rows] != getattr(b.chunks, name)[others]).any():
             return False
     files = set(zip(a.chunks.file[rows].tolist(), b.chunks.file[others].tolist(), strict=True))
-    ids = [(_file_id(a, number), _file_id(b, other)) for number, other in files]
-    return all(one is not None and one == two for one, two in ids)
+    return all(
+        (one := _file_id(a, number)) is not None and one == _file_id(b, other)
+        for number, other in files
+    )
 
 
 def _prove(a: TensorEntry, b: TensorEntry, opener: ChunkOpener) -> bool | None:
