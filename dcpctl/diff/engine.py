@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dcpctl.diff.contents import Contents, contents_by_checksum, contents_by_value
 from dcpctl.diff.difference import Difference
-from dcpctl.diff.key_groups import KeyGroup, group_keys
+from dcpctl.diff.key_groups import KeyGroup, group_keys, shares
 from dcpctl.diff.layout_map import LayoutMap
 from dcpctl.diff.layout_map import layout_map as map_layout
 from dcpctl.diff.layouts import compare_layouts
@@ -23,12 +23,15 @@ from dcpctl.diff.options import (
     DiffOptions,
 )
 from dcpctl.diff.pairing import TryRename, pair
-from dcpctl.diff.shapes import SpecChange, changed_specs
+from dcpctl.diff.shapes import changed_specs
 from dcpctl.diff.subject import Subject
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.loading import LoadPreview, predict_load
 from dcpctl.model.loading_keys import spec_of
+
+#: Groups of rewritten tensors that are told one by one.
+_FEW_GROUPS = 8
 
 
 def diff(
@@ -61,7 +64,7 @@ def diff(
     unlike = {change.fqn_a for change in specs if not change.comparable}
     tensors = [p for p in pairs if p[0] in one.tensors and p[0] not in unlike]
     objects = [p for p in pairs if p[0] in one.objects and p[0] not in unlike]
-    contents = _contents(one, other, tensors, specs, options)
+    contents = _contents(one, other, tensors, options)
     names = pairing.names
     load = _load(one, other) if KEYS in aspects and VALUES not in aspects else None
     return Difference(
@@ -84,18 +87,11 @@ def diff(
 
 
 def _contents(
-    a: Subject,
-    b: Subject,
-    pairs: Sequence[tuple[str, str]],
-    specs: Sequence[SpecChange],
-    options: DiffOptions,
+    a: Subject, b: Subject, pairs: Sequence[tuple[str, str]], options: DiffOptions
 ) -> Contents | None:
     if VALUES in options.aspects:
         return contents_by_value(a, b, pairs, options)
-    if CONTENTS not in options.aspects:
-        return None
-    cast = {change.fqn_a for change in specs}
-    return contents_by_checksum(a, b, [one for one in pairs if one[0] not in cast])
+    return contents_by_checksum(a, b, pairs) if CONTENTS in options.aspects else None
 
 
 def _rewritten(
@@ -104,7 +100,9 @@ def _rewritten(
     if contents is None or not contents.different:
         return ()
     compared = {fqn: a.entries[fqn] for fqn, _ in pairs}
-    return tuple(group_keys([one.a for one in contents.different], compared))
+    fqns = [one.a for one in contents.different]
+    found = group_keys(fqns, compared)
+    return tuple(found if len(found) <= _FEW_GROUPS else shares(fqns, compared))
 
 
 def _anew(a: Subject, b: Subject, load: LoadPreview | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dcpctl.model.checkpoint import Entry
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import is_index
+from dcpctl.model.optimizer.naming import STATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,14 @@ class KeyGroup:
         keys: which they are, in their order.
         tensors: tensors among them.
         nbytes: bytes of the tensors' numbers.
+        of: keys that the words are about; more than `keys` where only some are among those to tell.
     """
 
     words: str
     keys: tuple[str, ...]
     tensors: int
     nbytes: int
+    of: int
 
 
 def group_keys(fqns: Collection[str], entries: Mapping[str, Entry]) -> list[KeyGroup]:
@@ -45,12 +48,39 @@ def group_keys(fqns: Collection[str], entries: Mapping[str, Entry]) -> list[KeyG
     for fqn in fqns:
         stem = next((f"{stem}.*" for stem in _stems(fqn) if stem in whole), None)
         stems.setdefault(stem or ends.get(_end(fqn), fqn), []).append(fqn)
-    groups = []
-    for words, members in _joined(stems).items():
+    return _groups(_joined(stems), entries, None)
+
+
+def shares(fqns: Collection[str], entries: Mapping[str, Entry]) -> list[KeyGroup]:
+    """Put keys together by section and, in an optimizer's state, by slot.
+
+    Args:
+        fqns: the keys to tell.
+        entries: all entries among which they are.
+    """
+    words: dict[str, list[str]] = {}
+    for fqn in fqns:
+        words.setdefault(_share(fqn), []).append(fqn)
+    return _groups(words, entries, Counter(map(_share, entries)))
+
+
+def _share(fqn: str) -> str:
+    components = fqn.split(".")
+    if STATE in components[:3] and len(components) > 3:
+        return f"{'.'.join(components[: components.index(STATE) + 1])}.*.{components[-1]}"
+    return f"{components[0]}.*" if len(components) > 1 else fqn
+
+
+def _groups(
+    words: Mapping[str, list[str]], entries: Mapping[str, Entry], totals: Counter[str] | None
+) -> list[KeyGroup]:
+    found = []
+    for word, members in words.items():
         tensors = [e for f in members if isinstance(e := entries.get(f), TensorEntry)]
         nbytes = sum(entry.nbytes for entry in tensors)
-        groups.append(KeyGroup(words, tuple(members), len(tensors), nbytes))
-    return sorted(groups, key=lambda group: -len(group.keys))
+        of = len(members) if totals is None else totals[word]
+        found.append(KeyGroup(word, tuple(members), len(tensors), nbytes, of))
+    return sorted(found, key=lambda group: -len(group.keys))
 
 
 def _stems(fqn: str) -> Iterable[str]:

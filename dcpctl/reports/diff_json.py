@@ -63,7 +63,9 @@ def diff_document(found: Difference) -> dict[str, Any]:
             "unknown": len(contents.unknown),
             "tolerance": found.options.tolerance,
         },
-        "load": None if found.load is None else _load(found.load),
+        "load": None
+        if found.load is None
+        else {**_load(found.load), "begins_anew": list(found.anew)},
     }
 
 
@@ -146,6 +148,7 @@ def _optimizer(found: OptimizerDifference) -> dict[str, Any]:
             [{"step": _number(step), "parameters": count} for step, count in steps.items()]
             for steps in found.steps
         ],
+        "parameters": list(found.parameters),
         "groups": list(found.groups),
         "changes": [_group(change) for change in found.changes],
     }

@@ -7,21 +7,23 @@ from collections.abc import Iterator
 from dcpctl.diff.difference import Difference
 from dcpctl.model.loading import LoadPreview
 from dcpctl.reports import words
-from dcpctl.reports.blocks import BAD, DIM, WARN, Block, Heading, Paragraph, Span
+from dcpctl.reports.blocks import BAD, DIM, PLAIN, WARN, Block, Heading, Paragraph, Span
 
 _NAMED = 3
 
 
 def load_blocks(found: Difference) -> Iterator[Block]:
-    """Say what is silently left on disk, loudest, and what raises."""
+    """Say what raises, and what is silently left on disk: the loudest where nothing raises."""
     load = found.load
     if load is None or not (load.skipped or load.raises or load.converted or load.replaced):
         return
     yield Heading("dcp.load of A in a run whose state dict is B's")
-    if load.skipped:
-        yield Paragraph((Span("SILENTLY SKIPPED: ", BAD), *_skipped(found, load)))
     if load.raises:
         yield Paragraph((Span("raises: ", BAD), Span(load.error_text), *_raised(load)))
+    if load.skipped:
+        # What raises is noticed; what is silently lost is not, until it is too late.
+        loud = (Span("would also skip: ") if load.raises else Span("SILENTLY SKIPS: ", BAD),)
+        yield Paragraph((*loud, *_skipped(found, load)))
     if load.converted:
         first = load.converted[0]
         yield Paragraph(
@@ -54,7 +56,8 @@ def _skipped(found: Difference, load: LoadPreview) -> Iterator[Span]:
     yield Span(".")
     if found.anew:
         those = words.count(len(found.anew), "parameter")
-        yield Span(f" The optimizer would begin anew, from zero moments, for {those}.", BAD)
+        tone = PLAIN if load.raises else BAD
+        yield Span(f" The optimizer would begin anew, from zero moments, for {those}.", tone)
 
 
 def _raised(load: LoadPreview) -> Iterator[Span]:

@@ -37,9 +37,13 @@ def contents_blocks(found: Difference) -> Iterator[Block]:
             yield from _measured(contents)
         else:
             yield Table(
-                [Column("key", folds=True), Column("tensors", right=True)],
                 [
-                    (Span(group.words, NAME), f"{len(group.keys):,}")
+                    Column("key", folds=True),
+                    Column("tensors", right=True),
+                    Column("of", right=True),
+                ],
+                [
+                    (Span(group.words, NAME), f"{len(group.keys):,}", f"{group.of:,}")
                     for group in found.rewritten[:_MOST_ROWS]
                 ],
             )
