@@ -29,7 +29,11 @@ def printable(text: object) -> str:
 
     So is what a CI runner would take for a command of its own, in a log that it reads along.
     """
-    return _RUNNER_COMMAND.sub(r"\\x23#", "".join(_escape(char) for char in str(text)))
+    raw = str(text)
+    # Nearly every name is plain ASCII, and every chunk that is opened has its name quoted.
+    plain = raw.isascii() and raw.isprintable()
+    safe = raw if plain else "".join(_escape(char) for char in raw)
+    return _RUNNER_COMMAND.sub(r"\\x23#", safe)
 
 
 def _escape(char: str) -> str:
