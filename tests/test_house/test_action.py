@@ -217,8 +217,9 @@ def test_inputs_are_no_code(job: Job, evil: str) -> None:
 
 
 @pytest.mark.slow
-def test_from_a_fresh_runner(job: Job) -> None:
+def test_from_a_fresh_runner(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both steps, the installation included, with nothing prepared."""
+    monkeypatch.setenv("PIP_NO_COMPILE", "1")  # it would take longer than all else
     shutil.rmtree(job.temp / "dcpctl")
     ran = job.use(paths="exports/*", args="--verify-data", python=sys.executable)
     assert ran.code == 1, ran.log
