@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
 
+from dcpctl.cli.check_baseline import check_and_update
 from dcpctl.cli.check_options import Asked, PathsArgument, check_options
 from dcpctl.cli.combine import with_options
 
@@ -39,6 +41,7 @@ def check(paths: PathsArgument, *, asked: Asked) -> None:
       dcpctl check sample_checkpoints/legacy --torch 2.13
       dcpctl check sample_checkpoints/silent_reset/step-9500 --select DCP5xx --strict
       dcpctl check sample_checkpoints/silent_reset
+      dcpctl check sample_checkpoints/legacy --report junit=check.xml --report sarif=check.sarif
       dcpctl check sample_checkpoints/silent_reset/step-9500 \
 --against sample_checkpoints/silent_reset/step-9000
     """
@@ -49,7 +52,11 @@ def check(paths: PathsArgument, *, asked: Asked) -> None:
     options = asked.options(paths)
     targets = [target for path in paths for target in find_targets(path)]
     one = [target.path for target in targets] == paths[:1]
-    checked = _check_one(targets[0], options) if one else _check_many(targets, options)
+    check = partial(_check_one, targets[0]) if one else partial(_check_many, targets)
+    if asked.updates_baseline and options.baseline is not None:
+        checked = check_and_update(check, options, options.baseline)
+    else:
+        checked = check(options)
     asked.reports.write(checked, strict=options.strict, one=one)
     if one and checked.unreadable:
         raise checked.unreadable[0].error
