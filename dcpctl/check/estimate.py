@@ -41,10 +41,12 @@ _ROUNDOFF = {
 _SLACK = 1e-3
 # Of one parameter and of all: a flipped bit shall not look like a restart.
 _LEAST = 3
-# A hint needs exp_avg^2 / exp_avg_sq up and exp_avg_sq down by so much, in so many parameters.
-_RISE, _FALL, _MOST = 4.0, 0.4, 0.75
-# How far the gradients' squares may have changed meanwhile, when k is told from exp_avg_sq.
-_DRIFT = 1.5
+# A hint needs exp_avg^2 / exp_avg_sq to rise so much and to so much (a steady gradient's is 1, mere
+# noise's (1 - beta1) / (1 + beta1)), and exp_avg_sq to fall to so much, in so many parameters.
+_RISE, _STEADY, _FALL, _MOST = 4.0, 0.7, 0.4, 0.75
+# By how much the gradients' squares may have changed meanwhile, when k is told from exp_avg_sq:
+# within its reach, and beyond.
+_DRIFT, _FAR_DRIFT = 1.5, 3.0
 #: Steps back that second moments see: beta2^n is 5 % there.
 _REACH = 3.0
 
@@ -95,6 +97,7 @@ class Tally:
         below: of these, the ones that fell below what decay alone leaves.
         sums: of the slot, in the earlier and in the later save.
         unit_squares: sums of exp_avg^2 / exp_avg_sq in both; 0 without first moments.
+        units: numbers in these sums.
     """
 
     parameter: str
@@ -107,6 +110,7 @@ class Tally:
     below: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
     unit_squares: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    units: int = 0
 
     @property
     def least(self) -> float:
@@ -141,6 +145,7 @@ class Tally:
             first, last = (m.astype(np.float64).ravel() for m in firsts)
             both = sound & (old > 64 * tiny) & (new > 64 * tiny)
             both &= np.isfinite(first) & np.isfinite(last)
+            self.units += int(both.sum())
             self.unit_squares[0] += float((first[both] ** 2 / old[both]).sum())
             self.unit_squares[1] += float((last[both] ** 2 / new[both]).sum())
 
@@ -208,7 +213,8 @@ def _hints(tallies: Sequence[Tally], age: float) -> tuple[Tally, ...]:
         due = _grown(tally.decay, age + tally.steps) / _grown(tally.decay, age)
         rise = tally.unit_squares[1] / tally.unit_squares[0] * due
         fall = tally.sums[1] / tally.sums[0] / due
-        if rise >= _RISE and fall <= _FALL:
+        steady = tally.unit_squares[1] / tally.units
+        if rise >= _RISE and steady >= _STEADY and fall <= _FALL:
             shown.append(tally)
     return tuple(shown) if len(shown) >= max(2, _MOST * len(told)) else ()
 
@@ -222,9 +228,11 @@ def _since(tallies: Sequence[Tally], age: float) -> tuple[int, int, int] | None:
     if not told:
         return None
     found = []
-    for drift in (1.0, 1 / _DRIFT, _DRIFT):
+    for sign in (0, -1, 1):
         each = []
         for tally in told:
+            near = tally.steps <= (reach(tally.decay) or 0)
+            drift = (_DRIFT if near else _FAR_DRIFT) ** sign
             share = tally.sums[1] / tally.sums[0] * _grown(tally.decay, age) * drift
             k = math.log1p(-share) / math.log(tally.decay) if share < 1 else math.inf
             each.append(min(max(k, 1.0), tally.steps))
