@@ -33,6 +33,7 @@ NAMES = (
     "undo",
     "repair",
     "salvage",
+    "signature",
 )
 
 

@@ -1,0 +1,99 @@
+"""A log in, a verdict about each of its resumes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dcpctl.signature.evidence import Evidence, gather
+from dcpctl.signature.log import Log
+from dcpctl.signature.match import Match, match
+from dcpctl.signature.resumes import Resume, find_resumes, in_order, resume_at
+from dcpctl.signature.shape import Shape
+from dcpctl.signature.verdict import LOST_OPTIMIZER, VERDICTS, Verdict, decide
+
+#: Rows on each side of a resume, and rows that are its first steps.
+WINDOW, FIRST = 100, 10
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known about one resume.
+
+    Attributes:
+        evidence: before and after.
+        shape: of the loss after it; None where there are too few rows to say.
+        verdict: what happened.
+        match: whether the first steps match the regime before.
+    """
+
+    evidence: Evidence
+    shape: Shape | None
+    verdict: Verdict
+    match: Match
+
+    @property
+    def resume(self) -> Resume:
+        """The place."""
+        return self.evidence.resume
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a log says.
+
+    Attributes:
+        log: the log.
+        window: rows that were compared on each side.
+        first: rows that are the first steps.
+        diagnoses: one for each resume, in the order of the log.
+    """
+
+    log: Log
+    window: int
+    first: int
+    diagnoses: tuple[Diagnosis, ...]
+
+    @property
+    def lost(self) -> bool:
+        """Whether any resume lost the optimizer's state."""
+        return any(one.verdict.name == LOST_OPTIMIZER for one in self.diagnoses)
+
+    @property
+    def matches(self) -> bool:
+        """Whether there is a resume, and the first steps after each match."""
+        return bool(self.diagnoses) and all(one.match.ok for one in self.diagnoses)
+
+    @property
+    def worst(self) -> Diagnosis | None:
+        """The resume with the gravest verdict, the latest of several; None without a resume."""
+        return min(
+            reversed(self.diagnoses),
+            key=lambda one: VERDICTS.index(one.verdict.name),
+            default=None,
+        )
+
+
+def diagnose(
+    log: Log, *, resume_step: int | None = None, window: int = WINDOW, first: int = FIRST
+) -> Result:
+    """Find the resumes of a log and say what happened at each.
+
+    Args:
+        log: rows in the order in which they were written; put in order where they are in none.
+        resume_step: look at this resume only, given by the step that it went on from.
+        window: rows to compare on each side.
+        first: rows that are the first steps after a resume.
+
+    Raises:
+        NothingSelected: the log has no rows on both sides of `resume_step`.
+    """
+    in_order(log)
+    resumes = find_resumes(log) if resume_step is None else [resume_at(log, resume_step)]
+    ends = [one.row for one in find_resumes(log)]
+    made = []
+    for resume in resumes:
+        end = next((row for row in ends if row > resume.row), len(log))
+        evidence = gather(log, resume, end, window=window, first=first)
+        verdict, shape = decide(evidence)
+        made.append(Diagnosis(evidence, shape, verdict, match(evidence)))
+    return Result(log, window, first, tuple(made))

@@ -1,0 +1,227 @@
+"""What happened at a resume, decided from the evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dcpctl.signature.columns import GRAD_NORM, LOSS, LR, THROUGHPUT
+from dcpctl.signature.evidence import EARLY, LATE, MID, Change, Evidence
+from dcpctl.signature.robust import LEAST
+from dcpctl.signature.shape import AFTER_UPDATES, AT_ONCE, LATER, Shape, shape_of
+
+LOST_OPTIMIZER, DIVERGENCE, DATA_CHANGE = "lost-optimizer", "divergence", "data-change"
+LR_CHANGE, SPIKE, RECOVERED = "lr-change", "spike", "recovered"
+HEALTHY, INCONCLUSIVE = "healthy", "inconclusive"
+VERDICTS = (
+    LOST_OPTIMIZER, DIVERGENCE, DATA_CHANGE, LR_CHANGE, SPIKE, RECOVERED, HEALTHY, INCONCLUSIVE,
+)  # fmt: skip
+
+HIGH, MEDIUM, LOW = "high", "medium", "low"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer about one resume.
+
+    Attributes:
+        name: one of `VERDICTS`.
+        confidence: `high`, `medium` or `low`.
+        sentence: the answer in words.
+        reasons: what speaks for it and against it.
+    """
+
+    name: str
+    confidence: str
+    sentence: str
+    reasons: tuple[str, ...] = field(default=())
+
+
+def decide(evidence: Evidence) -> tuple[Verdict, Shape | None]:
+    """Say what happened at a resume, and what the loss did after it."""
+    loss = evidence.changes.get(LOSS)
+    too_few = ""
+    if loss is None:
+        too_few = f"{len(evidence.before)} rows stand before it, and a regime takes {LEAST}"
+    elif len(evidence.steps) < evidence.first:
+        too_few = f"{len(evidence.steps)} of the first {evidence.first} rows after it are there"
+    if loss is None or too_few:
+        return Verdict(INCONCLUSIVE, HIGH, f"Inconclusive: {too_few}."), None
+    found = _Facts(evidence, loss, shape_of(loss, evidence))
+    for rule in (_broken, _lr_change, _spike, _nothing, _lasting, _passing):
+        verdict = rule(found)
+        if verdict is not None:
+            return verdict, found.shape
+    raise AssertionError("the last rule always answers")
+
+
+class _Facts:
+    """The evidence with names for what rules ask."""
+
+    def __init__(self, evidence: Evidence, loss: Change, shape: Shape) -> None:
+        self.evidence, self.loss, self.shape = evidence, loss, shape
+        self.norm = evidence.changes.get(GRAD_NORM)
+        self.norm_at = {
+            part: self.norm.direction(part) if self.norm else 0 for part in (EARLY, MID, LATE)
+        }
+        #: Grad norm is down while the loss is up: the signature itself.
+        self.signature = any(
+            self.norm_at[part] < 0 < loss.direction(part) for part in (EARLY, MID, LATE)
+        )
+        self.norm_down = self.norm_at[MID] < 0 or self.norm_at[LATE] < 0
+        self.norm_up = self.norm_at[MID] > 0 or self.norm_at[LATE] > 0
+
+    def moved(self, quantity: str) -> float:
+        """The largest relative change of a quantity that is one; 0 without."""
+        change = self.evidence.changes.get(quantity)
+        shifts = [] if change is None else change.shifts.values()
+        return max((s.relative for s in shifts if s.direction), key=abs, default=0.0)
+
+    @property
+    def steadiness(self) -> tuple[str, ...]:
+        """Whether lr and throughput went on as before, in words."""
+        said = []
+        for quantity, name in ((LR, "lr"), (THROUGHPUT, "throughput")):
+            if quantity not in self.evidence.changes:
+                said.append(f"{name} is not in the log")
+            elif moved := self.moved(quantity):
+                said.append(f"{name} changed by {moved:+.0%}")
+            else:
+                said.append(f"{name} is unchanged")
+        return tuple(said)
+
+
+def _broken(found: _Facts) -> Verdict | None:
+    if not found.shape.broken:
+        return None
+    return Verdict(
+        DIVERGENCE, HIGH, "Divergence: the loss becomes NaN or infinite.", found.steadiness
+    )
+
+
+def _lr_change(found: _Facts) -> Verdict | None:
+    moved = found.moved(LR)
+    if not moved:
+        return None
+    what = "and the loss with it" if found.shape.up or found.shape.down else "the loss did not"
+    return Verdict(
+        LR_CHANGE, HIGH,
+        f"The learning rate left its course by {moved:+.0%}, {what}.",
+        found.steadiness[1:],
+    )  # fmt: skip
+
+
+def _spike(found: _Facts) -> Verdict | None:
+    rows = found.shape.spike
+    if not rows or found.shape.lasting or found.shape.broken:
+        return None
+    if found.shape.onset == AFTER_UPDATES and rows[0] <= 2:
+        return None
+    step = found.evidence.steps[rows[0]]
+    return Verdict(
+        SPIKE, HIGH if len(rows) <= 3 else MEDIUM,
+        f"A spike: {len(rows)} {'row stands' if len(rows) == 1 else 'rows stand'} out from step "
+        f"{step:,.0f} on, and the loss is back after it.",
+        found.steadiness,
+    )  # fmt: skip
+
+
+def _nothing(found: _Facts) -> Verdict | None:
+    if found.shape.up:
+        return None
+    if found.shape.down and found.loss.direction(LATE) < 0 and found.loss.direction(EARLY) < 0:
+        return Verdict(
+            DATA_CHANGE, LOW,
+            "The loss fell at the resume: other data, or data that were seen before?",
+            found.steadiness,
+        )  # fmt: skip
+    reasons = found.steadiness
+    sure = LATE in found.loss.shifts or MID in found.loss.shifts
+    norm = found.moved(GRAD_NORM)
+    if norm:
+        reasons = (f"grad norm changed by {norm:+.0%}, the loss did not", *reasons)
+    return Verdict(
+        HEALTHY, HIGH if sure and not norm else MEDIUM,
+        "Healthy: the run goes on as it did before.", reasons,
+    )  # fmt: skip
+
+
+def _lasting(found: _Facts) -> Verdict | None:
+    shape = found.shape
+    if not shape.lasting:
+        return None
+    if shape.onset == LATER:
+        return Verdict(
+            DIVERGENCE, MEDIUM if found.norm_up else LOW,
+            "Divergence: the loss rose after the first steps, which were as before.",
+            found.steadiness,
+        )  # fmt: skip
+    if shape.growing and not found.signature:
+        return Verdict(
+            DIVERGENCE, HIGH if found.norm_up else MEDIUM,
+            "Divergence: the loss keeps rising" + (" and grad norm with it." if found.norm_up
+                                                   else "."),
+            found.steadiness,
+        )  # fmt: skip
+    if shape.onset == AT_ONCE:
+        return Verdict(
+            DATA_CHANGE, HIGH if not found.norm_down else MEDIUM,
+            "A data change: the loss is up from the first step on, before any update was made.",
+            found.steadiness,
+        )  # fmt: skip
+    if found.norm_down:
+        return _lost(found, HIGH if found.signature else MEDIUM)
+    if shape.onset == AFTER_UPDATES and not shape.growing:
+        return _lost(found, LOW if found.norm_up else MEDIUM)
+    if found.norm_up:
+        return Verdict(
+            DIVERGENCE, LOW, "Divergence: loss and grad norm are both up.", found.steadiness
+        )
+    return Verdict(
+        INCONCLUSIVE, MEDIUM,
+        "Inconclusive: the loss is up, and grad norm "
+        + ("is not in the log." if found.norm is None else "is not."),
+        found.steadiness,
+    )  # fmt: skip
+
+
+def _passing(found: _Facts) -> Verdict:
+    shape = found.shape
+    if shape.onset == AFTER_UPDATES:
+        return _lost(found, HIGH if found.signature else MEDIUM if shape.plain else LOW)
+    if not shape.onset and (found.signature or found.norm_down):
+        return _lost(found, MEDIUM if found.signature else LOW)
+    back = shape.back if shape.back is not None else shape.peak
+    until = found.evidence.steps[min(back, len(found.evidence.steps) - 1)]
+    return Verdict(
+        RECOVERED, HIGH if shape.onset == AT_ONCE and shape.plain else LOW,
+        f"Recovered: the loss was up and is back from step {until:,.0f} on.",
+        found.steadiness,
+    )  # fmt: skip
+
+
+def _lost(found: _Facts, confidence: str) -> Verdict:
+    shape = found.shape
+    back = ""
+    if not shape.lasting and shape.back is not None:
+        step = found.evidence.steps[min(shape.back, len(found.evidence.steps) - 1)]
+        back = f"; the loss is back from step {step:,.0f} on"
+    reasons = []
+    if shape.onset == AFTER_UPDATES:
+        reasons.append("the first loss is as before: the weights were restored")
+    if found.norm is None:
+        reasons.append("grad norm is not in the log")
+    elif found.norm_at[EARLY] > 0:
+        reasons.append(
+            "grad norm rose too in the first steps" + (", and then fell" if found.norm_down else "")
+        )
+    if confidence == HIGH and found.moved(THROUGHPUT):
+        confidence = MEDIUM
+    rose = found.loss.top()
+    fell = ""
+    if found.norm is not None and found.norm_down:
+        fell = f" while grad norm fell by {-found.norm.bottom():.0%}"
+    return Verdict(
+        LOST_OPTIMIZER, confidence,
+        f"Lost optimizer state: the loss rose by {rose:.0%}{fell}{back}.",
+        (*reasons, *found.steadiness),
+    )  # fmt: skip

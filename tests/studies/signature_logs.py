@@ -1,0 +1,118 @@
+"""The recorded runs of `signature_runs` as logs, and what the diagnosis says about each."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcpctl.signature.engine import Diagnosis, diagnose
+from dcpctl.signature.log import Log
+from dcpctl.signature.verdict import VERDICTS
+
+RECORDED = Path(__file__).resolve().parents[1] / "test_signature" / "recorded.jsonl.gz"
+#: Rows of the first process before the save, and all that it wrote.
+BEFORE, FIRST_PROCESS = 100, 130
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recorded run.
+
+    Attributes:
+        regime: name of the model and its training.
+        seed: of weights, language and data.
+        resume: the first step of the second process.
+        truth: the verdict that is right.
+        scenario: how it was resumed.
+        first: columns of the first process.
+        second: columns of the second.
+    """
+
+    regime: str
+    seed: int
+    resume: int
+    truth: str
+    scenario: str
+    first: dict[str, list[float]]
+    second: dict[str, list[float]]
+
+    def rows(self, *, abandoned: bool) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yield process and row as a logger would write them.
+
+        Args:
+            abandoned: with the rows that the first process wrote after the save; without them the
+                log goes on as if the first process had ended with the save.
+        """
+        begin = self.resume - BEFORE
+        first = FIRST_PROCESS if abandoned else BEFORE
+        for process, columns, step, count in (
+            (0, self.first, begin, first),
+            (1, self.second, self.resume, len(self.second["loss"])),
+        ):
+            for row in range(count):
+                values = {name: column[row] for name, column in columns.items()}
+                yield process, {"step": step + row, **values}
+
+    def log(self, *, abandoned: bool) -> Log:
+        """Return the run as a log that was read."""
+        log = Log()
+        for process, row in self.rows(abandoned=abandoned):
+            log.append(row, process)
+        log.finish()
+        return log
+
+    def diagnosis(self, *, abandoned: bool) -> Diagnosis:
+        """Return what dcpctl says about it."""
+        (one,) = diagnose(self.log(abandoned=abandoned)).diagnoses
+        return one
+
+
+def runs(path: Path = RECORDED) -> Iterator[Run]:
+    """Yield the recorded runs."""
+    with gzip.open(path, "rt", encoding="ascii") as stream:
+        for line in stream:
+            save: dict[str, Any] = json.loads(line)
+            for one in save["resumed"]:
+                yield Run(
+                    save["regime"], save["seed"], save["resume"],
+                    one["truth"], one["scenario"], save["first"], one["rows"],
+                )  # fmt: skip
+
+
+def matrix(found: list[tuple[Run, Diagnosis]]) -> Iterator[str]:
+    """Yield the lines of the confusion matrix in Markdown: a row for each truth."""
+    counts = Counter((run.truth, one.verdict.name) for run, one in found)
+    stopped = Counter(run.truth for run, one in found if not one.match.ok)
+    yield "| it was, it is called | " + " | ".join(VERDICTS) + " | stopped by `--expect-match` |"
+    yield "|---|" + "---:|" * (len(VERDICTS) + 1)
+    for truth in VERDICTS:
+        total = sum(counts[truth, verdict] for verdict in VERDICTS)
+        if total:
+            cells = [
+                f"**{counts[truth, verdict]}**"
+                if verdict == truth
+                else counts[truth, verdict] or ""
+                for verdict in VERDICTS
+            ]
+            yield f"| {truth} | {' | '.join(map(str, cells))} | {stopped[truth]} of {total} |"
+
+
+def by_size(found: list[tuple[Run, Diagnosis]]) -> Iterator[str]:
+    """Yield a table of what was lost against the regime: called lost, and stopped by the gate."""
+    lost = [(run, one) for run, one in found if run.truth == "lost-optimizer"]
+    regimes = list(dict.fromkeys(run.regime for run, _ in lost))
+    yield "| lost | " + " | ".join(regimes) + " |"
+    yield "|---|" + "---:|" * len(regimes)
+    for scenario in dict.fromkeys(run.scenario for run, _ in lost):
+        cells = []
+        for regime in regimes:
+            here = [one for run, one in lost if (run.scenario, run.regime) == (scenario, regime)]
+            called = sum(one.verdict.name == "lost-optimizer" for one in here)
+            stopped = sum(not one.match.ok for one in here)
+            cells.append(f"{called}, {stopped} of {len(here)}")
+        yield f"| {scenario} | {' | '.join(cells)} |"

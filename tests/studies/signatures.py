@@ -1,0 +1,52 @@
+"""How often `dcpctl signature` is right: real runs on a CPU, resumed well and badly.
+
+`python -m tests.studies.signatures` prints the tables of the README from the recorded runs;
+`... --record FILE --seeds 1 2` makes the runs (an hour on one core) and records them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+from pathlib import Path
+
+from tests.studies.signature_logs import RECORDED, by_size, matrix, runs
+
+
+def record(path: Path, seeds: list[int], names: list[str]) -> None:
+    """Train, and write what the logs held."""
+    import torch
+
+    from tests.studies.signature_runs import REGIMES, recorded
+
+    torch.set_num_threads(1)
+    with gzip.open(path, "wt", encoding="ascii") as stream:
+        for seed in seeds:
+            for regime in REGIMES:
+                for save in recorded(regime, seed) if regime.name in names or not names else ():
+                    stream.write(json.dumps(save, separators=(",", ":")) + "\n")
+                    print(f"seed {seed}, {regime.name}, step {save['resume']}", file=sys.stderr)
+
+
+def main() -> None:
+    """Record, or print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m tests.studies.signatures", description=__doc__)
+    parser.add_argument("--record", type=Path, metavar="FILE")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--regimes", nargs="+", default=[])
+    parser.add_argument("--recorded", type=Path, default=RECORDED)
+    given = parser.parse_args()
+    if given.record is not None:
+        record(given.record, given.seeds, given.regimes)
+        return
+    for abandoned, heading in ((False, "the log of each process"), (True, "with abandoned steps")):
+        found = [(run, run.diagnosis(abandoned=abandoned)) for run in runs(given.recorded)]
+        print(f"{len(found)} runs, {heading}\n")
+        print("\n".join(matrix(found)), "\n")
+        print("\n".join(by_size(found)), "\n")
+
+
+if __name__ == "__main__":
+    main()
