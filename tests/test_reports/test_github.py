@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dcpctl.check.finding import ERROR, INFO, WARNING, Checked, Finding, Unreadable
-from dcpctl.errors import InterruptedSave
+from dcpctl.errors import InterruptedSave, printable
 from tests.test_reports.checked import EVIL, check, hostile, made, report
 
 #: Some of the commands that the runner knows.
@@ -149,4 +151,15 @@ def test_paths_are_seen_from_the_working_directory(
 @pytest.mark.parametrize("name", EVIL, ids=range(len(EVIL)))
 def test_one_line_a_finding(name: str) -> None:
     text = report("github", Checked((made(Finding("DCP103", ERROR, name, name)),)))
+    assert len(text.splitlines()) == 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=st.text(max_size=30), message=st.text(max_size=30), file=st.text(max_size=30))
+def test_any_text_is_an_annotation_and_no_other_command(name: str, message: str, file: str) -> None:
+    text = report("github", Checked((made(Finding("DCP103", ERROR, name, message, file)),)))
+    ((command, properties, data),) = obeyed(text)
+    assert command == "error"
+    assert set(properties) == {"file", "title"}
+    assert data.startswith(printable(f"{name}: {message}").rstrip())
     assert len(text.splitlines()) == 2

@@ -9,9 +9,11 @@ from xml.etree.ElementTree import Element
 
 import pytest
 import xmlschema
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dcpctl.check.finding import ERROR, INFO, WARNING, Checked, Finding, Skipped, Unreadable
-from dcpctl.errors import InterruptedSave
+from dcpctl.errors import InterruptedSave, printable
 from tests.test_reports.checked import check, hostile, made, report
 
 
@@ -156,3 +158,13 @@ def test_the_path_is_no_package() -> None:
 
 def test_nothing_checked_is_a_report_too() -> None:
     assert validated(Checked(())).get("tests") == "0"
+
+
+@settings(max_examples=60, deadline=None)
+@given(name=st.text(max_size=30), path=st.text(max_size=20).filter(lambda t: "\0" not in t))
+def test_any_text_is_valid_xml(name: str, path: str) -> None:
+    finding = Finding("DCP103", ERROR, name, name, name)
+    root = validated(Checked((made(finding, path=path, skipped=(Skipped("DCP307", name),)),)))
+    failure = case(root, "DCP103").find("failure")
+    assert failure is not None
+    assert (failure.text or "").startswith(printable(name).strip("\n"))

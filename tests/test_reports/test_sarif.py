@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dcpctl import __version__
 from dcpctl.check.finding import ERROR, INFO, WARNING, Checked, Finding, Skipped, Unreadable
@@ -184,3 +186,10 @@ def test_fingerprints_last_as_long_as_the_finding(tmp_path: Path) -> None:
     assert prints(first) != prints(first, path="y")
     assert prints(first, other)[0] == prints(other, first)[1]
     assert len(set(prints(first, again))) == 2  # two of one kind in one place
+
+
+@settings(max_examples=60, deadline=None)
+@given(name=st.text(max_size=30), path=st.text(max_size=20).filter(lambda t: "\0" not in t))
+def test_any_text_is_valid(name: str, path: str) -> None:
+    run = validated(Checked((made(Finding("DCP103", ERROR, name, name, name), path=path),)))
+    assert len(run["results"]) == 1
