@@ -1,0 +1,237 @@
+"""Memory against disk on one rank: weights, optimizer state and steps, by samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from dcpctl import torch_bridge
+from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.entry import TensorEntry
+from dcpctl.model.fqn import strip_wrappers
+from dcpctl.model.globs import matching
+from dcpctl.model.optimizer.coverage import Parameter
+from dcpctl.model.optimizer.source import StateEntry
+from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.training.pieces import Held, Piece, Run, held, positions
+
+#: What a weight is called among the slots of its optimizer state.
+WEIGHT = "weight"
+_STEP = "step"
+#: Neighbouring elements that one sample reads.
+_RUN = 32
+#: Parameters of one shape that are tried for what a parameter holds instead of its own.
+_MOST_SWAPS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One tensor or number that memory does not have as the checkpoint does.
+
+    Attributes:
+        name: the parameter, without wrapper names.
+        slot: WEIGHT, or the slot of its optimizer state.
+        kind: `differs`, `lacking` (not in memory), `zero` (all samples are 0 in memory and not on
+            disk), `shape`, or `unknown` (not on disk).
+        memory: of a number, what memory has.
+        disk: of a number, what the checkpoint has.
+        holds: the parameter whose values stand in memory instead, if one was found.
+    """
+
+    name: str
+    slot: str
+    kind: str
+    memory: float | None = None
+    disk: float | None = None
+    holds: str = ""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What one rank found.
+
+    Attributes:
+        weights: names of the parameters that it compared.
+        states: names of the parameters whose optimizer state it compared.
+        differences: what differs.
+        has_optimizer: the checkpoint has an optimizer.
+        disk_steps: steps that the checkpoint has.
+    """
+
+    weights: set[str] = field(default_factory=set)
+    states: set[str] = field(default_factory=set)
+    differences: list[Difference] = field(default_factory=list)
+    has_optimizer: bool = True
+    disk_steps: set[float] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A tensor in memory that does not have the values of its entry."""
+
+    name: str
+    slot: str
+    pieces: tuple[Piece, ...]
+    entry: TensorEntry
+    zero: bool
+
+
+class Comparer:
+    """Compares what one rank holds.
+
+    Args:
+        checkpoint: an open checkpoint.
+        ignore: globs of parameter names that may differ.
+        samples: places that are looked at in each piece of a tensor.
+        rank: this rank; each looks at other places of what all hold.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, ignore: Sequence[str], samples: int, rank: int
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.view = OptimizerView(checkpoint)
+        self.ignore = ignore
+        self.samples = samples
+        self.rank = rank
+        self.found = Comparison(has_optimizer=bool(self.view.parameters))
+        self._wrong: list[_Tensor] = []
+        self._by_name: dict[str, list[Parameter]] = {}
+        for parameter in self.view.parameters:
+            for name in {strip_wrappers(parameter.name), parameter.key}:
+                self._by_name.setdefault(name, []).append(parameter)
+
+    def compare(
+        self, models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]
+    ) -> Comparison:
+        """Compare all, and return what differs."""
+        parts = held(models)
+        ignored = {name for glob in self.ignore for name in matching((p.name for p in parts), glob)}
+        kept = [part for part in parts if part.name not in ignored]
+        self._weights(kept)
+        if self.found.has_optimizer:
+            by_tensor: dict[int, list[Held]] = {}
+            for part in kept:
+                by_tensor.setdefault(id(part.tensor), []).append(part)
+            for number, optimizer in enumerate(optimizers):
+                self._optimizer(number, optimizer, by_tensor)
+        self._name_swapped()
+        return self.found
+
+    def _weights(self, parts: Iterable[Held]) -> None:
+        stored = self.view.sections.model
+        for part in parts:
+            fqn = stored.get(part.name)
+            entry = None if fqn is None else self.checkpoint.entries[fqn]
+            if not isinstance(entry, TensorEntry):
+                if not part.buffer:  # a buffer that is not persistent is not saved
+                    self.found.differences.append(Difference(part.name, WEIGHT, "unknown"))
+                continue
+            if not part.buffer:
+                self.found.weights.add(part.name)
+            self._tensor(part.name, WEIGHT, part.pieces, entry)
+
+    def _optimizer(
+        self,
+        number: int,
+        optimizer: torch.optim.Optimizer,
+        by_tensor: Mapping[int, list[Held]],
+    ) -> None:
+        index = 0
+        for group in optimizer.param_groups:
+            for tensor in group["params"]:
+                for part in by_tensor.get(id(tensor), []):
+                    stored = self._stored(part.name, index, number)
+                    state = optimizer.state.get(tensor, {})
+                    if stored is None:
+                        if tensor.requires_grad:
+                            self.found.differences.append(Difference(part.name, _STEP, "unknown"))
+                    elif part.pieces:
+                        self.found.states.add(part.name)
+                        for slot, entry in stored.slots.items():
+                            self._slot(part, slot, entry, state)
+                index += 1
+
+    def _stored(self, name: str, index: int, number: int) -> Parameter | None:
+        """What the checkpoint has of the parameter that the optimizer counts as `index`."""
+        found = self._by_name.get(name) or self._by_name.get(str(index)) or []
+        roots = self.view.roots
+        own = roots[number] if number < len(roots) else None
+        return next((p for p in found if p.root == own), found[0] if found else None)
+
+    def _slot(self, part: Held, slot: str, entry: StateEntry, state: Mapping[str, object]) -> None:
+        value = state.get(slot)
+        if slot == _STEP and isinstance(step := entry.value(), (int, float)):
+            self.found.disk_steps.add(float(step))
+        stored = self.checkpoint.entries.get(entry.fqn)
+        if value is None:
+            self.found.differences.append(Difference(part.name, slot, "lacking"))
+        elif isinstance(value, torch.Tensor) and value.dim() and isinstance(stored, TensorEntry):
+            if entry.parts == 1:
+                self._tensor(part.name, slot, part.of_state(value), stored)
+        else:
+            self._number(part.name, slot, value, entry)
+
+    def _number(self, name: str, slot: str, value: object, entry: StateEntry) -> None:
+        disk = entry.value()
+        if not isinstance(disk, (int, float)) or not isinstance(value, (int, float, torch.Tensor)):
+            return
+        memory = float(value)
+        if isinstance(value, torch.Tensor):  # as a load would have rounded it
+            disk = float(torch.tensor(disk, dtype=torch.float64).to(value.dtype))
+        if memory != disk and not (memory != memory and disk != disk):
+            self.found.differences.append(Difference(name, slot, "differs", memory, float(disk)))
+
+    def _tensor(self, name: str, slot: str, pieces: Sequence[Piece], entry: TensorEntry) -> None:
+        wrong, zero = False, True
+        for piece in pieces:
+            if piece.shape != entry.shape:
+                self.found.differences.append(Difference(name, slot, "shape"))
+                return
+            for run in self._runs(piece, f"{name} {slot} {self.rank}"):
+                memory = piece.values(run)
+                zero = zero and not bool(memory.any())
+                wrong = wrong or not _same(memory, _read(entry, run))
+        if wrong:
+            self._wrong.append(_Tensor(name, slot, tuple(pieces), entry, zero))
+
+    def _runs(self, piece: Piece, seed: str) -> Iterator[Run]:
+        for position in positions(piece.numel, self.samples, seed):
+            yield piece.run_at(position, _RUN)
+
+    def _name_swapped(self) -> None:
+        """Add what was found wrong, and find what tensors hold the values of another's entry."""
+        alike: dict[tuple[str, tuple[int, ...]], list[_Tensor]] = {}
+        for one in self._wrong:
+            alike.setdefault((one.slot, one.entry.shape), []).append(one)
+        for one in self._wrong:
+            others = [] if one.zero else alike[one.slot, one.entry.shape][:_MOST_SWAPS]
+            holds = next((o.name for o in others if o is not one and self._holds(one, o)), "")
+            kind = "zero" if one.zero else "differs"
+            self.found.differences.append(Difference(one.name, one.slot, kind, holds=holds))
+
+    def _holds(self, one: _Tensor, other: _Tensor) -> bool:
+        return all(
+            _same(piece.values(run), _read(other.entry, run))
+            for piece in one.pieces
+            for run in self._runs(piece, f"{one.name} {one.slot} {self.rank}")
+        )
+
+
+def _read(entry: TensorEntry, run: Run) -> torch.Tensor:
+    """Read a run of a tensor from disk, and no more; 1-d."""
+    key = (*run.row, slice(run.start, run.stop)) if entry.shape else ()
+    return torch_bridge.as_tensor(entry[key].reshape(-1), entry.dtype)
+
+
+def _same(memory: torch.Tensor, disk: torch.Tensor) -> bool:
+    """Whether memory has what a load of `disk` puts there; NaN is the same as NaN."""
+    memory = memory.detach().cpu()
+    loaded = disk.to(memory.dtype)
+    wide = torch.complex128 if loaded.is_complex() else torch.float64
+    if loaded.is_floating_point() or loaded.is_complex():  # float8 knows no comparison
+        memory, loaded = memory.to(wide), loaded.to(wide)
+    return bool(((memory == loaded) | ((memory != memory) & (loaded != loaded))).all())

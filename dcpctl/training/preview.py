@@ -1,0 +1,129 @@
+"""`preview_load`: what a load would do, without doing it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from dcpctl.errors import printable, quote
+from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.loading import LoadPreview, predict_load
+from dcpctl.model.loading_errors import Mismatch
+from dcpctl.training.asked import flattened
+from dcpctl.training.opened import opened
+from dcpctl.training.words import spec_text
+
+_MOST_NAMED = 3
+
+
+class Preview(LoadPreview):
+    """A `LoadPreview` that prints as a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        rows = list(self._rows())
+        what = max(len(name) for name, *_ in rows)
+        count = max(len(f"{number:,}") for _, number, _, _ in rows)
+        lines = [self.sentence, ""]
+        for name, number, does, first in rows:
+            lines.append(f"  {name:{what}}  {number:>{count},}  {does}")
+            lines += [f"  {'':{what}}  {'':{count}}    {line}" for line in first]
+        return "\n".join(line.rstrip() for line in lines)
+
+    @property
+    def sentence(self) -> str:
+        """What would happen, in a sentence."""
+        if self.error is not None:
+            return f"the load would raise {self.error.kind}: {printable(self.error.text)}"
+        if self.skipped_optimizer is not None:
+            part = "all" if self.skipped_optimizer.whole else "a part"
+            return (
+                f"the load would succeed and leave {part} of the optimizer's state on disk: "
+                f"{len(self.skipped):,} keys that nobody asks for"
+            )
+        if self.skipped:
+            return f"the load would succeed and leave {len(self.skipped):,} keys on disk"
+        return "the load would take all that the state dict asks for and the checkpoint has"
+
+    def _rows(self) -> Iterator[tuple[str, int, str, list[str]]]:
+        """(kind, number of keys, what torch does with them, the first ones) for each kind."""
+        reads = "read into the state dict" if self.error is None else "could be read"
+        yield "loads", len(self.loads), reads, []
+        optimizer = set(self.skipped_optimizer.fqns) if self.skipped_optimizer else set()
+        mine = [fqn for fqn in self.skipped if fqn in optimizer]
+        rest = [fqn for fqn in self.skipped if fqn not in optimizer]
+        stays = "on disk and not asked for: stays there, and torch says nothing"
+        raises = "raises" if self.error is not None else "stays as it is"
+        lines: list[tuple[str, Sequence[str], str]] = [
+            ("missing", self.missing, f"asked for and not on disk: {raises}"),
+            ("unplaced", self.unplaced, "no file holds its numbers: raises"),
+            ("skipped, optimizer", mine, stays),
+            ("skipped", rest, stays),
+            ("ignored", self.ignored, "on disk, and may stay there"),
+        ]
+        for name, fqns, does in lines:
+            if fqns:
+                yield name, len(fqns), does, list(_first(fqns))
+        pairs: list[tuple[str, Sequence[Mismatch], str]] = [
+            ("mismatched", self.mismatched, "cannot be loaded: raises"),
+            ("cut", self.cut, "another shape: only the common part is read"),
+            ("converted", self.converted, "another dtype: converted on the way"),
+            ("replaced", self.replaced, "an object on disk takes the place of the tensor"),
+        ]
+        for name, found, does in pairs:
+            if found:
+                yield name, len(found), does, list(_named(found))
+
+
+def preview_load(
+    state_dict: Mapping[str, Any],
+    checkpoint: str | os.PathLike[str] | Checkpoint,
+    *,
+    ignore: Sequence[str] = (),
+    allow_partial_load: bool = False,
+) -> Preview:
+    """Say what stock `dcp.load` would do with a state dict; nothing is loaded or changed.
+
+    Args:
+        state_dict: what would be given to `dcp.load`; under several ranks, this rank's.
+        checkpoint: its directory, or an open one.
+        ignore: globs of keys that may stay on disk.
+        allow_partial_load: as of the planner of the load.
+
+    Returns:
+        What would happen to each key; prints as a table.
+
+    Raises:
+        InputError, ReadFailed: the checkpoint cannot be read.
+    """
+    asked, paths = flattened(state_dict)
+    with opened(checkpoint) as source:
+        found = predict_load(
+            asked,
+            source,
+            ignore=(ignore,) if isinstance(ignore, str) else ignore,
+            torch=str(torch.__version__),
+            allow_partial_load=allow_partial_load,
+            paths=paths,
+        )
+    fields = dataclasses.fields(LoadPreview)
+    return Preview(**{field.name: getattr(found, field.name) for field in fields})
+
+
+def _first(fqns: Sequence[str]) -> Iterator[str]:
+    yield from map(quote, fqns[:_MOST_NAMED])
+    if len(fqns) > _MOST_NAMED:
+        yield f"and {len(fqns) - _MOST_NAMED:,} more"
+
+
+def _named(pairs: Sequence[Mismatch]) -> Iterator[str]:
+    for pair in pairs[:_MOST_NAMED]:
+        asked, stored = spec_text(pair.asked), spec_text(pair.stored)
+        yield f"{quote(pair.fqn)}: asked for {asked}, on disk {stored}"
+    if len(pairs) > _MOST_NAMED:
+        yield f"and {len(pairs) - _MOST_NAMED:,} more"

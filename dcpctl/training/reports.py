@@ -1,0 +1,188 @@
+"""What each rank of a load finds for itself, and all of them together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dcpctl.model.contract import Spec
+from dcpctl.model.globs import matching
+from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.training.stored import StoredKeys, StoredTensor
+
+#: Names of each kind that a rank tells the others: a load that goes wrong at all goes wrong for
+#: all keys, and thousands of ranks would each send all of them.
+MOST_SENT = 1_000
+
+#: FQN to the boxes of its tensor that a rank reads, offsets and sizes in one tuple.
+Boxes = Mapping[str, set[tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """A key under which a rank's state dict and the checkpoint have different things.
+
+    Attributes:
+        fqn: the key.
+        asked: what the state dict has there.
+        stored: what the checkpoint has there.
+    """
+
+    fqn: str
+    asked: Spec
+    stored: Spec
+
+
+@dataclass(frozen=True, slots=True)
+class RankReport:
+    """What one rank asks for; travels to the coordinator in the rank's `LoadPlan`.
+
+    Attributes:
+        asked: one bit a stored key, the first key in the lowest bit: whether the rank asks for it.
+        missing: keys that it asks for, that are not stored and that nothing fills.
+        clashes: keys that it asks for as something else.
+        filled: keys that are filled, with their values.
+        fillable: keys among the missing that `upgrade=True` would fill.
+        doubts: keys among the missing that a newer release introduced, to why nothing fills them.
+    """
+
+    asked: int
+    missing: tuple[str, ...] = ()
+    clashes: tuple[Clash, ...] = ()
+    filled: Mapping[str, object] = field(default_factory=dict)
+    fillable: tuple[str, ...] = ()
+    doubts: Mapping[str, str] = field(default_factory=dict)
+
+
+def bits(asked: Iterable[str], stored: StoredKeys) -> int:
+    """Return one bit a stored key, set where it is asked for; the first key's is the lowest."""
+    wanted = set(asked)
+    digits = ["1" if fqn in wanted else "0" for fqn in reversed(list(stored.entries))]
+    return int("".join(digits) or "0", 2)
+
+
+def clashes(asked: Mapping[str, Spec], stored: StoredKeys) -> list[Clash]:
+    """Return the keys that are stored with another shape, or as a tensor and asked as none.
+
+    Releases before 2.6 copy the common part of a tensor of another shape and say nothing.
+    """
+    found = []
+    for fqn, spec in asked.items():
+        entry = stored.entries.get(fqn)
+        if isinstance(entry, StoredTensor) and entry.shape != spec.shape:
+            found.append(Clash(fqn, spec, Spec(entry.shape, entry.dtype)))
+    return found
+
+
+@dataclass(slots=True)
+class Together:
+    """What all ranks of a load ask for.
+
+    Attributes:
+        ranks: how many.
+        loaded: stored keys that some rank asks for.
+        skipped: stored keys that no rank asks for and that are not ignored.
+        ignored: stored keys that no rank asks for and that a glob says may stay.
+        missing: keys that some rank asks for and that are not stored.
+        clashes: as of the ranks.
+        filled: as of the ranks.
+        fillable: as of the ranks.
+        doubts: as of the ranks.
+        torn: stored keys that only some ranks ask for though the others need them too, to the
+            ranks that do not ask.
+    """
+
+    ranks: int
+    loaded: tuple[str, ...]
+    skipped: tuple[str, ...]
+    ignored: tuple[str, ...]
+    missing: tuple[str, ...]
+    clashes: tuple[Clash, ...]
+    filled: dict[str, object]
+    fillable: tuple[str, ...]
+    doubts: dict[str, str]
+    torn: dict[str, tuple[int, ...]]
+
+
+def together(
+    reports: Sequence[RankReport],
+    stored: StoredKeys,
+    ignore: Sequence[str],
+    read: Callable[[], Sequence[Boxes]],
+) -> Together:
+    """Join what the ranks ask for.
+
+    A key that one rank asks for is asked for: with pipeline stages every rank has its own.
+
+    Args:
+        reports: of each rank, in their order.
+        stored: the checkpoint's keys.
+        ignore: globs of keys that may stay on disk.
+        read: gives what each rank reads; called only where the ranks ask for different keys.
+    """
+    names = list(stored.entries)
+    all_bits = 0
+    for report in reports:
+        all_bits |= report.asked
+    loaded = [fqn for number, fqn in enumerate(names) if all_bits >> number & 1]
+    wanted = set(loaded)
+    left = [fqn for fqn in names if fqn not in wanted]
+    ignored = {fqn for glob in ignore for fqn in matching(left, glob)}
+    return Together(
+        ranks=len(reports),
+        loaded=tuple(loaded),
+        skipped=tuple(fqn for fqn in left if fqn not in ignored),
+        ignored=tuple(fqn for fqn in left if fqn in ignored),
+        missing=tuple(dict.fromkeys(fqn for one in reports for fqn in one.missing)),
+        clashes=tuple({clash.fqn: clash for one in reports for clash in one.clashes}.values()),
+        filled={fqn: value for one in reports for fqn, value in one.filled.items()},
+        fillable=tuple(dict.fromkeys(fqn for one in reports for fqn in one.fillable)),
+        doubts={fqn: why for one in reports for fqn, why in one.doubts.items()},
+        torn=_torn([report.asked for report in reports], all_bits, stored, read),
+    )
+
+
+def _torn(
+    asked: Sequence[int],
+    all_bits: int,
+    stored: StoredKeys,
+    read: Callable[[], Sequence[Boxes]],
+) -> dict[str, tuple[int, ...]]:
+    """Keys that some ranks ask for and others wrongly do not; see `Together.torn`."""
+    if all(mask == all_bits for mask in asked):
+        return {}
+    found: dict[str, tuple[int, ...]] = {}
+    number = {fqn: index for index, fqn in enumerate(stored.entries)}
+
+    def without(fqn: str) -> tuple[int, ...]:
+        return tuple(rank for rank, mask in enumerate(asked) if not mask >> number[fqn] & 1)
+
+    plans = read()
+    # A sharded tensor whose shards are not all read.
+    for fqn, entry in stored.entries.items():
+        others = without(fqn)
+        if not others or len(others) == len(asked) or not isinstance(entry, StoredTensor):
+            continue
+        boxes = set().union(*(plan.get(fqn, set()) for plan in plans))
+        dims = len(entry.shape)
+        if sum(math.prod(box[dims:]) for box in boxes) < math.prod(entry.shape):
+            found[fqn] = others
+    # A rank that loads a parameter's weight and not its state, while others load both.
+    for weight, states in _states(stored).items():
+        for fqn in states:
+            if fqn not in found and all_bits >> number[fqn] & 1:
+                others = tuple(rank for rank in without(fqn) if asked[rank] >> number[weight] & 1)
+                if others:
+                    found[fqn] = others
+    return found
+
+
+def _states(stored: StoredKeys) -> dict[str, list[str]]:
+    """FQN of a weight to the FQNs of its optimizer state."""
+    view = OptimizerView(stored)
+    return {
+        parameter.fqn: [slot.fqn for slot in parameter.slots.values()]
+        for parameter in view.parameters
+        if parameter.fqn is not None and parameter.slots
+    }

@@ -1,0 +1,143 @@
+"""Why a load is refused: the keys, the likely causes and the fixes, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dcpctl.errors import quote
+from dcpctl.model.contract import Spec
+from dcpctl.model.sections import SECTIONS, classify
+from dcpctl.training.causes import causes
+from dcpctl.training.errors import LoadRefused
+from dcpctl.training.reports import Together
+from dcpctl.training.stored import StoredKeys
+
+_MOST_NAMED = 5
+
+
+def refusal(found: Together, stored: StoredKeys, *, partial: bool) -> LoadRefused | None:
+    """Return the error that a load deserves; None where it may go on.
+
+    Args:
+        found: what all ranks ask for.
+        stored: the checkpoint's keys.
+        partial: keys that are not stored may stay as they are.
+    """
+    missing = () if partial else found.missing
+    if not (found.clashes or missing or found.skipped or found.torn):
+        return None
+    # Until the shapes agree, torch has not told which keys it would ask for.
+    missing, skipped = ((), ()) if found.clashes else (missing, found.skipped)
+    left = by_section(skipped, stored)
+    lines = [_head(found, stored, missing, skipped)]
+    lines += _keys(found, missing, left)
+    meant = not missing and not found.torn
+    for cause in causes(found, stored, missing, left):
+        lines += [f"  cause: {cause.text}", f"    fix: {cause.fix}"]
+        meant &= cause.meant
+    if skipped and meant:
+        listed_globs = ", ".join(f'"{glob}"' for glob in globs(skipped, stored))
+        lines.append(f"  to leave all that on disk: StrictLoadPlanner(ignore=[{listed_globs}])")
+    return LoadRefused("\n".join(lines))
+
+
+def listed(names: Sequence[str], most: int = _MOST_NAMED) -> str:
+    """Quote names for a message: the first five and a count."""
+    shown = ", ".join(quote(name) for name in names[:most])
+    more = len(names) - most
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def by_section(fqns: Sequence[str], stored: StoredKeys) -> dict[str, list[str]]:
+    """Return section (`model`, `optimizer`, ...) to those of the stored keys that belong to it."""
+    if not fqns:
+        return {}
+    of = classify(stored).of
+    found = {section: [fqn for fqn in fqns if of[fqn] == section] for section in SECTIONS}
+    return {section: names for section, names in found.items() if names}
+
+
+def _head(
+    found: Together, stored: StoredKeys, missing: Sequence[str], skipped: Sequence[str]
+) -> str:
+    saved = f" (saved as {quote(stored.saved_as)})" if stored.saved_as else ""
+    what = []
+    if found.clashes:
+        what.append(f"{len(found.clashes):,} with another shape than the run's")
+    if skipped:
+        what.append(f"{len(skipped):,} that the run does not ask for")
+    if found.torn:
+        what.append(f"{len(found.torn):,} that only some ranks ask for")
+    has = f"the checkpoint{saved} has {len(stored.entries):,} keys"
+    if what:
+        has += f", {' and '.join(what)}"
+    if missing:
+        has += f", and lacks {len(missing):,} that the run asks for"
+    return f"nothing was loaded: {has}"
+
+
+def _keys(found: Together, missing: Sequence[str], left: dict[str, list[str]]) -> Iterator[str]:
+    """A line for each kind of key, those on disk by their part of the job."""
+    for clash in found.clashes[:_MOST_NAMED]:
+        asked, stored = spec_text(clash.asked), spec_text(clash.stored)
+        yield f"  {quote(clash.fqn)} is {stored}, asked for as {asked}"
+    if len(found.clashes) > _MOST_NAMED:
+        yield f"  and {len(found.clashes) - _MOST_NAMED:,} more"
+    if missing:
+        yield f"  not on disk: {listed(missing)}"
+    for section, names in left.items():
+        yield f"  not asked for, {section}: {listed(names)}"
+    ranks: dict[tuple[int, ...], list[str]] = {}
+    for fqn, others in found.torn.items():
+        ranks.setdefault(others, []).append(fqn)
+    for others, names in list(ranks.items())[:_MOST_NAMED]:
+        who = ", ".join(map(str, others[:_MOST_NAMED]))
+        more = f" and {len(others) - _MOST_NAMED:,} more" if len(others) > _MOST_NAMED else ""
+        ranks_are = "ranks" if len(others) > 1 else "rank"
+        yield f"  not asked for by {ranks_are} {who}{more}: {listed(names)}"
+
+
+def spec_text(spec: Spec) -> str:
+    """`float32 [8, 4]`, or that it is no tensor."""
+    return f"{spec.dtype} {list(spec.shape)}" if spec.shape is not None else "an object"
+
+
+def globs(left: Sequence[str], stored: StoredKeys) -> list[str]:
+    """Return what to ignore so that these keys may stay on disk: whole branches where they are.
+
+    Five and then `...`, since a message is no place for all of them.
+    """
+    planner = stored.planner_data or {}
+    tree: dict[Any, Any] = {}
+    for fqn in stored.entries:
+        node = tree
+        for part in planner.get(fqn) or tuple(fqn.split(".")):
+            node = node.setdefault(str(part), {})
+        node[None] = fqn
+    found = _branches(tree, "", set(left))
+    return [*found[:_MOST_NAMED], *(["..."] if len(found) > _MOST_NAMED else [])]
+
+
+def _branches(node: dict[Any, Any], prefix: str, left: set[str]) -> list[str]:
+    """The highest branches below a node of which all leaves are left."""
+    found: list[str] = []
+    for key, child in node.items():
+        if key is None:
+            continue
+        name = f"{prefix}{key}"
+        leaves = list(_leaves(child))
+        if all(leaf in left for leaf in leaves):
+            found.append(name)
+        elif any(leaf in left for leaf in leaves):
+            found += [child[None]] if child.get(None) in left else []
+            found += _branches(child, f"{name}.", left)
+    return found
+
+
+def _leaves(node: dict[Any, Any]) -> Iterator[str]:
+    for key, child in node.items():
+        if key is None:
+            yield child
+        else:
+            yield from _leaves(child)

@@ -1,0 +1,34 @@
+"""The examples fail with the bug, and go on bit for bit with the fix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.test_training.torchruns import torchrun
+
+pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.timeout(300)]
+
+JOB = Path(__file__).with_name("examples_job.py")
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """`example flags` to exit code and output."""
+    where = tmp_path_factory.mktemp("examples")
+    torchrun(JOB, where)
+    found = json.loads((where / "examples.json").read_text())
+    return {name: (code, text) for name, (code, text) in found.items()}
+
+
+@pytest.mark.parametrize("example", ["fsdp2", "fsdp1", "titan"])
+def test_an_example(seen: dict[str, tuple[int, str]], example: str) -> None:
+    assert seen[example] == (0, "steps 6 to 11 after the resume: losses equal\n")
+    code, text = seen[f"{example} --bug"]
+    assert (code, text.splitlines()[0]) == (1, "refused by StrictLoadPlanner:")
+    assert "cause: the state dict has no optimizer" in text
+    code, text = seen[f"{example} --bug --unguarded"]
+    assert (code, text.splitlines()[0]) == (1, "found by assert_resumed:")
+    assert "the optimizer was reset" in text
