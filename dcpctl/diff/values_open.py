@@ -138,7 +138,8 @@ def _placed(
         ref.shape,
         ref.dtype,
         lazy is None and _in_order(ref.shape, strides, width),
-        data.crc32 if numbers == data.size else None,
+        # 0 is what writers that do not sum leave there.
+        (data.crc32 or None) if numbers == data.size else None,
         lazy,
     )
 

@@ -45,7 +45,7 @@ def same_bytes(a: TensorEntry, b: TensorEntry) -> bool:
         if (getattr(a.chunks, name)[rows] != getattr(b.chunks, name)[others]).any():
             return False
     files = set(zip(a.chunks.file[rows].tolist(), b.chunks.file[others].tolist(), strict=True))
-    return all(
+    return bool(files) and all(
         (one := _file_id(a, number)) is not None and one == _file_id(b, other)
         for number, other in files
     )
