@@ -110,6 +110,7 @@ def carry_out(
     if run.in_place:
         raise UsageError(f"a {verb} makes a new directory, so there is no --in-place")
     writing = run.options()
+    engine.check_destination(target, sibling)
     mend = {"repair": engine.repair, "salvage": engine.salvage}[verb]
     with ExitStack() as opened:
         other = None if sibling is None else opened.enter_context(open_checkpoint(sibling))

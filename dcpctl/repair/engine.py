@@ -120,6 +120,19 @@ def salvage(
     return Mended(draft.with_entries(kept, planner), found, (*bins.remedies, *left_out), warnings)
 
 
+def check_destination(target: Path, sibling: Path | None) -> None:
+    """Refuse a destination that would be written over the sibling.
+
+    Raises:
+        Refused: it is the sibling, in it or around it.
+    """
+    if sibling is None:
+        return
+    here, there = target.resolve(), sibling.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        raise Refused(f"the destination {quote(target)} would be written over {quote(sibling)}")
+
+
 def _check_doubts(found: Survey) -> None:
     """Refuse where an item may be one entry or another, or belongs to none.
 

@@ -30,6 +30,8 @@ from dcpctl.repair.survey import Survey
 _SAMPLE, _FEWEST = 512, 48
 #: Standard errors by which a wrong partner must correlate better than the right one, and how well.
 _ERRORS, _SURELY = 6.0, 0.5
+#: Chunks that are looked at, at most.
+_MOST = 16_384
 #: Tensors of one form that are compared with one another, and those of a file that stand for it.
 _MOST_ALIKE, _MOST_OF_FILE = 512, 24
 
@@ -78,6 +80,7 @@ def continuity(
         for key in survey.good
         if key[1] >= 0 and key[0] in sibling.tensors and key[0] not in state
     ]
+    keys = keys[:: 1 + len(keys) // _MOST]
     pairs = in_threads(keys, lambda key: _pair(mine, sibling, key), options)
     held = [pair for pair in pairs if pair is not None]
     of_form: dict[Any, list[_Pair]] = defaultdict(list)

@@ -11,7 +11,7 @@ from dcpctl.repair.options import RepairOptions
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-#: What a thread takes at once: enough that taking costs nothing, little enough to share evenly.
+#: What a thread takes at once, at most: enough that taking costs nothing.
 _BATCH = 32
 
 
@@ -45,17 +45,18 @@ def in_threads(
     Raises:
         What `do` raises first; the other threads end after their batch.
     """
-    if options.threads == 1 or len(jobs) <= _BATCH:
+    if options.threads == 1 or len(jobs) < 2:
         return [do(job) for job in jobs]
+    size = max(1, min(_BATCH, len(jobs) // (4 * options.threads)))
     results: list[list[Result]] = []
     stopped = threading.Event()
 
     def batch(first: int) -> list[Result]:
-        return [do(job) for job in jobs[first : first + _BATCH] if not stopped.is_set()]
+        return [do(job) for job in jobs[first : first + size] if not stopped.is_set()]
 
     with ThreadPoolExecutor(options.threads, thread_name_prefix="dcpctl-repair") as pool:
         try:
-            starts = range(0, len(jobs), _BATCH)
+            starts = range(0, len(jobs), size)
             results = list(pool.map(batch, starts))
         finally:
             stopped.set()  # after an interrupt the other threads shall not read on
