@@ -117,7 +117,7 @@ def _description(
             raise
         why = "there are no metadata"
     except InterruptedSave:
-        why = "the save did not finish, there is no .metadata"
+        why = "the save did not finish: there is no .metadata"
     except InputError as error:
         why = f".metadata cannot be read ({error})"
     storage = opened.enter_context(LocalStorage(path))

@@ -188,7 +188,7 @@ def _facts(repaired: Repaired) -> Iterator[tuple[str, Line]]:
 def _basis(repaired: Repaired) -> str:
     survey = repaired.mended.survey
     if survey.basis == REBUILT:
-        return f"rebuilt by {repaired.sibling}, as {survey.why_basis}"
+        return f"rebuilt by {repaired.sibling}; {survey.why_basis}"
     if survey.basis == TEMPORARY:
         return f".metadata.tmp, whose items are where it says; {survey.why_basis}"
     return "those of the checkpoint"
