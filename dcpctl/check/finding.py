@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dcpctl.errors import DcpctlError
+
+if TYPE_CHECKING:
+    from dcpctl.check.baseline import Waiver
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 #: Severities, the gravest first.
@@ -68,6 +72,8 @@ class CheckResult:
         waived: findings that a baseline lets pass; neither listed above nor counted.
         against: the earlier save that it was compared with.
         policy: the file of the policy that it was judged by.
+        baseline: the file of the waivers.
+        unused_waivers: waivers of rules that ran which let nothing pass here.
         metadata_file: the file that says what the checkpoint holds, relative to it; of several,
             the first part's.
     """
@@ -87,6 +93,8 @@ class CheckResult:
     waived: tuple[Finding, ...] = ()
     against: Path | None = None
     policy: Path | None = None
+    baseline: Path | None = None
+    unused_waivers: tuple[Waiver, ...] = ()
     metadata_file: str = ".metadata"
 
     @property
@@ -143,6 +151,12 @@ class Checked:
     def counts(self) -> Counter[str]:
         """All findings of all results by severity."""
         return sum((result.counts for result in self.results), Counter())
+
+    @property
+    def unused_waivers(self) -> tuple[Waiver, ...]:
+        """The waivers that let nothing pass in any of the results."""
+        unused = dict.fromkeys(waiver for one in self.results for waiver in one.unused_waivers)
+        return tuple(waiver for waiver in unused if not any(map(waiver.used_in, self.results)))
 
     def failed(self, strict: bool = False) -> bool:
         """Whether the answer is no: any result failed, or could not be had."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from dcpctl.check.baseline import Baseline
     from dcpctl.check.policy import Policy
 
 #: Most threads that read and sum by default; more do not read faster from a page cache.
@@ -37,6 +38,7 @@ class CheckOptions:
         expect_step: the step that the optimizer should be at.
         against: the save of the same run that came before; None to look at this one alone.
         policy: what a team asks of its checkpoints; None for nothing.
+        baseline: findings that a team lets pass; None for none.
         jobs: threads that read; None for the number of processors, at most 8.
         progress: told of the bytes read.
     """
@@ -51,6 +53,7 @@ class CheckOptions:
     expect_step: int | None = None
     against: Path | None = None
     policy: Policy | None = None
+    baseline: Baseline | None = None
     jobs: int | None = None
     progress: Progress | None = field(default=None, compare=False)
 

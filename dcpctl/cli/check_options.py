@@ -14,6 +14,7 @@ from dcpctl.cli.report_options import FormatOption, ReportOption, Reports
 from dcpctl.errors import UsageError, quote
 
 if TYPE_CHECKING:
+    from dcpctl.check.baseline import Baseline
     from dcpctl.check.options import CheckOptions
     from dcpctl.check.policy import Policy
 
@@ -89,6 +90,14 @@ def check_options(
         ),
     ] = None,
     no_policy: Annotated[bool, _gate("--no-policy", help="Look for no policy.")] = False,
+    baseline: Annotated[
+        Path | None,
+        _gate("--baseline", metavar="FILE", help="Findings that are let pass: waivers."),
+    ] = None,
+    update_baseline: Annotated[
+        bool,
+        _gate("--update-baseline", help="Waive all that is found, in the file of --baseline."),
+    ] = False,
     strict: Annotated[bool, _gate("--strict", help="Warnings fail the check too.")] = False,
     exit_zero: Annotated[bool, _gate("--exit-zero", help="Exit 0 whatever is found.")] = False,
     form: FormatOption = None,
@@ -133,6 +142,11 @@ class Asked:
         """Whether findings do not count for the exit code."""
         return bool(self.given["exit_zero"])
 
+    @property
+    def updates_baseline(self) -> bool:
+        """Whether all that is found is written to the baseline."""
+        return bool(self.given["update_baseline"])
+
     def options(self, paths: Sequence[Path]) -> CheckOptions:
         """Return the options of the check, with those of the policy.
 
@@ -140,7 +154,8 @@ class Asked:
             paths: what is going to be checked.
 
         Raises:
-            PolicyError: the policy says what it cannot.
+            PolicyError, BaselineError: the policy or the baseline says what it cannot.
+            ReadFailed: one of them cannot be read.
         """
         from dcpctl.check.options import CheckOptions
 
@@ -154,8 +169,9 @@ class Asked:
         )
         policy = self._policy(paths)
         options = asked if policy is None else policy.applied(asked)
-        most = given["max_findings"]
-        return options if most is None else replace(options, max_findings=most or None)
+        if given["max_findings"] is not None:
+            options = replace(options, max_findings=given["max_findings"] or None)
+        return replace(options, baseline=self._baseline(policy))
 
     def _policy(self, paths: Sequence[Path]) -> Policy | None:
         from dcpctl.check.policy_file import find_policy, read_policy
@@ -164,6 +180,20 @@ class Asked:
             return None
         path = self.given["policy"] or find_policy(paths)
         return None if path is None else read_policy(path)
+
+    def _baseline(self, policy: Policy | None) -> Baseline | None:
+        from dcpctl.check.baseline import Baseline
+        from dcpctl.check.baseline_file import read_baseline
+
+        path: Path | None = self.given["baseline"]
+        if path is None and policy is not None:
+            path = policy.baseline
+        if path is not None:
+            begins = self.updates_baseline and not path.exists()
+            return Baseline(path, {}) if begins else read_baseline(path)
+        if self.updates_baseline:
+            raise UsageError("--update-baseline needs a file", hint="--baseline names one")
+        return None
 
 
 def _split(names: list[str] | None) -> tuple[str, ...]:

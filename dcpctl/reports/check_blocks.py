@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from dcpctl.check.baseline import Waiver
 from dcpctl.check.finding import ERROR, INFO, WARNING, CheckResult, Finding, Skipped
 from dcpctl.errors import quote
 from dcpctl.reports import words
@@ -29,13 +30,15 @@ TONES = {ERROR: BAD, WARNING: WARN, INFO: PLAIN}
 
 def check_blocks(result: CheckResult) -> Iterator[Block]:
     """Say the findings, the rules that could not run, and what was read."""
-    yield Heading((Span(str(result.path), STRONG), Span("  "), *outcome(result.counts)), level=1)
+    how = outcome(result.counts, len(result.waived))
+    yield Heading((Span(str(result.path), STRONG), Span("  "), *how), level=1)
     yield from finding_blocks(result)
     if result.skipped:
         yield Table(
             [Column("skipped"), Column("because", folds=True)],
             [(", ".join(rules), because) for because, rules in _by_reason(result.skipped).items()],
         )
+    yield from waiver_blocks([result], result.unused_waivers)
     for note in result.notes:
         yield Paragraph(Span(note, DIM))
     yield Paragraph(Span(summary_sentence(result), DIM))
@@ -57,6 +60,24 @@ def finding_blocks(result: CheckResult) -> Iterator[Block]:
         yield Paragraph(Span(f"{words.count(result.left_off, 'more finding')} not listed", WARN))
 
 
+def waiver_blocks(results: Sequence[CheckResult], unused: Sequence[Waiver]) -> Iterator[Block]:
+    """Say how many findings a baseline lets pass, and which of its waivers are needed no more."""
+    waived = sum(len(result.waived) for result in results)
+    baseline = next((result.baseline for result in results if result.baseline), None)
+    if baseline is None:
+        return
+    yield Paragraph(Span(f"{words.count(waived, 'finding')} waived by {quote(baseline)}."))
+    if unused:
+        one = len(unused) == 1
+        what = "1 waiver lets" if one else f"{len(unused):,} waivers let"
+        said = f"{what} nothing pass in what was checked; --update-baseline removes "
+        yield Paragraph(Span(said + ("it:" if one else "them:"), WARN))
+        yield Table(
+            [Column("rule"), Column("subject", folds=True), Column("waived", folds=True)],
+            [(one.rule, Span(one.subject, NAME), one.message) for one in unused],
+        )
+
+
 def summary_sentence(result: CheckResult) -> str:
     """How much was looked at, in a sentence."""
     target = f" for torch {result.target}" if result.target else ""
@@ -75,14 +96,16 @@ def by_policy(result: CheckResult) -> str:
     return "" if result.policy is None else f" by the policy in {quote(result.policy)}"
 
 
-def outcome(counts: Mapping[str, int]) -> Iterator[Span]:
-    """Say how many findings there are of each severity: `1 error, 2 remarks`."""
+def outcome(counts: Mapping[str, int], waived: int = 0) -> Iterator[Span]:
+    """Say how many findings there are of each severity: `1 error, 2 remarks, 3 waived`."""
     nouns = ((ERROR, "error", BAD), (WARNING, "warning", WARN), (INFO, "remark", PLAIN))
     shown = [
         Span(words.count(counts[severity], noun), tone)
         for severity, noun, tone in nouns
         if counts.get(severity)
     ]
+    if waived:
+        shown.append(Span(f"{waived:,} waived", DIM))
     if not counts.get(ERROR) and not counts.get(WARNING):
         yield Span("nothing wrong found", GOOD)
         if shown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from dcpctl.check.baseline import Waiver
 from dcpctl.check.finding import SEVERITIES, Checked, CheckResult, Finding, Unreadable
 
 SCHEMA = "dcpctl.check/1"
@@ -21,7 +22,8 @@ def one_document(result: CheckResult, *, strict: bool) -> Document:
         strict: warnings fail the check too.
     """
     head = {"schema": SCHEMA, **_result(result, strict=strict)}
-    return head, {"findings": _findings(result.findings)}
+    unused = map(_waiver, result.unused_waivers)
+    return head, {"findings": _findings(result.findings), "unused_waivers": unused}
 
 
 def many_document(checked: Checked, *, strict: bool) -> Document:
@@ -37,6 +39,7 @@ def many_document(checked: Checked, *, strict: bool) -> Document:
         "counts": _counts(checked),
     }
     return head, {
+        "unused_waivers": map(_waiver, checked.unused_waivers),
         "unreadable": (_unreadable(one) for one in checked.unreadable),
         "checkpoints": (
             {**_result(one, strict=strict), "findings": list(_findings(one.findings))}
@@ -58,6 +61,8 @@ def _result(result: CheckResult, *, strict: bool) -> dict[str, Any]:
         "rules_run": list(result.rules_run),
         "skipped": [{"rule": one.rule, "because": one.because} for one in result.skipped],
         "notes": list(result.notes),
+        "baseline": None if result.baseline is None else str(result.baseline),
+        "waived": list(_findings(result.waived)),
         "items": {"all": result.items, "verified": result.items_verified},
         "bytes": {"stored": result.bytes_stored, "read": result.bytes_read},
     }
@@ -74,6 +79,10 @@ def _unreadable(one: Unreadable) -> dict[str, Any]:
         "message": str(one.error),
         "hint": one.error.hint,
     }
+
+
+def _waiver(waiver: Waiver) -> dict[str, Any]:
+    return {"rule": waiver.rule, "subject": waiver.subject, "message": waiver.message}
 
 
 def _findings(findings: Iterable[Finding]) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ from dcpctl.reports.blocks import (
     Span,
     Table,
 )
-from dcpctl.reports.check_blocks import by_policy, finding_blocks, outcome
+from dcpctl.reports.check_blocks import by_policy, finding_blocks, outcome, waiver_blocks
 
 
 def many_blocks(checked: Checked) -> Iterator[Block]:
@@ -27,8 +27,9 @@ def many_blocks(checked: Checked) -> Iterator[Block]:
     total = len(checked.results) + len(checked.unreadable)
     lost = len(checked.unreadable)
     unreadable = (Span(f"{lost:,} unreadable", BAD), Span(", ")) if lost else ()
-    heading = (Span(f"{words.count(total, 'checkpoint')}  "), *unreadable, *outcome(checked.counts))
-    yield Heading(heading, level=1)
+    waived = sum(len(result.waived) for result in checked.results)
+    how = outcome(checked.counts, waived)
+    yield Heading((Span(f"{words.count(total, 'checkpoint')}  "), *unreadable, *how), level=1)
     yield _overview(checked)
     for one in checked.unreadable:
         hint = f" ({one.error.hint})" if one.error.hint else ""
@@ -39,6 +40,7 @@ def many_blocks(checked: Checked) -> Iterator[Block]:
             yield from finding_blocks(result)
     if any(result.skipped for result in checked.results):
         yield _skipped(checked.results)
+    yield from waiver_blocks(checked.results, checked.unused_waivers)
     yield Paragraph(Span(_sentence(checked.results), DIM))
 
 
@@ -47,7 +49,7 @@ def _overview(checked: Checked) -> Table:
     rows: list[Sequence[Line]] = []
     for result in checked.results:
         before = (_before(result),) if compared else ()
-        rows.append((Span(str(result.path), NAME), *before, tuple(outcome(result.counts))))
+        rows.append((Span(str(result.path), NAME), *before, _outcome(result)))
     for one in checked.unreadable:
         dash = (Span("-", DIM),) if compared else ()
         rows.append((Span(str(one.path), NAME), *dash, Span(one.error.id, BAD)))
@@ -65,7 +67,11 @@ def _before(result: CheckResult) -> Line:
 
 
 def _name(result: CheckResult) -> Line:
-    return (Span(str(result.path), NAME), Span("  "), *outcome(result.counts))
+    return (Span(str(result.path), NAME), Span("  "), *_outcome(result))
+
+
+def _outcome(result: CheckResult) -> tuple[Span, ...]:
+    return tuple(outcome(result.counts, len(result.waived)))
 
 
 def _skipped(results: Sequence[CheckResult]) -> Table:

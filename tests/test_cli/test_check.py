@@ -43,7 +43,8 @@ def test_a_run_is_checked_save_by_save(samples: Path) -> None:
 def test_several_as_json(samples: Path) -> None:
     paths = [samples / "flipped_bit", samples / "interrupted", samples / "zstd"]
     found = documents(*paths, "--verify-data")
-    assert set(found) == {"schema", "failed", "counts", "unreadable", "checkpoints"}
+    lists = {"unused_waivers", "unreadable", "checkpoints"}
+    assert set(found) == {"schema", "failed", "counts", *lists}
     assert [one["path"] for one in found["checkpoints"]] == [str(paths[0]), str(paths[2])]
     (lost,) = found["unreadable"]
     assert (lost["path"], lost["error"]) == (str(paths[1]), "interrupted-save")
@@ -111,7 +112,9 @@ def test_a_policy_is_found_where_the_command_runs(
     assert documents(ckpt)["policy"] == "dcpctl.toml"
     found = documents(ckpt, samples / "zstd")
     assert [one["policy"] for one in found["checkpoints"]] == ["dcpctl.toml"] * 2
-    assert "by the policy in 'dcpctl.toml'" in " ".join(check(ckpt, samples / "zstd").stdout.split())
+    assert "by the policy in 'dcpctl.toml'" in " ".join(
+        check(ckpt, samples / "zstd").stdout.split()
+    )
     assert check(ckpt, "--no-policy").exit_code == 0
     assert documents(ckpt, "--no-policy")["policy"] is None
     (tmp_path / "other.toml").write_text("[check]\nmax_findings = 0\n")
@@ -141,3 +144,42 @@ def test_a_policy_that_is_wrong_is_a_usage_error(samples: Path, tmp_path: Path) 
         "  hint: did you mean 'strict'?\n"
     )
     assert check(samples / "zstd", "--policy", tmp_path / "nothing.toml").exit_code == 5
+
+
+def test_a_team_with_a_history_begins_today(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = samples / "silent_reset"
+    legacy = samples / "legacy"
+    (tmp_path / "dcpctl.toml").write_text('[check]\nbaseline = "waivers.json"\n')
+    assert check(run, legacy).exit_code == 5
+    done = check(run, legacy, "--update-baseline")
+    assert (done.exit_code, done.stderr) == (0, "'waivers.json': 2 waivers, 2 new, 0 removed\n")
+    assert "2 findings waived by 'waivers.json'." in done.stdout
+    assert check(run, legacy, "--strict").exit_code == 0
+    found = documents(run, legacy)
+    assert found["failed"] is False
+    assert [[one["rule"] for one in ckpt["waived"]] for ckpt in found["checkpoints"]] == [
+        [],
+        [],
+        ["DCP601"],
+        ["DCP404"],
+    ]
+    alone = documents(legacy)
+    assert [one["rule"] for one in alone["waived"]] == ["DCP404"]
+    assert alone["baseline"] == "waivers.json"
+    assert [one["rule"] for one in documents(run)["unused_waivers"]] == ["DCP404"]
+    done = check(run, "--update-baseline")
+    assert done.stderr == "'waivers.json': 1 waiver, 0 new, 1 removed\n"
+
+
+def test_a_baseline_is_not_written_over_what_cannot_be_read(samples: Path, tmp_path: Path) -> None:
+    baseline = tmp_path / "waivers.json"
+    arguments = ["--baseline", baseline, "--update-baseline"]
+    done = check(samples / "legacy", samples / "interrupted", *arguments)
+    assert done.exit_code == 3
+    assert "was not written" in done.stderr
+    assert check(samples / "interrupted", *arguments).exit_code == 3
+    assert not baseline.exists()
+    assert check(samples / "legacy", "--update-baseline").exit_code == 2
