@@ -13,11 +13,13 @@ THROUGHPUT, TIME, SESSION = "throughput", "time", "session"
 #: Every quantity that is read, in the order of reports.
 QUANTITIES = (STEP, LOSS, GRAD_NORM, LR, THROUGHPUT, TIME, SESSION)
 
-#: Quantity to the names it goes by, the likeliest first, written as `_plain` writes them. They are
+#: Quantity to the names it goes by, the likeliest first, written as `_plain` writes them; wandb's
+#: `_step` counts its own calls, and stands beside a step that the trainer counted. They are
 #: those of torchtitan, Megatron, Hugging Face's Trainer, Lightning, OLMo, nanoGPT and wandb.
 _NAMES: Mapping[str, tuple[str, ...]] = {
-    STEP: ("step", "global_step", "train_step", "iteration", "iter", "steps", "n_iter", "update",
-           "optimizer_step", "trainer_global_step", "num_steps", "batch"),
+    STEP: ("step", "global_step", "train_global_step", "trainer_global_step", "train_step",
+           "iteration", "iter", "steps", "n_iter", "update", "optimizer_step", "num_steps", "batch",
+           "_step"),
     LOSS: ("loss", "train_loss", "training_loss", "lm_loss", "loss_train", "global_avg_loss",
            "loss_metrics_global_avg_loss", "train_loss_step", "loss_step", "train_lm_loss",
            "train_total_loss", "total_loss", "ce_loss", "train_ce_loss", "crossentropyloss",
@@ -35,13 +37,14 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
                  "throughput_tokens_per_sec", "throughput_device_tps", "samples_per_second",
                  "train_samples_per_second", "samples_per_sec", "steps_per_second",
                  "train_steps_per_second", "it_s", "iter_per_sec", "words_per_second", "wps"),
-    TIME: ("time", "timestamp", "wall_time", "datetime", "date", "unix_time", "created_at"),
+    TIME: ("time", "timestamp", "wall_time", "datetime", "date", "unix_time", "created_at",
+           "_timestamp"),
     SESSION: ("session", "attempt", "restart", "restarts", "restart_count", "run_id", "job_id"),
 }  # fmt: skip
 
 
 def _plain(name: str) -> str:
-    return re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")
+    return re.sub("[^a-z0-9]+", "_", name.lower()).rstrip("_")
 
 
 def parse_map(texts: Iterable[str]) -> dict[str, str]:

@@ -25,6 +25,8 @@ _PAIR = re.compile(
 #: Megatron's ` iteration      100/  500000 |`.
 _ITERATION = re.compile(r"\biteration\s+(\d+)\s*/\s*\d+")
 _STAMP = re.compile(r"\b(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?)")
+#: Where a JSON document of several lines begins; a console's `[rank0]` is none.
+_BRACKET = re.compile(r'\{\s*("|$)|\[\s*([{\[]|$)')
 _ESCAPES = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
 
 
@@ -41,15 +43,16 @@ def read_text(stream: TextIO, rows: Rows) -> None:
     rest = chain(head, lines)
     if not first:
         raise NotALog(f"{quote(rows.source.path)} is empty")
-    form, read = _form(first, head)
+    form, read = _form(first)
     rows.source.form = form
     rows.take(read(rest, rows))
 
 
-def _form(first: str, head: list[str]) -> tuple[str, Callable[..., Iterator[Record]]]:
-    if first.startswith("{") and _is_json(first):
+def _form(first: str) -> tuple[str, Callable[[Iterable[str], Rows], Iterator[Record]]]:
+    found = _decoded(first)
+    if isinstance(found, dict) and not any(map(_is_rows, found.values())):
         return JSON_LINES, _json_lines
-    if first[0] in "{[" and not _PAIR.search(first.split('"')[0]):
+    if found is not None or _BRACKET.match(first):
         return JSON, _document
     for form, mark in ((TSV, "\t"), (CSV, ",")):
         if mark in first and not _PAIR.search(first):
@@ -57,11 +60,17 @@ def _form(first: str, head: list[str]) -> tuple[str, Callable[..., Iterator[Reco
     return CONSOLE, _console
 
 
-def _is_json(line: str) -> bool:
+def _decoded(line: str) -> object:
+    """A dict or list that stands on one line; None for anything else."""
     try:
-        return isinstance(json.loads(line), dict)
+        found = json.loads(line)
     except (ValueError, RecursionError):
-        return False
+        return None
+    return found if isinstance(found, (dict, list)) else None
+
+
+def _is_rows(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def _lines(stream: TextIO) -> Iterator[str]:
@@ -104,7 +113,7 @@ def _document(lines: Iterable[str], rows: Rows) -> Iterator[Record]:
     except (ValueError, RecursionError):
         raise NotALog(f"{path} begins as JSON, and is none") from None
     if isinstance(found, dict):
-        lists = [value for value in found.values() if isinstance(value, list)]
+        lists = [value for value in found.values() if _is_rows(value)]
         found = found.get("log_history") or (lists[0] if len(lists) == 1 else None)
     if not isinstance(found, list):
         raise NotALog(

@@ -18,6 +18,8 @@ VERDICTS = (
 
 HIGH, MEDIUM, LOW = "high", "medium", "low"
 
+_COLLAPSED = -0.3
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -68,6 +70,10 @@ class _Facts:
             self.norm_at[part] < 0 < loss.direction(part) for part in (EARLY, MID, LATE)
         )
         self.norm_down = self.norm_at[MID] < 0 or self.norm_at[LATE] < 0
+        #: Grad norm falls so far, and at once, as harder data do not make it fall.
+        self.norm_collapsed = (
+            self.norm is not None and self.norm_down and self.norm.relative(EARLY) < _COLLAPSED
+        )
         self.norm_up = self.norm_at[MID] > 0 or self.norm_at[LATE] > 0
 
     def moved(self, quantity: str) -> float:
@@ -162,6 +168,8 @@ def _lasting(found: _Facts) -> Verdict | None:
                                                    else "."),
             found.steadiness,
         )  # fmt: skip
+    if shape.onset == AT_ONCE and found.norm_collapsed:
+        return _lost(found, MEDIUM)
     if shape.onset == AT_ONCE:
         return Verdict(
             DATA_CHANGE, HIGH if not found.norm_down else MEDIUM,
@@ -208,6 +216,8 @@ def _lost(found: _Facts, confidence: str) -> Verdict:
     reasons = []
     if shape.onset == AFTER_UPDATES:
         reasons.append("the first loss is as before: the weights were restored")
+    if shape.onset == AT_ONCE:
+        reasons.append("the very first loss is up already, as other data would have it too")
     if found.norm is None:
         reasons.append("grad norm is not in the log")
     elif found.norm_at[EARLY] > 0:
