@@ -18,11 +18,17 @@ from dcpctl.model.optimizer.view import OptimizerView
 _STEPS = re.compile(r"(?i)(?:^|[^a-z])(?:global_?step|iteration|iter|step)[-_=]?\d")
 # A loss scaler skips steps of the optimizer that the job counts: a few.
 _FEW_SHARE, _FEW = 0.02, 2
+_MOST_STEPS = 1e15
 
 
 def few(missed: float, steps: float) -> bool:
     """Whether so many steps may have been skipped by a loss scaler."""
     return 0 <= missed <= max(_FEW, _FEW_SHARE * steps)
+
+
+def _is_step(value: float) -> bool:
+    """Whether a stored number may be a count of steps; NaN is none."""
+    return 0 <= value < _MOST_STEPS
 
 
 class Save:
@@ -57,8 +63,13 @@ class Save:
     @cached_property
     def step(self) -> int | float | None:
         """The step that the optimizer is at; the highest of its parameters'."""
-        steps = self.view.steps
-        return number(max(steps)) if steps else None
+        return max((number(step) for step in self.view.steps if _is_step(step)), default=None)
+
+    @cached_property
+    def job_step(self) -> tuple[str, float] | None:
+        """The step that the job counted: FQN, value."""
+        found = self.view.job_step
+        return found if found is not None and _is_step(found[1]) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,7 @@ class History:
             named = (earlier.directory_step, later.directory_step)
             if earlier.says_steps and later.says_steps:
                 return named
-        before, after = earlier.view.job_step, later.view.job_step
+        before, after = earlier.job_step, later.job_step
         if before is not None and after is not None and before[0] == after[0]:
             return before[1], after[1]
         return named if earlier.step == earlier.directory_step else None

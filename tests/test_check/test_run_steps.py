@@ -195,3 +195,13 @@ def test_steps_that_nothing_counts_leave_the_moments_alone(tmp_path: Path) -> No
         "DCP602": "neither names, nor counts, nor the optimizer say how many steps lie between "
         "this save and 'first'"
     }
+
+
+@pytest.mark.parametrize("step", [float("nan"), float("inf"), -5.0, 1e30])
+def test_steps_that_are_none_are_no_steps(tmp_path: Path, step: float) -> None:
+    result = advance(tmp_path, ("step-9000", 9000), ("step-9500", step))
+    assert result.findings == ()
+    assert skipped(result) == {
+        "DCP601": "the optimizer keeps no step in 'step-9500', or it could not be read"
+    }
+    check(tmp_path / "step-9500", against=tmp_path / "step-9000")

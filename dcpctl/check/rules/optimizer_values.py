@@ -31,9 +31,10 @@ def steps_differ(run: Run) -> Iterator[Hit]:
             f"{step:,} ({words.count(count, 'parameter')})" for step, count in steps.items()
         )
         low, high = min(steps), max(steps)
-        behind = [name for name, step in run.optimizer.step_of.items() if step < high]
+        every = run.optimizer.step_of
+        behind = [name for name, step in every.items() if not step >= high]  # or NaN
         yield Hit(
-            behind[0],
+            next(iter(behind or every)),
             f"the parameters are at {len(steps):,} different steps, "
             + (shown if len(steps) <= 4 else f"{low:,} to {high:,}")
             + f"; behind are {words.some(behind)}",

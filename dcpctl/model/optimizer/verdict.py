@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -204,5 +205,6 @@ def number(step: float) -> float | int:
 
 def count_steps(values: Iterable[float]) -> dict[float | int, int]:
     """Return the distinct steps in order, each with the number of parameters that have it."""
-    counts = Counter(number(value) for value in values)
+    # One NaN is like another, though no two are equal.
+    counts = Counter(number(value) if value == value else math.nan for value in values)
     return dict(sorted(counts.items()))
