@@ -191,8 +191,9 @@ def boxes(tensor: torch.Tensor) -> Iterator[Box]:
     else:
         locals_ = [tensor]
     chunks = _create_chunk_list(tensor) if locals_ else []
-    for chunk, local in zip(chunks, locals_, strict=True):
-        if local.numel():
+    for chunk, local in zip(chunks, locals_, strict=False):
+        # Shards that interleave are no box.
+        if local.numel() and tuple(chunk.sizes) == tuple(local.shape):
             yield Box(shape, tuple(chunk.offsets), local)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,10 +19,20 @@ from torch.distributed.checkpoint.planner import LoadItemType, ReadItem
 
 import dcpctl
 from dcpctl.errors import ReadFailed, quote
+from dcpctl.model.globs import matching
 from dcpctl.model.receipt import FilledKey, Receipt, SkippedKey, write_receipt
 from dcpctl.training.asked import specs_of
 from dcpctl.training.filling import Filling, fill
-from dcpctl.training.reports import MOST_SENT, RankReport, Together, bits, clashes, together
+from dcpctl.training.reports import (
+    MOST_LEFT,
+    MOST_SENT,
+    RankReport,
+    Together,
+    bits,
+    checksum,
+    clashes,
+    together,
+)
 from dcpctl.training.stored import StoredKeys
 from dcpctl.training.words import refusal
 
@@ -135,7 +145,10 @@ class StrictLoadPlanner(DefaultLoadPlanner):
         """
         reports = [plan.planner_data for plan in global_plan]
         found = together(
-            reports, self._stored, self.ignore, lambda: [_boxes(plan) for plan in global_plan]
+            reports,
+            self._stored,
+            self.ignore,
+            lambda fqns: [_boxes(plan, fqns) for plan in global_plan],
         )
         error = refusal(found, self._stored, partial=self.allow_partial_load)
         if error is not None:
@@ -178,10 +191,15 @@ class StrictLoadPlanner(DefaultLoadPlanner):
             filling = fill(missing, asked, self.mappings, self._stored, str(torch.__version__))
         if self.upgrade and not different:
             self._filled = filling.values
+        left = [fqn for fqn in self._stored.entries if fqn not in asked]
+        meant = {fqn for glob in self.ignore for fqn in matching(left, glob)}
+        left = [fqn for fqn in left if fqn not in meant]
         rest = [fqn for fqn in missing if fqn not in self._filled]
         fillable = [fqn for fqn in filling.values if fqn not in self._filled]
         return RankReport(
             asked=bits(asked, self._stored),
+            stored=checksum(self._stored),
+            left=tuple(left[:MOST_LEFT]),
             missing=tuple(rest[:MOST_SENT]),
             clashes=tuple(different[:MOST_SENT]),
             filled=dict(self._filled),
@@ -218,11 +236,11 @@ class StrictLoadPlanner(DefaultLoadPlanner):
         )
 
 
-def _boxes(plan: LoadPlan) -> dict[str, set[tuple[int, ...]]]:
-    """The boxes of stored tensors that a rank reads, offsets and sizes in one tuple."""
+def _boxes(plan: LoadPlan, fqns: Collection[str]) -> dict[str, set[tuple[int, ...]]]:
+    """The boxes of some stored tensors that a rank reads, offsets and sizes in one tuple."""
     found: dict[str, set[tuple[int, ...]]] = {}
     for item in plan.items:
-        if item.type == LoadItemType.TENSOR:
+        if item.type == LoadItemType.TENSOR and item.storage_index.fqn in fqns:
             corner = item.storage_index.offset or (0,) * len(item.lengths)
             offsets = (a + b for a, b in zip(corner, item.storage_offsets, strict=True))
             box = (*offsets, *item.lengths)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dcpctl.model.contract import Spec
@@ -14,6 +15,8 @@ from dcpctl.training.stored import StoredKeys, StoredTensor
 #: Names of each kind that a rank tells the others: a load that goes wrong at all goes wrong for
 #: all keys, and thousands of ranks would each send all of them.
 MOST_SENT = 1_000
+#: The same of what a rank leaves on disk, which all ranks of a pipeline do.
+MOST_LEFT = 10
 
 #: FQN to the boxes of its tensor that a rank reads, offsets and sizes in one tuple.
 Boxes = Mapping[str, set[tuple[int, ...]]]
@@ -40,6 +43,9 @@ class RankReport:
 
     Attributes:
         asked: one bit a stored key, the first key in the lowest bit: whether the rank asks for it.
+        stored: checksum of the names of the stored keys. Of a save without collectives each rank
+            has metadata of its own, and the bits of two ranks need not be of the same keys.
+        left: the first stored keys that it does not ask for and that are not ignored.
         missing: keys that it asks for, that are not stored and that nothing fills.
         clashes: keys that it asks for as something else.
         filled: keys that are filled, with their values.
@@ -48,6 +54,8 @@ class RankReport:
     """
 
     asked: int
+    stored: int = 0
+    left: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     clashes: tuple[Clash, ...] = ()
     filled: Mapping[str, object] = field(default_factory=dict)
@@ -60,6 +68,11 @@ def bits(asked: Iterable[str], stored: StoredKeys) -> int:
     wanted = set(asked)
     digits = ["1" if fqn in wanted else "0" for fqn in reversed(list(stored.entries))]
     return int("".join(digits) or "0", 2)
+
+
+def checksum(stored: StoredKeys) -> int:
+    """Return a checksum of the names of the stored keys, in their order."""
+    return zlib.crc32("\n".join(stored.entries).encode(errors="surrogatepass"))
 
 
 def clashes(asked: Mapping[str, Spec], stored: StoredKeys) -> list[Clash]:
@@ -109,7 +122,7 @@ def together(
     reports: Sequence[RankReport],
     stored: StoredKeys,
     ignore: Sequence[str],
-    read: Callable[[], Sequence[Boxes]],
+    read: Callable[[Collection[str]], Sequence[Boxes]],
 ) -> Together:
     """Join what the ranks ask for.
 
@@ -119,27 +132,31 @@ def together(
         reports: of each rank, in their order.
         stored: the checkpoint's keys.
         ignore: globs of keys that may stay on disk.
-        read: gives what each rank reads; called only where the ranks ask for different keys.
+        read: gives what each rank reads of some keys; called where not all ask for the same.
     """
     names = list(stored.entries)
+    own = checksum(stored)
+    alike = [report.asked for report in reports if report.stored == own]
     all_bits = 0
-    for report in reports:
-        all_bits |= report.asked
+    for mask in alike:
+        all_bits |= mask
     loaded = [fqn for number, fqn in enumerate(names) if all_bits >> number & 1]
     wanted = set(loaded)
     left = [fqn for fqn in names if fqn not in wanted]
     ignored = {fqn for glob in ignore for fqn in matching(left, glob)}
+    skipped = [fqn for fqn in left if fqn not in ignored]
+    skipped += [fqn for report in reports if report.stored != own for fqn in report.left]
     return Together(
         ranks=len(reports),
         loaded=tuple(loaded),
-        skipped=tuple(fqn for fqn in left if fqn not in ignored),
+        skipped=tuple(dict.fromkeys(skipped)),
         ignored=tuple(fqn for fqn in left if fqn in ignored),
         missing=tuple(dict.fromkeys(fqn for one in reports for fqn in one.missing)),
         clashes=tuple({clash.fqn: clash for one in reports for clash in one.clashes}.values()),
         filled={fqn: value for one in reports for fqn, value in one.filled.items()},
         fillable=tuple(dict.fromkeys(fqn for one in reports for fqn in one.fillable)),
         doubts={fqn: why for one in reports for fqn, why in one.doubts.items()},
-        torn=_torn([report.asked for report in reports], all_bits, stored, read),
+        torn=_torn(alike, all_bits, stored, read) if len(alike) == len(reports) else {},
     )
 
 
@@ -147,34 +164,45 @@ def _torn(
     asked: Sequence[int],
     all_bits: int,
     stored: StoredKeys,
-    read: Callable[[], Sequence[Boxes]],
+    read: Callable[[Collection[str]], Sequence[Boxes]],
 ) -> dict[str, tuple[int, ...]]:
     """Keys that some ranks ask for and others wrongly do not; see `Together.torn`."""
-    if all(mask == all_bits for mask in asked):
+    alike: dict[int, list[int]] = {}
+    for rank, mask in enumerate(asked):
+        alike.setdefault(mask, []).append(rank)
+    if len(alike) == 1:
         return {}
-    found: dict[str, tuple[int, ...]] = {}
     number = {fqn: index for index, fqn in enumerate(stored.entries)}
 
-    def without(fqn: str) -> tuple[int, ...]:
-        return tuple(rank for rank, mask in enumerate(asked) if not mask >> number[fqn] & 1)
+    def without(fqn: str, weight: str = "") -> tuple[int, ...]:
+        """The ranks that do not ask for a key; if a weight is given, those that ask for that."""
+        return tuple(
+            rank
+            for mask, ranks in alike.items()
+            if not mask >> number[fqn] & 1 and (not weight or mask >> number[weight] & 1)
+            for rank in ranks
+        )
 
-    plans = read()
+    some = {
+        fqn: ranks
+        for fqn in stored.entries
+        if all_bits >> number[fqn] & 1 and (ranks := without(fqn))
+    }
+    plans = read(some)
+    found: dict[str, tuple[int, ...]] = {}
     # A sharded tensor whose shards are not all read.
-    for fqn, entry in stored.entries.items():
-        others = without(fqn)
-        if not others or len(others) == len(asked) or not isinstance(entry, StoredTensor):
-            continue
-        boxes = set().union(*(plan.get(fqn, set()) for plan in plans))
-        dims = len(entry.shape)
-        if sum(math.prod(box[dims:]) for box in boxes) < math.prod(entry.shape):
-            found[fqn] = others
+    for fqn, others in some.items():
+        entry = stored.entries[fqn]
+        if isinstance(entry, StoredTensor):
+            boxes = set().union(*(plan.get(fqn, set()) for plan in plans))
+            dims = len(entry.shape)
+            if sum(math.prod(box[dims:]) for box in boxes) < math.prod(entry.shape):
+                found[fqn] = others
     # A rank that loads a parameter's weight and not its state, while others load both.
     for weight, states in _states(stored).items():
         for fqn in states:
-            if fqn not in found and all_bits >> number[fqn] & 1:
-                others = tuple(rank for rank in without(fqn) if asked[rank] >> number[weight] & 1)
-                if others:
-                    found[fqn] = others
+            if fqn in some and fqn not in found and (others := without(fqn, weight)):
+                found[fqn] = others
     return found
 
 

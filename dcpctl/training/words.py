@@ -7,7 +7,7 @@ from typing import Any
 
 from dcpctl.errors import quote
 from dcpctl.model.contract import Spec
-from dcpctl.model.sections import SECTIONS, classify
+from dcpctl.model.sections import OTHER, SECTIONS, classify
 from dcpctl.training.causes import causes
 from dcpctl.training.errors import LoadRefused
 from dcpctl.training.reports import Together
@@ -53,8 +53,10 @@ def by_section(fqns: Sequence[str], stored: StoredKeys) -> dict[str, list[str]]:
     """Return section (`model`, `optimizer`, ...) to those of the stored keys that belong to it."""
     if not fqns:
         return {}
-    of = classify(stored).of
-    found = {section: [fqn for fqn in fqns if of[fqn] == section] for section in SECTIONS}
+    of = classify(stored).of  # another rank's metadata may have more
+    found = {
+        section: [fqn for fqn in fqns if of.get(fqn, OTHER) == section] for section in SECTIONS
+    }
     return {section: names for section, names in found.items() if names}
 
 
@@ -116,6 +118,7 @@ def globs(left: Sequence[str], stored: StoredKeys) -> list[str]:
             node = node.setdefault(str(part), {})
         node[None] = fqn
     found = _branches(tree, "", set(left))
+    found += [fqn for fqn in left if fqn not in stored.entries]  # in another rank's metadata
     return [*found[:_MOST_NAMED], *(["..."] if len(found) > _MOST_NAMED else [])]
 
 

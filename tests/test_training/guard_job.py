@@ -245,6 +245,31 @@ def stages(folder: Path) -> dict[str, Any]:
     return seen
 
 
+def without_collectives(folder: Path) -> dict[str, Any]:
+    """Each rank has metadata of its own."""
+    model, optimizer = build("fsdp2")
+    seen: dict[str, Any] = {"train": train(model, optimizer, range(3))}
+    path = folder / "alone"
+    dcp.save(state(model, optimizer), checkpoint_id=path, use_collectives=False)
+    dist.barrier()
+    seen["on"] = train(model, optimizer, range(3, 6))
+    model, optimizer = build("fsdp2")
+    seen["model only"] = refused({"model": state(model, optimizer)["model"]}, path, ignore="step")
+    dist.barrier()
+    restore(path, model, optimizer, receipt=folder / "alone.json")
+    seen["again"] = train(model, optimizer, range(3, 6))
+
+    rank = dist.get_rank()  # keys of its own, and more on one rank than on the other
+    mine = {f"of{rank}.{number}": torch.ones(2) for number in range(2 + rank)}
+    dcp.save(mine, checkpoint_id=folder / "own", use_collectives=False)
+    dist.barrier()
+    seen["own"] = refused(dict(mine), folder / "own")
+    if rank == 1:
+        del mine["of1.2"]
+    seen["own, less"] = refused(mine, folder / "own")
+    return seen
+
+
 def a_rank_that_fails(folder: Path) -> dict[str, Any]:
     """One rank's own error reaches all, in time."""
     model, optimizer = build("ddp")
@@ -321,6 +346,7 @@ def main() -> None:
         "swapped": swapped,
         "ranks that disagree": ranks_that_disagree,
         "stages": stages,
+        "without collectives": without_collectives,
         "a rank that fails": a_rank_that_fails,
         "legacy": legacy,
     }

@@ -110,6 +110,15 @@ def test_pipeline_stages_ask_for_their_own(folder: Path, seen: dict[str, Any]) -
     assert "9 that the run does not ask for" in seen["stages"]["one without state"]
 
 
+def test_a_save_without_collectives(folder: Path, seen: dict[str, Any]) -> None:
+    told = seen["without collectives"]
+    assert told["model only"].startswith("LoadRefused@0: nothing was loaded")
+    assert told["again"] == told["on"]
+    assert read_receipt(folder / "alone.json").skipped == ()
+    assert told["own"] == ""
+    assert "not asked for, other: 'of1.2'" in told["own, less"]
+
+
 def test_a_rank_that_fails_is_heard_of(folder: Path) -> None:
     ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     first, second = (seen["a rank that fails"] for seen in ranks)
