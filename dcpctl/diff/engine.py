@@ -28,7 +28,7 @@ from dcpctl.diff.subject import Subject
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.loading import LoadPreview, predict_load
-from dcpctl.model.loading_keys import spec_of
+from dcpctl.model.loading_keys import asked_by
 
 #: Groups of rewritten tensors that are told one by one.
 _FEW_GROUPS = 8
@@ -120,8 +120,7 @@ def _anew(a: Subject, b: Subject, load: LoadPreview | None) -> tuple[str, ...]:
 
 
 def _load(a: Subject, b: Subject) -> LoadPreview:
-    asked = {fqn: spec_of(entry) for fqn, entry in b.entries.items()}
-    return predict_load(asked, a, paths=b.planner_data)
+    return predict_load(asked_by(b.checkpoint, b.entries), a, paths=b.planner_data)
 
 
 def layout_map(a: Checkpoint, b: Checkpoint, fqn: str) -> LayoutMap:

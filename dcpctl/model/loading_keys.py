@@ -18,17 +18,21 @@ from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import Path
 
 
-def asked_by(checkpoint: Checkpoint) -> dict[str, Spec]:
+def asked_by(checkpoint: Checkpoint, entries: Mapping[str, Entry] | None = None) -> dict[str, Spec]:
     """Return what the run that saved a checkpoint asks for when it loads with torch 2.4 or later.
 
     Of a checkpoint of 2.4 or later that is what it holds. Older ones keep in one pickled entry
     (`optimizer.param_groups`) what a newer release asks for key by key; their entries are decoded,
     and one that does not decode is asked for as it is.
+
+    Args:
+        checkpoint: what the run saved.
+        entries: those of its entries that count; None for all.
     """
     # `storage_meta` is there from 2.4 on.
     opens = all("storage_meta" not in part.stored.fields for part in checkpoint.parts)
     asked: dict[str, Spec] = {}
-    for fqn, entry in checkpoint.entries.items():
+    for fqn, entry in (checkpoint.entries if entries is None else entries).items():
         asked.update(_opened(fqn, entry) if opens else [(fqn, spec_of(entry))])
     return asked
 
