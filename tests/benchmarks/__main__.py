@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from tests.benchmarks.compare import diff
 from tests.benchmarks.reading import chunks, small, verify
 from tests.benchmarks.rows import Row
 from tests.benchmarks.surgery import surgery, torchrun, twice
@@ -16,6 +17,7 @@ BENCHMARKS = {
     "surgery": surgery,
     "twice": twice,
     "torchrun": torchrun,
+    "diff": diff,
 }
 
 

@@ -80,7 +80,7 @@ def gigabytes(directory: Path) -> None:
     dcp.save({"model": state}, storage_writer=writer, no_dist=True)
 
 
-def training(directory: Path, layers: int = 48) -> None:
+def training(directory: Path, layers: int = 48, *, seed: int = 0, checksums: bool = True) -> None:
     """Write model and AdamW state with stock `dcp.save`, as one process; 48 layers are 2.7 GB.
 
     The param groups lack `decoupled_weight_decay`, so that there is something to upgrade.
@@ -88,7 +88,8 @@ def training(directory: Path, layers: int = 48) -> None:
     import torch
     import torch.distributed.checkpoint as dcp
 
-    generator = torch.Generator().manual_seed(0)
+    torch.serialization.set_crc32_options(checksums)
+    generator = torch.Generator().manual_seed(seed)
     names = [f"layers.{number}.weight" for number in range(layers)]
     weights = {name: torch.rand(4608, 1024, generator=generator) for name in names}
     state = {
@@ -111,6 +112,8 @@ KINDS = {
     "gigabytes": gigabytes,
     "training": training,
     "training_twice": partial(training, layers=96),
+    "unsummed": partial(training, checksums=False),
+    "unsummed_other": partial(training, checksums=False, seed=1),
 }
 
 
