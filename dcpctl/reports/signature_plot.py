@@ -23,7 +23,8 @@ def plot_blocks(result: Result) -> Iterator[Block]:
         return
     yield Heading(f"around step {step_text(one.resume.step)}")
     for series in drawn:
-        yield Literal(series.label + "\n" + "\n".join(_drawn(series)))
+        label = series.label + (", logarithmic" if series.logarithmic else "")
+        yield Literal(label + "\n" + "\n".join(_drawn(series)))
     yield Paragraph("o median of a few rows, : their range, - what the rows before lead to expect")
 
 
@@ -34,7 +35,7 @@ def _drawn(series: Series) -> Iterator[str]:
     cells = [[" "] * (_WIDTH + 1) for _ in range(_HEIGHT)]
 
     def line(value: float) -> int:
-        return round((high - min(max(value, low), high)) / (high - low) * (_HEIGHT - 1))
+        return round((1 - series.height(value)) * (_HEIGHT - 1))
 
     # Expectation first, so that points go over it; then the bar that the resume is.
     for place in range(split + 1, _WIDTH + 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, log10
 
 from dcpctl.signature.engine import Diagnosis, Result
 from dcpctl.signature.evidence import Change
@@ -12,6 +12,8 @@ from dcpctl.signature.log import Log
 
 #: What is drawn, from top to bottom.
 DRAWN = {"loss": "loss", "grad_norm": "grad norm"}
+#: The greatest value over the least, from which on a scale is logarithmic.
+_FAR = 200.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,27 @@ class Series:
         """The least and the greatest value."""
         values = [value for _, value in (*self.before, *self.after)]
         low, high = min(values), max(values)
-        return (low, high) if high > low else (low - 0.5, high + 0.5)
+        apart = high - low > 1e-9 * max(abs(low), abs(high))
+        return (low, high) if apart else (low - abs(low) / 2 - 0.5, high + abs(high) / 2 + 0.5)
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether the values are too far apart for a linear scale, as when a run diverges."""
+        low, high = self.bounds
+        return low > 0 and high / low > _FAR
+
+    def height(self, value: float, room: float = 0.0) -> float:
+        """Return where a value stands, 0 at the bottom and 1 at the top, which others are moved to.
+
+        Args:
+            value: it.
+            room: share of the height that is left free on both sides.
+        """
+        low, high = self.bounds
+        if self.logarithmic:
+            low, high, value = log10(low), log10(high), log10(max(value, low))
+        share = (value - low) / (high - low)
+        return min(max(room + share * (1 - 2 * room), 0.0), 1.0)
 
     @property
     def steps(self) -> tuple[float, float]:
@@ -56,10 +78,14 @@ def series_of(result: Result, one: Diagnosis) -> Iterator[Series]:
         after = [
             (step, value)
             for step, value in zip(one.evidence.steps, change.values, strict=True)
-            if isfinite(value)
+            if _drawable(value)
         ]
         if before and after:
             yield Series(label, before, after, change, one.resume.step)
+
+
+def _drawable(value: float) -> bool:
+    return isfinite(value) and (value == 0 or 1e-100 < abs(value) < 1e100)
 
 
 def _points(log: Log, quantity: str, steps: set[float], end: int) -> list[tuple[float, float]]:
@@ -67,6 +93,6 @@ def _points(log: Log, quantity: str, steps: set[float], end: int) -> list[tuple[
     found: dict[float, float] = {}
     for row, step in enumerate(log.steps[:end]):
         value = column[row]
-        if step in steps and value is not None and isfinite(value):
+        if step in steps and value is not None and _drawable(value):
             found[step] = value
     return sorted(found.items())

@@ -12,7 +12,9 @@ from dcpctl.reports.words import step as step_text
 from dcpctl.signature.engine import Result
 
 _WIDTH, _PANEL = 860, 230
-_LEFT, _RIGHT, _TOP, _BETWEEN, _BOTTOM = 70, 20, 64, 34, 40
+_LEFT, _RIGHT, _TOP, _BETWEEN, _BOTTOM = 80, 20, 86, 34, 40
+#: Share of a panel's height that is left free above and below.
+_ROOM = 0.05
 _BEFORE, _AFTER, _BAND, _INK, _GRID = "#3465a4", "#cc3d3d", "#8fa6c4", "#333", "#ddd"
 
 
@@ -40,9 +42,6 @@ def signature_svg(result: Result) -> Iterator[str]:
 
 
 def _panel(series: Series, top: int, last: bool) -> Iterator[str]:
-    low, high = series.bounds
-    room = (high - low) * 0.06
-    low, high = low - room, high + room
     start, stop = series.steps
     bottom = top + _PANEL
 
@@ -50,11 +49,11 @@ def _panel(series: Series, top: int, last: bool) -> Iterator[str]:
         return _LEFT + (step - start) / (stop - start) * (_WIDTH - _LEFT - _RIGHT)
 
     def y(value: float) -> float:
-        return bottom - (min(max(value, low), high) - low) / (high - low) * _PANEL
+        return bottom - series.height(value, _ROOM) * _PANEL
 
-    for tick in _ticks(low, high):
+    for tick in _powers(*series.bounds) if series.logarithmic else _ticks(*series.bounds):
         yield _line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), _GRID)
-        yield _text(_LEFT - 8, y(tick) + 4, f"{tick:.6g}", anchor="end")
+        yield _text(_LEFT - 8, y(tick) + 4, f"{tick:.4g}", anchor="end")
     yield _text(_LEFT, top - 8, series.label, weight="bold")
     course, sigma = series.change.course, 2 * series.change.course.sigma
     ends = (series.first, stop)
@@ -78,11 +77,17 @@ def _panel(series: Series, top: int, last: bool) -> Iterator[str]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Some four round numbers between two others."""
-    rough = (high - low) / 4
+    """Some round numbers between two others."""
+    rough = (high - low) / 6
     power = 10.0 ** floor(log10(rough))
     size = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
     return [number * size for number in range(ceil(low / size), floor(high / size) + 1)]
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Powers of ten between two numbers, some six at most."""
+    first, last = ceil(log10(low)), floor(log10(high))
+    return [10.0**power for power in range(first, last + 1, (last - first) // 6 + 1)]
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, color: str, dash: str = "") -> str:
