@@ -72,7 +72,7 @@ class Difference:
         """Aspect to the number of things that differ, of those that were compared."""
         found = {
             KEYS: self._keys,
-            SHAPES: len(self._specs),
+            SHAPES: len(self.counted_specs),
             LAYOUT: self.layout.changed if self.layout else 0,
             OPTIMIZER: self.optimizer.changed if self.optimizer else 0,
             OBJECTS: len(self.objects_apart),
@@ -112,8 +112,8 @@ class Difference:
         return len(self.pairing.removed) + len(self.pairing.added)
 
     @property
-    def _specs(self) -> tuple[SpecChange, ...]:
-        """Changed kinds of entry; where values are compared, dtypes do not count."""
+    def counted_specs(self) -> tuple[SpecChange, ...]:
+        """Changed kinds of entry that count: where values are compared, dtypes do not."""
         if VALUES not in self.options.aspects or self.options.keys_only:
             return self.specs
         return tuple(change for change in self.specs if not change.comparable)

@@ -143,7 +143,7 @@ def _commands(
         found.append(("rename", *ways[0]))
     upgrade = explained.upgrade or (groups.upgrade if groups is not None else ())
     if upgrade:
-        found.append(("upgrade", *upgrade))
+        found.insert(0 if explained.wraps else len(found), ("upgrade", *upgrade))
     return tuple(found)
 
 

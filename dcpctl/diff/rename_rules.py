@@ -16,7 +16,7 @@ from dcpctl.diff.name_edits import ANY_NUMBER, Edit, Tokens, distance, edits_bet
 from dcpctl.diff.named_keys import NamedKey, named_keys
 from dcpctl.diff.rename_arguments import arguments_of, replaced_words
 from dcpctl.diff.subject import Subject
-from dcpctl.model.fqn import is_index
+from dcpctl.model.fqn import DDP_WRAPPER, WRAPPERS, is_index
 from dcpctl.model.optimizer.source import FLAT, INDEXED
 
 Pairs = Sequence[tuple[str, str]]
@@ -50,11 +50,13 @@ class Explained:
         renames: arguments of `dcpctl rename`, in several ways of which the first that makes the
             renames is meant; empty if there are none to make.
         upgrade: arguments of `dcpctl upgrade` that make the rest; empty if there is none.
+        wraps: the renames put in names of wrappers, which an upgrade would take out again.
     """
 
     rules: tuple[RenameRule, ...] = ()
     renames: tuple[tuple[str, ...], ...] = ()
     upgrade: tuple[str, ...] = ()
+    wraps: bool = False
 
 
 def explain(a: Subject, b: Subject, pairs: Pairs) -> Explained:
@@ -92,7 +94,8 @@ def explain(a: Subject, b: Subject, pairs: Pairs) -> Explained:
         for full in (False, True)
     ]
     renames = (ways[0], (*ways[1], "--keys-only")) if ways[0] else ()
-    return Explained(tuple(rules), renames, upgrade)
+    wraps = any(token in (*WRAPPERS, DDP_WRAPPER) for step in steps for token in step.edit.new)
+    return Explained(tuple(rules), renames, upgrade, wraps)
 
 
 def _in_order(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

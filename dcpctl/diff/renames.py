@@ -28,6 +28,9 @@ def renamed_names(a: Mapping[str, Hashable], b: Mapping[str, Hashable]) -> dict[
         a: parameters that A alone has, in its order, each with what must agree: its shape.
         b: those that B alone has.
     """
+    if sorted(a) > sorted(b):
+        # One direction for both, or B might differ from A otherwise than A from B.
+        return {new: old for old, new in renamed_names(b, a).items()}
     search = _Search(
         {tuple(name.split(".")): spec for name, spec in a.items()},
         {tuple(name.split(".")): spec for name, spec in b.items()},
@@ -127,7 +130,8 @@ class _Search:
         if count > 2:
             return trial.placed == count
         old, new = trial.pairs[0]
-        alone = len(by_spec[self.a[old]]) == 1
+        spec = self.a[old]
+        alone = len(by_spec[spec]) == 1 == list(self.a.values()).count(spec)
         kept = len(set(old) & set(new)) >= max(len(old), len(new)) - 1
         return count == 1 and alone and trial.placed == 1 and kept and len(old) > 1
 

@@ -171,10 +171,15 @@ def _closing(found: Difference) -> Iterator[str]:
         same.append("layout")
     if found.optimizer is not None and not counts[OPTIMIZER]:
         same.append("optimizer")
-    if found.objects is not None and not counts[OBJECTS] and found.objects.compared:
-        same.append(words.count(found.objects.compared - len(found.objects.unread), "object"))
+    objects = found.objects
+    if objects is not None and not counts[OBJECTS]:
+        equal = objects.compared - len(objects.changed) - len(objects.unread)
+        same += [words.count(equal, "object")] if equal else []
     if same:
         yield f"The same in both: {', '.join(same)}."
     yield from contents_words(found)
+    cast = len(found.specs) - len(found.counted_specs)
+    if cast:
+        yield f"{words.count(cast, 'key')} of another dtype, which --values does not count."
     if found.ignored:
         yield f"{words.count(len(found.ignored), 'key')} ignored."

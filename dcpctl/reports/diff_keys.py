@@ -49,20 +49,20 @@ def key_blocks(found: Difference) -> Iterator[Block]:
 
 def spec_blocks(found: Difference) -> Iterator[Block]:
     """Say what has another shape or dtype: dtypes together, shapes one by one."""
-    if not found.specs:
+    specs = found.counted_specs
+    if not specs:
         return
     alike: dict[tuple[str, str], list[SpecChange]] = {}
-    for change in found.specs:
-        specs = change.a, change.b
-        cells = (str(specs[0].dtype), str(specs[1].dtype))
+    for change in specs:
+        cells = str(change.a.dtype), str(change.b.dtype)
         if not change.comparable:
-            cells = _spec(specs[0]), _spec(specs[1])
+            cells = _spec(change.a), _spec(change.b)
         alike.setdefault(cells, []).append(change)
     rows: list[tuple[Line, ...]] = [
         (f"{len(changes):,}", one, Span(other, STRONG), Span(changes[0].fqn_a, NAME))
         for (one, other), changes in alike.items()
     ]
-    yield Heading(f"{words.count(len(found.specs), 'key')} of another shape or dtype")
+    yield Heading(f"{words.count(len(specs), 'key')} of another shape or dtype")
     columns = [Column("keys", right=True)]
     columns += [Column(name, folds=True) for name in ("in A", "in B", "such as")]
     yield Table(columns, rows[:_MOST_ROWS])

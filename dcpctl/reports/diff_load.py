@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dcpctl.diff.difference import Difference
 from dcpctl.model.loading import LoadPreview
 from dcpctl.reports import words
-from dcpctl.reports.blocks import BAD, DIM, PLAIN, WARN, Block, Heading, Paragraph, Span
+from dcpctl.reports.blocks import BAD, DIM, WARN, Block, Heading, Paragraph, Span
 
 _NAMED = 3
 
@@ -54,10 +54,9 @@ def _skipped(found: Difference, load: LoadPreview) -> Iterator[Span]:
     if lost.nbytes:
         yield Span(f", {words.size(lost.nbytes)}")
     yield Span(".")
-    if found.anew:
+    if found.anew and not load.raises:
         those = words.count(len(found.anew), "parameter")
-        tone = PLAIN if load.raises else BAD
-        yield Span(f" The optimizer would begin anew, from zero moments, for {those}.", tone)
+        yield Span(f" The optimizer would begin anew, from zero moments, for {those}.", BAD)
 
 
 def _raised(load: LoadPreview) -> Iterator[Span]:
