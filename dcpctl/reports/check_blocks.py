@@ -116,18 +116,20 @@ def outcome(counts: Mapping[str, int], waived: int = 0) -> Iterator[Span]:
         yield span
 
 
-def _row(finding: Finding) -> Sequence[Line]:
-    where = ""
+def where(finding: Finding) -> str:
+    """Say in brackets in which file a finding lies and where in it, as far as that is not said."""
     if finding.file is not None and finding.file != finding.subject:
         at = "" if finding.offset is None else f" at {finding.offset:,}"
-        where = f" ({finding.file}{at})"
-    elif finding.offset is not None:
-        where = f" (at {finding.offset:,})"
+        return f" ({finding.file}{at})"
+    return "" if finding.offset is None else f" (at {finding.offset:,})"
+
+
+def _row(finding: Finding) -> Sequence[Line]:
     return (
         finding.rule,
         Span(finding.severity, TONES[finding.severity]),
         Span(finding.subject, NAME),
-        (Span(finding.message), Span(where, DIM)),
+        (Span(finding.message), Span(where(finding), DIM)),
     )
 
 

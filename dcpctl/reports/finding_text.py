@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from dcpctl.check.finding import CheckResult, Finding
 from dcpctl.errors import printable
+from dcpctl.reports.check_blocks import where
 
 
 def place(result: CheckResult, finding: Finding) -> str:
@@ -31,10 +32,4 @@ def relative(path: Path) -> Path:
 
 def sentence(finding: Finding) -> str:
     """Return subject, message and place of a finding in one line without unprintable characters."""
-    where = ""
-    if finding.file is not None and finding.file != finding.subject:
-        at = "" if finding.offset is None else f" at {finding.offset:,}"
-        where = f" ({finding.file}{at})"
-    elif finding.offset is not None:
-        where = f" (at {finding.offset:,})"
-    return printable(f"{finding.subject}: {finding.message}{where}")
+    return printable(f"{finding.subject}: {finding.message}{where(finding)}")

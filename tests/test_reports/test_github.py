@@ -124,6 +124,12 @@ def test_findings_not_listed_are_counted() -> None:
     assert "4 errors, 1 remark, 4 of them not listed. " in report("github", Checked((result,)))
 
 
+def test_waived_findings_are_counted() -> None:
+    waived = (Finding("DCP101", ERROR, "a", "b"),) * 2
+    text = report("github", Checked((made(waived=waived),)))
+    assert text.startswith("run/step-10: nothing wrong found, 2 waived. 1 rule run")
+
+
 def test_unreadable_is_an_error() -> None:
     lost = Unreadable(Path("run/step-20"), InterruptedSave("no .metadata", hint="resume before"))
     text = report("github", Checked((), (lost,)))

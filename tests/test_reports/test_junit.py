@@ -124,7 +124,9 @@ def test_skipped_is_not_passed() -> None:
 
 
 def test_waived_findings_pass_and_are_said() -> None:
-    root = validated(Checked((made(waived=(Finding("DCP101", ERROR, "a", "b"),)),)))
+    waived = (Finding("DCP101", ERROR, "a", "b"),)
+    root = validated(Checked((made(waived=waived, baseline=Path("known.toml")),)))
+    assert {"name": "baseline", "value": "known.toml"} in [p.attrib for p in root.iter("property")]
     assert root.get("failures") == "0"
     assert case(root, "DCP101").findtext("system-out") == "waived: a: b"
 

@@ -113,13 +113,16 @@ def test_skipped_rules_are_notes_of_the_run_and_no_alerts() -> None:
 
 
 def test_waived_findings_are_suppressed_and_the_others_are_not() -> None:
-    result = made(Finding("DCP103", ERROR, "a", "b"), waived=(Finding("DCP101", ERROR, "c", "d"),))
+    waived = (Finding("DCP101", ERROR, "c", "d"),)
+    result = made(Finding("DCP103", ERROR, "a", "b"), waived=waived, baseline=Path("known.toml"))
     found = validated(Checked((result, made(Finding("DCP103", ERROR, "e", "f"), path="z"))))
     assert [(r["ruleId"], [s["status"] for s in r["suppressions"]]) for r in found["results"]] == [
         ("DCP103", []),
         ("DCP101", ["accepted"]),
         ("DCP103", []),
     ]
+    (suppression,) = found["results"][1]["suppressions"]
+    assert suppression["justification"] == "waived by known.toml"
 
 
 def test_unreadable_is_a_result() -> None:

@@ -66,8 +66,11 @@ def _in_turn(checked: Checked) -> Iterator[tuple[CheckResult, Finding]]:
 
 def _plain_lines(checked: Checked) -> Iterator[str]:
     for result in checked.results:
-        hidden = f", {result.left_off:,} of them not listed" if result.left_off else ""
-        counts = plain(tuple(outcome(result.counts)))
-        yield f"{result.path}: {counts}{hidden}. {summary_sentence(result)}"
+        said = plain(tuple(outcome(result.counts)))
+        if result.left_off:
+            said += f", {result.left_off:,} of them not listed"
+        if result.waived:
+            said += f", {len(result.waived):,} waived"
+        yield f"{result.path}: {said}. {summary_sentence(result)}"
     for one in checked.unreadable:
         yield f"{one.path}: {one.error.id}"

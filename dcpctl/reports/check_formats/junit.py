@@ -111,8 +111,9 @@ def _properties(result: CheckResult) -> Iterator[tuple[str, object]]:
     yield "format", result.form
     if result.target is not None:
         yield "torch", result.target
-    if result.against is not None:
-        yield "against", result.against
+    for name in ("against", "policy", "baseline"):
+        if getattr(result, name) is not None:
+            yield name, getattr(result, name)
     yield "items", result.items
     yield "items verified", result.items_verified
     yield "bytes stored", result.bytes_stored

@@ -125,8 +125,9 @@ def _results(result: CheckResult) -> Iterator[dict[str, Any]]:
             if finding.offset is not None:
                 made["properties"] = {"byteOffset": finding.offset}
             if waived:
+                why = printable(f"waived by {result.baseline}")
                 made["suppressions"] = [
-                    {"kind": "external", "status": "accepted", "justification": "in the baseline"}
+                    {"kind": "external", "status": "accepted", "justification": why}
                 ]
             yield made
 
