@@ -7,6 +7,7 @@ from typing import Any
 
 from dcpctl.formats.pickles.standins import Opaque, Record, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
+from dcpctl.model.fqn import is_index
 from dcpctl.model.values import type_name
 
 
@@ -33,11 +34,15 @@ def equal_values(a: Any, b: Any) -> bool | None:
 
 
 def with_names(value: Any, names: Mapping[str, str]) -> Any:
-    """Return a value with other names of parameters in it: strings, indices and keys of dicts."""
-    if isinstance(value, str):
-        return names.get(value, value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return names.get(str(value), value)
+    """Return a value with other names of parameters in it: strings, indices and keys of dicts.
+
+    An index is a number in the lists of an optimizer, and a string in `names` as in its keys.
+    """
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        name = names.get(str(value))
+        if name is None:
+            return value
+        return int(name) if is_index(name) else name
     if type(value) in (list, tuple):
         return type(value)(with_names(part, names) for part in value)
     if isinstance(value, dict):
