@@ -171,7 +171,10 @@ def _both(
 
 
 def _count(pair: _Pair, whole: bool) -> None:
-    for starts, stops in _boxes(pair.slots[0].shape, whole):
+    # A compressed chunk is decompressed whole for every box in it.
+    squeezed = any(entry.stored.transforms for entry in pair.slots)
+    places = 1 if squeezed else _SAMPLE_PLACES
+    for starts, stops in _boxes(pair.slots[0].shape, whole, places):
         key = tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))
         before, after = (entry[key] for entry in pair.slots)
         firsts: tuple[Floats, Floats] | None = None
@@ -180,12 +183,12 @@ def _count(pair: _Pair, whole: bool) -> None:
         pair.tally.add(before, after, firsts)
 
 
-def _boxes(shape: tuple[int, ...], whole: bool) -> Iterator[Box]:
+def _boxes(shape: tuple[int, ...], whole: bool, places: int) -> Iterator[Box]:
     """The boxes of a tensor to read: all of it, or a few spread over its first dim."""
     if whole or math.prod(shape) <= _SAMPLE_NUMBERS:
         yield from boxes.split(shape, _BLOCK_NUMBERS)
         return
-    most = _SAMPLE_NUMBERS // _SAMPLE_PLACES
+    most = _SAMPLE_NUMBERS // places
     sizes = list(shape)
     for dim in range(len(shape)):
         # As many of this dim as fit, once all behind it are whole; else one of it, and look on.
@@ -193,9 +196,9 @@ def _boxes(shape: tuple[int, ...], whole: bool) -> Iterator[Box]:
         sizes[dim] = max(1, min(shape[dim], most // behind))
         if sizes[dim] > 1 or behind <= most:
             break
-    for place in range(_SAMPLE_PLACES):
+    for place in range(places):
         starts = tuple(
-            (extent - size) * place // (_SAMPLE_PLACES - 1)
+            (extent - size) * place // max(1, places - 1)
             for extent, size in zip(shape, sizes, strict=True)
         )
         yield starts, tuple(a + size for a, size in zip(starts, sizes, strict=True))

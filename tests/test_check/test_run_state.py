@@ -11,7 +11,7 @@ import pytest
 from dcpctl.check.finding import CheckResult
 from tests.hostile import fake_torch as ft
 from tests.hostile.draft import Draft
-from tests.test_check.helpers import adamw, check, forget, rules, the
+from tests.test_check.helpers import adamw, check, forget, rules, skipped, tensor_of, the
 
 ONE = b"\x80\x02K\x01."
 STATE = "optimizer.state.layers.0.weight"
@@ -215,3 +215,56 @@ def test_real_runs(shared: Path, run: str, first: str | None) -> None:
         result = check(folder / after, "DCP6", against=folder / before)
         assert rules(result) == ({"DCP601"} if after == first else set())
         assert not result.skipped
+
+
+# -- 602 on numbers made by hand --
+
+
+def second_moments(step: int, rows: list[int], *numbers: float) -> Draft:
+    """An AdamW of beta2 0.95 on four parameters in one tensor, cut into chunks of so many rows."""
+    draft = adamw("w", step=float(step))
+    for fqn in ("optimizer.state.w.exp_avg_sq", "optimizer.state.w.exp_avg"):
+        forget(draft, fqn)
+        draft.tensor(fqn, (4,), rows)
+        start = 0
+        for chunk, count in enumerate(rows):
+            draft.replace_item(fqn, tensor_of(*numbers[start : start + count]), chunk)
+            start += count
+    return draft
+
+
+@pytest.mark.parametrize("values", [False, True])
+def test_the_same_numbers_are_compared_whatever_the_layouts(tmp_path: Path, values: bool) -> None:
+    second_moments(10, [2, 2], 1.0, 2.0, 3.0, 4.0).write(tmp_path / "step-10")
+    least = 0.95**2 * 1.001
+    for name, rows, numbers in (
+        ("well", [1, 3], (least, 2 * least, 3 * least, 4 * least)),
+        ("turned", [1, 3], (4 * least, 3 * least, 2 * least, least)),
+        ("reset", [4], (0.1, 0.2, 0.3, 0.4)),
+    ):
+        second_moments(12, rows, *numbers).write(tmp_path / name / "step-12")
+    results = {
+        name: check(
+            tmp_path / name / "step-12", "DCP602", against=tmp_path / "step-10", values=values
+        )
+        for name in ("well", "turned", "reset")
+    }
+    assert results["well"].findings == ()
+    assert "in part" in results["well"].notes[0] or values
+    assert results["turned"].findings == ()  # two numbers may be two flipped bits
+    assert the(results["reset"]).message == (
+        "exp_avg_sq began again in 1 of 1 tensor: 4 of 4 numbers are below 0.9 of what they were "
+        "in 'step-10', the least that 2 steps can leave; reset at about step 11 (±1); step says 12 "
+        "all the same"
+    )
+
+
+def test_moments_that_cannot_be_read_are_no_pass(tmp_path: Path) -> None:
+    second_moments(10, [2, 2], 1.0, 2.0, 3.0, 4.0).write(tmp_path / "step-10")
+    second_moments(12, [2, 2], 1.0, 2.0, 3.0, 4.0).write(tmp_path / "step-12")
+    (tmp_path / "step-10" / "__1_0.distcp").unlink()
+    result = check(tmp_path / "step-12", "DCP602", against=tmp_path / "step-10")
+    assert result.findings == ()
+    assert skipped(result)["DCP602"].startswith(
+        "1 second moment could not be read ('optimizer.state.w.exp_avg_sq'): "
+    )
