@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from dcpctl.check.baseline import Baseline
+    from dcpctl.check.like import Like
     from dcpctl.check.policy import Policy
+    from dcpctl.model.receipt import Receipt
 
 #: Most threads that read and sum by default; more do not read faster from a page cache.
 MOST_JOBS = 8
@@ -39,6 +41,9 @@ class CheckOptions:
         against: the save of the same run that came before; None to look at this one alone.
         policy: what a team asks of its checkpoints; None for nothing.
         baseline: findings that a team lets pass; None for none.
+        like: the run that is going to load it; None to foresee no load.
+        receipt: what a load of it did, as the run wrote it down; None for none.
+        may_skip: globs of keys that a load may leave on disk.
         jobs: threads that read; None for the number of processors, at most 8.
         progress: told of the bytes read.
     """
@@ -54,6 +59,9 @@ class CheckOptions:
     against: Path | None = None
     policy: Policy | None = None
     baseline: Baseline | None = None
+    like: Like | None = None
+    receipt: Receipt | None = None
+    may_skip: tuple[str, ...] = ()
     jobs: int | None = None
     progress: Progress | None = field(default=None, compare=False)
 

@@ -66,6 +66,7 @@ class Policy:
         torch: release that shall load it; None for the installed one.
         max_findings: most findings to list; 0 for all, None for the default.
         baseline: file of findings that are waived.
+        may_skip: globs of keys that a load may leave on disk.
     """
 
     path: Path
@@ -79,6 +80,7 @@ class Policy:
     torch: str | None = None
     max_findings: int | None = None
     baseline: Path | None = None
+    may_skip: tuple[str, ...] = ()
 
     def applied(self, options: CheckOptions) -> CheckOptions:
         """Return options with what the policy says where they say nothing."""
@@ -91,4 +93,5 @@ class Policy:
             values=options.values or self.values,
             torch=options.torch or self.torch,
             max_findings=most,
+            may_skip=(*options.may_skip, *self.may_skip),
         )

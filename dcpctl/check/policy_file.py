@@ -101,6 +101,7 @@ def read_policy(path: Path) -> Policy:
         limits=_limits(check.table("limits")),
         torch=release,
         max_findings=check.number("max_findings"),
+        may_skip=check.texts("may_skip"),
         baseline=None if baseline is None else path.parent / baseline,
         **settings,
     )

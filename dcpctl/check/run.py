@@ -16,9 +16,10 @@ from dcpctl.check.options import CheckOptions
 from dcpctl.check.registry import CannotRun, NotAsked, rules_of
 from dcpctl.check.scan import Scan, scan_items
 from dcpctl.check.tiling import Tiling, tile
-from dcpctl.errors import DcpctlError
+from dcpctl.errors import DcpctlError, quote
 from dcpctl.model.checkpoint import Checkpoint, Part
 from dcpctl.model.entry import TensorEntry
+from dcpctl.model.loading import LoadPreview, predict_load
 from dcpctl.model.optimizer.view import OptimizerView
 
 
@@ -50,6 +51,20 @@ class Run:
     def optimizer(self) -> OptimizerView:
         """What the checkpoint says of its optimizer."""
         return OptimizerView(self.checkpoint)
+
+    @cached_property
+    def preview(self) -> LoadPreview | None:
+        """What a run like `options.like` would get of the checkpoint; None if none is named."""
+        like = self.options.like
+        if like is None:
+            return None
+        return predict_load(
+            like.asked,
+            self.checkpoint,
+            ignore=self.options.may_skip,
+            torch=self.target,
+            paths=like.paths,
+        )
 
     @cached_property
     def history(self) -> History | None:
@@ -172,4 +187,8 @@ class Run:
             )
         if self.compared_moments is not None and self.history is not None:
             said.append(self.compared_moments.note(self.history, shown=self.restart is not None))
+        if self.options.like is not None:
+            said.append(
+                f"The load that was foreseen is a run's like {quote(self.options.like.path)}."
+            )
         return tuple(filter(None, said))

@@ -10,6 +10,7 @@ import typer
 from dcpctl.cli.check_baseline import check_and_update
 from dcpctl.cli.check_options import Asked, PathsArgument, check_options
 from dcpctl.cli.combine import with_options
+from dcpctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,8 @@ def check(paths: PathsArgument, *, asked: Asked) -> None:
     paths = list(dict.fromkeys(map(meant_by, paths)))
     options = asked.options(paths)
     targets = [target for path in paths for target in find_targets(path)]
+    if asked.has_receipt and len(targets) > 1:
+        raise UsageError("--receipt is of one load, and several checkpoints are checked")
     one = [target.path for target in targets] == paths[:1]
     check = partial(_check_one, targets[0]) if one else partial(_check_many, targets)
     if asked.updates_baseline and options.baseline is not None:

@@ -15,8 +15,10 @@ from dcpctl.errors import UsageError, quote
 
 if TYPE_CHECKING:
     from dcpctl.check.baseline import Baseline
+    from dcpctl.check.like import Like
     from dcpctl.check.options import CheckOptions
     from dcpctl.check.policy import Policy
+    from dcpctl.model.receipt import Receipt
 
 #: Findings that are listed where nothing else is said.
 _MAX_FINDINGS = 200
@@ -29,6 +31,10 @@ PathsArgument = Annotated[
 
 def _gate(*names: str, **settings: Any) -> Any:
     return typer.Option(*names, rich_help_panel="Gate", **settings)
+
+
+def _load(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Loads", **settings)
 
 
 def check_options(
@@ -90,6 +96,22 @@ def check_options(
         ),
     ] = None,
     no_policy: Annotated[bool, _gate("--no-policy", help="Look for no policy.")] = False,
+    like: Annotated[
+        Path | None,
+        _load(
+            "--like",
+            metavar="PATH",
+            help="Foresee its load by a run with this state dict: a contract, or a checkpoint.",
+        ),
+    ] = None,
+    receipt: Annotated[
+        Path | None,
+        _load("--receipt", metavar="FILE", help="The receipt of a load of it, by dcpctl.training."),
+    ] = None,
+    may_skip: Annotated[
+        list[str] | None,
+        _load("--may-skip", metavar="GLOB", help="Keys that a load may leave on disk."),
+    ] = None,
     baseline: Annotated[
         Path | None,
         _gate("--baseline", metavar="FILE", help="Findings that are let pass: waivers."),
@@ -147,6 +169,11 @@ class Asked:
         """Whether all that is found is written to the baseline."""
         return bool(self.given["update_baseline"])
 
+    @property
+    def has_receipt(self) -> bool:
+        """Whether a receipt is named; it is of one load."""
+        return self.given["receipt"] is not None
+
     def options(self, paths: Sequence[Path]) -> CheckOptions:
         """Return the options of the check, with those of the policy.
 
@@ -155,6 +182,7 @@ class Asked:
 
         Raises:
             PolicyError, BaselineError: the policy or the baseline says what it cannot.
+            InputError: `--like` or `--receipt` is not what it should be.
             ReadFailed: one of them cannot be read.
         """
         from dcpctl.check.options import CheckOptions
@@ -165,13 +193,16 @@ class Asked:
             select=_split(given["select"]),
             ignore=_split(given["ignore"]),
             max_findings=_MAX_FINDINGS,
+            may_skip=tuple(given["may_skip"] or ()),
             **{name: given[name] for name in kept},
         )
         policy = self._policy(paths)
         options = asked if policy is None else policy.applied(asked)
         if given["max_findings"] is not None:
             options = replace(options, max_findings=given["max_findings"] or None)
-        return replace(options, baseline=self._baseline(policy))
+        return replace(
+            options, baseline=self._baseline(policy), like=self._like(), receipt=self._receipt()
+        )
 
     def _policy(self, paths: Sequence[Path]) -> Policy | None:
         from dcpctl.check.policy_file import find_policy, read_policy
@@ -180,6 +211,18 @@ class Asked:
             return None
         path = self.given["policy"] or find_policy(paths)
         return None if path is None else read_policy(path)
+
+    def _like(self) -> Like | None:
+        from dcpctl.check.like import read_like
+
+        path: Path | None = self.given["like"]
+        return None if path is None else read_like(path)
+
+    def _receipt(self) -> Receipt | None:
+        from dcpctl.model.receipt import read_receipt
+
+        path: Path | None = self.given["receipt"]
+        return None if path is None else read_receipt(path)
 
     def _baseline(self, policy: Policy | None) -> Baseline | None:
         from dcpctl.check.baseline import Baseline

@@ -27,6 +27,7 @@ values = true
 torch = "2.13"
 max_findings = 50
 baseline = "baseline.json"
+may_skip = "dataloader.*"
 
 [check.rules]
 DCP404 = "error"
@@ -77,6 +78,7 @@ def test_all_that_a_policy_can_say(directory: Path) -> None:
     assert made.limits == SizeLimits(40 << 30, 1000, 3 << 29)
     assert (made.torch, made.max_findings) == ("2.13", 50)
     assert made.baseline == directory / "baseline.json"
+    assert made.may_skip == ("dataloader.*",)
     assert made.strict is made.verify_data is made.values is True
 
 
@@ -120,26 +122,26 @@ def test_options_count_more_than_the_policy(directory: Path) -> None:
     ("before", "after", "says", "hint"),
     [
         ("strict", "stric", "line 2: unknown key 'stric' in [check]", "did you mean 'strict'?"),
-        ("[check.limits]", "[check.limit]", "line 25: unknown key 'limit'", "'limits'"),
+        ("[check.limits]", "[check.limit]", "line 26: unknown key 'limit'", "'limits'"),
         ("[check]", "[chek]", "line 1: unknown key 'chek' in the policy", "did you mean 'check'?"),
-        ("max_size", "size", "line 26: unknown key 'size' in [check.limits]", "_size'"),
+        ("max_size", "size", "line 27: unknown key 'size' in [check.limits]", "_size'"),
         ("strict = true", "strict = 1", "line 2: 'strict' is 1, expected true or false", None),
         ("= 50\n", "= true\n", "line 6: 'max_findings' is True, expected a whole number", None),
         ("= 50\n", "= -1\n", "line 6: 'max_findings' is -1, which is less than 0", None),
         ('"2.13"', '"new"', "line 5: 'new' is no release such as 2.13", None),
-        ("DCP404", "DCP999", "line 10: 'DCP999' is no rule and no family of rules", "DCP"),
-        ("DCP4xx", "DCP40", "line 11: 'DCP40' is no rule and no family of rules", "DCP4"),
-        ("DCP4xx", "F", "line 11: 'F' is no rule", "dcpctl explain lists the rules"),
-        ("DCP4xx", "E501", "line 11: 'E501' is no rule", "did you mean 'DCP501'?"),
-        ('"off"', '"of"', "line 11: DCP4xx: unknown 'of'", "did you mean 'off'?"),
-        ('"optimizer"]', '"optim"]', "line 15: sections: unknown 'optim'", "'optimizer'"),
-        ('["model"', '[1, "model"', "line 15: 'sections' is neither a text nor a list", None),
-        ('"AdamW"', "{}", "line 16: 'optimizer' is neither a text nor a list", None),
-        ('"complete"', '"whole"', "line 17: optimizer_state: unknown 'whole'", "complete"),
-        ('"contract.json"', '"no.json"', "line 18: there is no ", None),
-        ('"bfloat16"', '"bfloat"', "line 22: model.*: unknown 'bfloat'", "'bfloat16'"),
-        ('"40G"', '"40 parsecs"', "line 26: 'max_size': '40 parsecs' is no size", "256M"),
-        ('"40G"', "1.5", "line 26: 'max_size': 1.5 is no size", "256M"),
+        ("DCP404", "DCP999", "line 11: 'DCP999' is no rule and no family of rules", "DCP"),
+        ("DCP4xx", "DCP40", "line 12: 'DCP40' is no rule and no family of rules", "DCP4"),
+        ("DCP4xx", "F", "line 12: 'F' is no rule", "dcpctl explain lists the rules"),
+        ("DCP4xx", "E501", "line 12: 'E501' is no rule", "did you mean 'DCP501'?"),
+        ('"off"', '"of"', "line 12: DCP4xx: unknown 'of'", "did you mean 'off'?"),
+        ('"optimizer"]', '"optim"]', "line 16: sections: unknown 'optim'", "'optimizer'"),
+        ('["model"', '[1, "model"', "line 16: 'sections' is neither a text nor a list", None),
+        ('"AdamW"', "{}", "line 17: 'optimizer' is neither a text nor a list", None),
+        ('"complete"', '"whole"', "line 18: optimizer_state: unknown 'whole'", "complete"),
+        ('"contract.json"', '"no.json"', "line 19: there is no ", None),
+        ('"bfloat16"', '"bfloat"', "line 23: model.*: unknown 'bfloat'", "'bfloat16'"),
+        ('"40G"', '"40 parsecs"', "line 27: 'max_size': '40 parsecs' is no size", "256M"),
+        ('"40G"', "1.5", "line 27: 'max_size': 1.5 is no size", "256M"),
         ("[check.rules]\n", "", "unknown key 'DCP404' in [check]", None),
         ("[check.dtypes]", "[check.dtypes", "cannot be parsed: Expected ']'", None),
         (FULL, "check = 3", "line 1: 'check' is no table", None),

@@ -16,6 +16,7 @@ FAMILIES = {
     "5": "optimizer",
     "6": "run",
     "7": "policy",
+    "8": "loading",
 }
 
 
