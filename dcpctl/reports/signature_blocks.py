@@ -54,6 +54,15 @@ def signature_blocks(result: Result) -> Iterator[Block]:
             "No resume shows: steps never go back or repeat, and there is no gap in time. "
             "--resume-step says where one is."
         )
+    if result.suspect is not None:
+        step = words.step(result.suspect)
+        yield Paragraph(
+            Span(
+                f"At step {step} the loss rises while grad norm falls. If a process began there, "
+                f"--resume-step {words.step(max(result.suspect - 1, 0))} says more.",
+                WARN,
+            )
+        )
     shown = [one for one in result.diagnoses if one.verdict.name != HEALTHY]
     if len(result.diagnoses) == 1:
         shown = list(result.diagnoses)

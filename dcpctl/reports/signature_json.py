@@ -22,6 +22,7 @@ def signature_document(result: Result, *, failed: bool) -> dict[str, Any]:
         "confidence": None if worst is None else worst.verdict.confidence,
         "failed": failed,
         "matches": result.matches,
+        "suspect_step": result.suspect,
         "rows": len(result.log),
         "window": result.window,
         "first_steps": result.first,

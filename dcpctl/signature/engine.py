@@ -9,6 +9,7 @@ from dcpctl.signature.log import Log
 from dcpctl.signature.match import Match, match
 from dcpctl.signature.resumes import Resume, find_resumes, in_order, resume_at
 from dcpctl.signature.shape import Shape
+from dcpctl.signature.suspects import suspect
 from dcpctl.signature.verdict import LOST_OPTIMIZER, VERDICTS, Verdict, decide
 
 #: Rows on each side of a resume, and rows that are its first steps.
@@ -46,12 +47,14 @@ class Result:
         window: rows that were compared on each side.
         first: rows that are the first steps.
         diagnoses: one for each resume, in the order of the log.
+        suspect: in a log without a resume, the step at which the signature shows nevertheless.
     """
 
     log: Log
     window: int
     first: int
     diagnoses: tuple[Diagnosis, ...]
+    suspect: float | None = None
 
     @property
     def lost(self) -> bool:
@@ -96,4 +99,4 @@ def diagnose(
         evidence = gather(log, resume, end, window=window, first=first)
         verdict, shape = decide(evidence)
         made.append(Diagnosis(evidence, shape, verdict, match(evidence)))
-    return Result(log, window, first, tuple(made))
+    return Result(log, window, first, tuple(made), None if made else suspect(log))

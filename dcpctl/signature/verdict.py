@@ -155,17 +155,25 @@ def _lasting(found: _Facts) -> Verdict | None:
     shape = found.shape
     if not shape.lasting:
         return None
+    if shape.onset == LATER and found.norm_down and not found.norm_up:
+        step = found.evidence.steps[shape.peak]
+        return Verdict(
+            INCONCLUSIVE, MEDIUM,
+            "Inconclusive: the loss rose while grad norm fell, and the first steps were as before: "
+            f"something happened before step {step:,.0f}, and not at the resume.",
+            found.steadiness,
+        )  # fmt: skip
     if shape.onset == LATER:
         return Verdict(
             DIVERGENCE, MEDIUM if found.norm_up else LOW,
             "Divergence: the loss rose after the first steps, which were as before.",
             found.steadiness,
         )  # fmt: skip
-    if shape.growing and not found.signature:
+    if shape.growing:
+        both = found.norm_up and not found.signature
         return Verdict(
-            DIVERGENCE, HIGH if found.norm_up else MEDIUM,
-            "Divergence: the loss keeps rising" + (" and grad norm with it." if found.norm_up
-                                                   else "."),
+            DIVERGENCE, HIGH if both else MEDIUM,
+            f"Divergence: the loss keeps rising{' and grad norm with it' if both else ''}.",
             found.steadiness,
         )  # fmt: skip
     if shape.onset == AT_ONCE and found.norm_collapsed:
@@ -178,7 +186,7 @@ def _lasting(found: _Facts) -> Verdict | None:
         )  # fmt: skip
     if found.norm_down:
         return _lost(found, HIGH if found.signature else MEDIUM)
-    if shape.onset == AFTER_UPDATES and not shape.growing:
+    if shape.onset == AFTER_UPDATES:
         return _lost(found, LOW if found.norm_up else MEDIUM)
     if found.norm_up:
         return Verdict(

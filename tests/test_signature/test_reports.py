@@ -124,6 +124,16 @@ def test_a_log_without_a_resume_does_not_pass_the_gate(tmp_path: Path) -> None:
     assert "nothing to draw" in signature(path, "--plot").stdout
 
 
+def test_a_suspicion_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(map(json.dumps, seed_rows(SEED_AFTER))))
+    done = signature(path)
+    assert done.exit_code == 0
+    assert "--resume-step 8499 says more" in " ".join(done.stdout.split())
+    assert validated(signature(path, "--json").stdout)["suspect_step"] == 8500
+    assert "lost-optimizer" in signature(path, "--resume-step", 8499).stdout
+
+
 def test_a_step_and_two_files(tmp_path: Path) -> None:
     rows = [json.dumps(row) for row in seed_rows(SEED_AFTER)]
     (tmp_path / "before").write_text("\n".join(rows[:500]))

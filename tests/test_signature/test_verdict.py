@@ -110,6 +110,19 @@ def test_what_happens_long_after_a_resume_is_not_its_doing() -> None:
     assert run(loss, norm, resume=100).verdict.name == "divergence"
 
 
+def test_a_signature_long_after_a_resume_is_not_of_it() -> None:
+    loss, norm = noisy(1.2, 115, 1) + noisy(2.3, 85, 2), noisy(0.6, 115, 3) + noisy(0.25, 85, 4)
+    assert run(loss, norm, resume=100).verdict.name == "inconclusive"
+
+
+@pytest.mark.parametrize("apart", [1, 10])
+def test_a_resume_that_leaves_no_trace_is_suspected(apart: int) -> None:
+    lost = diagnose(log_of(list(seed_rows(SEED_AFTER, apart=apart)), None))
+    assert (lost.diagnoses, lost.suspect) == ((), 8_500)
+    assert not lost.lost
+    assert diagnose(log_of(list(seed_rows(SEED_BEFORE, apart=apart)), None)).suspect is None
+
+
 @pytest.mark.parametrize(("before", "after"), [(4, 100), (100, 6)])
 def test_too_few_rows(before: int, after: int) -> None:
     one = run(noisy(1.2, before + after, 1), noisy(0.6, before + after, 2), resume=before)
