@@ -11,7 +11,7 @@ from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.collect import collect
 from dcpctl.model.sections import DATALOADER, MODEL, OPTIMIZER
 from dcpctl.training.reports import Together
-from dcpctl.training.stored import StoredKeys
+from dcpctl.training.stored import StoredKeys, StoredObject
 
 _GET_STATE_DICT = (
     "take both parts from get_state_dict(model, optimizer) of "
@@ -54,10 +54,17 @@ def causes(
         )
         return
     news = {*found.fillable, *found.doubts}
-    renamed = _renamed([fqn for fqn in missing if fqn not in news], left, stored)
+    strange = [fqn for fqn in missing if fqn not in news]
+    renamed = _in_one_piece(strange, stored) or _renamed(strange, left, stored)
     if renamed is not None:
         yield renamed
     else:
+        if strange:
+            yield Cause(
+                "the run asks for what was not saved",
+                "build what was saved, or StrictLoadPlanner(allow_partial_load=True) lets it begin "
+                "anew",
+            )
         yield from _optimizer(found, stored, missing, left.get(OPTIMIZER, []))
         yield from _others(left, missing, stored)
     if found.fillable:
@@ -144,6 +151,20 @@ def _others(
             f"give {'it' if len(tops) == 1 else 'them'} to dcp.load too",
             meant=True,
         )
+
+
+def _in_one_piece(missing: Sequence[str], stored: StoredKeys) -> Cause | None:
+    """The cause where parts are asked for of what the checkpoint has as one object."""
+    for fqn in missing:
+        whole = fqn
+        while whole := whole.rpartition(".")[0]:
+            if isinstance(stored.entries.get(whole), StoredObject):
+                return Cause(
+                    f"torch 2.3 and before save {quote(whole)} in one piece, and this one asks for "
+                    "its parts",
+                    "dcpctl upgrade CHECKPOINT NEW",
+                )
+    return None
 
 
 def _renamed(

@@ -18,9 +18,9 @@ from dcpctl.model.optimizer.source import StateEntry
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.training.pieces import Held, Piece, Run, held, positions
 
-#: What a weight is called among the slots of its optimizer state.
-WEIGHT = "weight"
-_STEP = "step"
+#: What stands for a weight among the slots of its optimizer state; none is called so.
+WEIGHT = ""
+STEP = "step"
 #: Neighbouring elements that one sample reads.
 _RUN = 32
 #: Parameters of one shape that are tried for what a parameter holds instead of its own.
@@ -56,6 +56,7 @@ class Comparison:
     Attributes:
         weights: names of the parameters that it compared.
         states: names of the parameters whose optimizer state it compared.
+        slots: names of the slots that it compared.
         differences: what differs.
         has_optimizer: the checkpoint has an optimizer.
         disk_steps: steps that the checkpoint has.
@@ -63,6 +64,7 @@ class Comparison:
 
     weights: set[str] = field(default_factory=set)
     states: set[str] = field(default_factory=set)
+    slots: set[str] = field(default_factory=set)
     differences: list[Difference] = field(default_factory=list)
     has_optimizer: bool = True
     disk_steps: set[float] = field(default_factory=set)
@@ -148,9 +150,10 @@ class Comparer:
                     state = optimizer.state.get(tensor, {})
                     if stored is None:
                         if tensor.requires_grad:
-                            self.found.differences.append(Difference(part.name, _STEP, "unknown"))
-                    elif part.pieces:
+                            self.found.differences.append(Difference(part.name, STEP, "unknown"))
+                    elif part.pieces and stored.slots:
                         self.found.states.add(part.name)
+                        self.found.slots.update(stored.slots)
                         for slot, entry in stored.slots.items():
                             self._slot(part, slot, entry, state)
                 index += 1
@@ -164,7 +167,7 @@ class Comparer:
 
     def _slot(self, part: Held, slot: str, entry: StateEntry, state: Mapping[str, object]) -> None:
         value = state.get(slot)
-        if slot == _STEP and isinstance(step := entry.value(), (int, float)):
+        if slot == STEP and isinstance(step := entry.value(), (int, float)):
             self.found.disk_steps.add(float(step))
         stored = self.checkpoint.entries.get(entry.fqn)
         if value is None:
@@ -183,7 +186,8 @@ class Comparer:
         if isinstance(value, torch.Tensor):  # as a load would have rounded it
             disk = float(torch.tensor(disk, dtype=torch.float64).to(value.dtype))
         if memory != disk and not (memory != memory and disk != disk):
-            self.found.differences.append(Difference(name, slot, "differs", memory, float(disk)))
+            kind = "zero" if not memory and slot != STEP else "differs"
+            self.found.differences.append(Difference(name, slot, kind, memory, float(disk)))
 
     def _tensor(self, name: str, slot: str, pieces: Sequence[Piece], entry: TensorEntry) -> None:
         wrong, zero = False, True

@@ -12,7 +12,7 @@ from torch import nn
 
 from dcpctl.errors import quote
 from dcpctl.model.checkpoint import Checkpoint
-from dcpctl.training.comparing import WEIGHT, Comparer, Comparison, Difference
+from dcpctl.training.comparing import STEP, WEIGHT, Comparer, Comparison, Difference
 from dcpctl.training.errors import UnresumedState
 from dcpctl.training.opened import opened
 from dcpctl.training.words import listed
@@ -20,6 +20,7 @@ from dcpctl.training.words import listed
 #: Differences that a rank tells the others.
 _MOST_SENT = 10_000
 _MOST_SWAPS_NAMED = 5
+_MOST_STEPS = 3
 _FIX = (
     "fix: give dcp.load the state dicts of both (StrictLoadPlanner refuses to leave one out), put "
     "them back with set_state_dict, and call this before the first step"
@@ -102,13 +103,12 @@ def verdict(every: Sequence[Comparison], with_optimizer: bool) -> str:
     """
     differences = [one for rank in every for one in rank.differences]
     weights = {name for rank in every for name in rank.weights}
-    states = {name for rank in every for name in rank.states}
     lines = [*_weights(differences, weights)]
     if with_optimizer and not any(rank.has_optimizer for rank in every):
         lines.append(
             "the checkpoint has no optimizer state, so that none can have been restored from it"
         )
-    lines += _states(differences, states, sorted(set().union(*(r.disk_steps for r in every))))
+    lines += _states(differences, every)
     lines += _swaps(differences)
     if not lines and not weights:
         lines.append("the model has no parameter that the checkpoint has")
@@ -138,32 +138,23 @@ def _weights(differences: Sequence[Difference], compared: set[str]) -> Iterator[
         )
 
 
-def _states(
-    differences: Sequence[Difference], compared: set[str], disk_steps: Sequence[float]
-) -> Iterator[str]:
+def _states(differences: Sequence[Difference], every: Sequence[Comparison]) -> Iterator[str]:
     mine = [one for one in differences if one.slot != WEIGHT]
     unknown = _names(one for one in mine if one.kind == "unknown")
     wrong = [one for one in mine if one.kind != "unknown"]
-    names = _names(wrong)
-    if names:
-        fresh = _names(one for one in wrong if _is_fresh(one))
-        swapped = {one.name for one in wrong if one.holds}
-        if len(names) == len(compared) and len(fresh) == len(names):
-            head = "the optimizer was reset: it has nothing of the checkpoint's state"
-        elif set(names) == swapped:
-            head = "the optimizer's state belongs to other parameters"
-        else:
-            head = "the optimizer was restored in part"
-        yield (f"{head}: {len(names):,} of {len(compared):,} parameters differ: {listed(names)}")
-        slots = {slot: sum(one.slot == slot for one in wrong) for slot in _slots(wrong)}
-        yield f"in what state: {', '.join(_slot_text(slot, wrong) for slot in slots)}"
-        steps = sorted(
-            {one.memory for one in wrong if one.slot == "step" and one.memory is not None}
+    if wrong:
+        names = _names(wrong)
+        compared = {name for rank in every for name in rank.states}
+        yield (
+            f"{_head(wrong, compared, {slot for rank in every for slot in rank.slots})}: "
+            f"{len(names):,} of {len(compared):,} parameters differ: {listed(names)}"
         )
-        if steps or any(one.slot == "step" for one in wrong):
-            has = ", ".join(f"{step:g}" for step in steps[:3]) or "none"
-            wants = ", ".join(f"{step:g}" for step in disk_steps[:3]) or "none"
-            yield f"step: {has} in memory, {wants} on disk"
+        slots = dict.fromkeys(one.slot for one in wrong)
+        yield f"in what state: {', '.join(_slot_text(slot, wrong) for slot in slots)}"
+        if STEP in slots:
+            has = [one.memory for one in wrong if one.slot == STEP and one.memory is not None]
+            wants = [step for rank in every for step in rank.disk_steps]
+            yield f"step: {_numbers(has)} in memory, {_numbers(wants)} on disk"
     if unknown:
         yield (
             f"the checkpoint has no optimizer state for {len(unknown):,} parameters: "
@@ -171,15 +162,27 @@ def _states(
         )
 
 
+def _head(wrong: Sequence[Difference], compared: set[str], slots: set[str]) -> str:
+    """What has happened to the optimizer, in a clause."""
+    fresh = [one for one in wrong if _is_fresh(one)]
+    everywhere = {one.name for one in fresh} == compared
+    if everywhere and len(fresh) == len(wrong) and {one.slot for one in fresh} >= slots - {STEP}:
+        return "the optimizer was reset"
+    if all(one.holds for one in wrong):
+        return "the optimizer's state belongs to other parameters"
+    return "the optimizer was restored in part"
+
+
+def _numbers(steps: Iterable[float]) -> str:
+    """The first of some steps."""
+    return ", ".join(f"{step:g}" for step in sorted(set(steps))[:_MOST_STEPS]) or "none"
+
+
 def _is_fresh(one: Difference) -> bool:
     """Whether a difference is what a new optimizer leaves: nothing, zeros, a lower step."""
     if one.kind in ("lacking", "zero"):
         return True
     return one.memory is not None and one.disk is not None and one.memory < one.disk
-
-
-def _slots(wrong: Iterable[Difference]) -> list[str]:
-    return list(dict.fromkeys(one.slot for one in wrong))
 
 
 def _slot_text(slot: str, wrong: Sequence[Difference]) -> str:
