@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests.benchmarks.measure import Run, median, paired, run
 from tests.benchmarks.rows import Row, dcpctl, make, scratch
