@@ -26,6 +26,10 @@ FromOption = Annotated[
     Path | None,
     typer.Option("--from", metavar="SIBLING", help="Another save of the same run, same layout."),
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust-order", help="Accept a SIBLING whose numbers tell nothing."),
+]
 UnsummedOption = Annotated[
     bool, typer.Option("--allow-unsummed", help="Trust items that record no checksum.")
 ]
@@ -48,6 +52,7 @@ def repair(
         bool,
         typer.Option("--fill-broken-state", help="Give them the state of a new optimizer: zeros."),
     ] = False,
+    trust_order: TrustOption = False,
     allow_unsummed: UnsummedOption = False,
     *,
     run: Run,
@@ -71,7 +76,13 @@ def repair(
         raise UsageError("--drop-broken-state and --fill-broken-state contradict")
     if allow_older and sibling is None:
         raise UsageError("--allow-older takes chunks from SIBLING, so it needs --from")
-    options = RepairOptions(allow_older, drop_broken_state, fill_broken_state, allow_unsummed)
+    options = RepairOptions(
+        allow_older=allow_older,
+        drop_broken_state=drop_broken_state,
+        fill_broken_state=fill_broken_state,
+        trust_order=trust_order,
+        allow_unsummed=allow_unsummed,
+    )
     carry_out("repair", source, target, sibling, options, run)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dcpctl.cli.repair import (
     FromOption,
     MadeArgument,
+    TrustOption,
     UnsummedOption,
     WreckArgument,
     carry_out,
@@ -17,6 +18,7 @@ def salvage(
     source: WreckArgument,
     target: MadeArgument,
     sibling: FromOption = None,
+    trust_order: TrustOption = False,
     allow_unsummed: UnsummedOption = False,
     *,
     run: Run,
@@ -32,5 +34,5 @@ def salvage(
     """  # noqa: E501
     from dcpctl.repair.options import RepairOptions
 
-    options = RepairOptions(allow_unsummed=allow_unsummed)
+    options = RepairOptions(trust_order=trust_order, allow_unsummed=allow_unsummed)
     carry_out("salvage", source, target, sibling, options, run)

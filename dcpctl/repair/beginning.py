@@ -31,6 +31,8 @@ from dcpctl.storage.local import LocalStorage
 _FORMS = ("dcp", "dcp-per-rank")
 #: What helps where files were exchanged.
 RENAME = "give each file the name of the rank that wrote it"
+#: Tensors that have to be compared for their disagreement to mean something.
+_ENOUGH = 4
 _FROM = "--from SIBLING names another save of the same run, which tells what is in which file"
 
 
@@ -102,8 +104,25 @@ def _compare(made: Survey, sibling: Checkpoint, options: RepairOptions) -> None:
             f"{listed(said.contradictions, quoted=False)}",
             hint=f"files may have been exchanged; {RENAME}",
         )
+    if made.basis == REBUILT and said.compared >= _ENOUGH and not said.confirmed:
+        _check_trust(made, sibling, said.compared, options)
     if made.basis == REBUILT:
         check_one_save(made, mine, sibling)
+
+
+def _check_trust(made: Survey, sibling: Checkpoint, compared: int, options: RepairOptions) -> None:
+    """Refuse names that nothing but order and form speaks for, unless that is trusted.
+
+    Raises:
+        Refused: it is not.
+    """
+    if not options.trust_order:
+        raise Refused(
+            f"none of {compared:,} tensors in {quote(made.storage.root)} goes on where those of "
+            f"{quote(sibling.path)} were: it is of another run, or in another order",
+            hint="name a save of the same run; --trust-order takes the names by order, dtypes and "
+            "shapes alone",
+        )
 
 
 def _description(

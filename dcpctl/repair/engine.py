@@ -192,11 +192,8 @@ def _warnings(found: Survey) -> tuple[str, ...]:
             f"{found.unsummed:,} items record no checksum; that their numbers are right is not "
             "proved"
         )
-    if found.compared and not found.confirmed:
-        made.append(
-            f"none of {count(found.compared, 'chunk')} of the model goes on where the sibling's "
-            "was: it may be of another run, and the names rest on order, dtypes and shapes alone"
-        )
+    if found.basis == REBUILT and not found.confirmed:
+        made.append("no number speaks for the names: they rest on order, dtypes and shapes alone")
     if found.strangers:
         made.append(f"left out, since no key is in it: {listed(found.strangers)}")
     return tuple(made)

@@ -3,8 +3,9 @@
 Two tensors of one dtype and shape look the same in their archives, and so do two ranks' files. But
 weights change little from one save to the next, so a sample of a tensor correlates with the
 sibling's sample of the same one, and not with that of another. Where it is the other way round, the
-items are not in the order that they are taken for. Nothing is proved by this alone; it is there to
-contradict. Optimizer state is left out: gradients of different weights have directions in common.
+items are not in the order that they are taken for. Of the optimizer's state second moments are
+compared, by their logarithms, since a few of them are far larger than all others; first moments are
+not: they forget within a few steps, and gradients of different weights have directions in common.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from dcpctl.repair.survey import Survey
 _SAMPLE, _FEWEST = 512, 48
 #: Standard errors by which a wrong partner must correlate better than the right one, and how well.
 _ERRORS, _SURELY = 6.0, 0.5
+#: Standard errors from which on a correlation is none of chance.
+_CONFIRMED = 3.0
+#: State slots whose numbers are sums of squares, or as large and without sign.
+_SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum", "exp_inf"})
 #: Chunks that are looked at, at most.
 _MOST = 16_384
 #: Tensors of one form that are compared with one another, and those of a file that stand for it.
@@ -61,6 +66,7 @@ class _Pair:
     form: tuple[str, tuple[int, ...]]
     mine: Samples
     theirs: Samples
+    odd: bool = False
 
 
 def continuity(
@@ -75,24 +81,29 @@ def continuity(
         options: threads.
     """
     state = {fqn for raw in classify(sibling).optimizers for fqn in raw.fqns}
+    squares = {fqn for fqn in state if not _SQUARES.isdisjoint(fqn.split("."))}
+    left_out = state - squares
     keys = [
-        key
-        for key in survey.good
-        if key[1] >= 0 and key[0] in sibling.tensors and key[0] not in state
+        k for k in survey.good if k[1] >= 0 and k[0] in sibling.tensors and k[0] not in left_out
     ]
     keys = keys[:: 1 + len(keys) // _MOST]
-    pairs = in_threads(keys, lambda key: _pair(mine, sibling, key), options)
+    pairs = in_threads(keys, lambda key: _pair(mine, sibling, key, key[0] in squares), options)
     held = [pair for pair in pairs if pair is not None]
+    said = [
+        f"the numbers of '{pair.key[0]}' are negative, the sibling's are not"
+        for pair in held
+        if pair.odd
+    ]
+    held = [pair for pair in held if not pair.odd]
     of_form: dict[Any, list[_Pair]] = defaultdict(list)
     for pair in held:
         of_form[(pair.file, pair.form)].append(pair)
     confirmed = 0
-    said: list[str] = []
     for alike in of_form.values():
         for first in range(0, len(alike), _MOST_ALIKE):
             some = alike[first : first + _MOST_ALIKE]
             own, wrong = _partners([p.mine for p in some], [p.theirs for p in some])
-            confirmed += int((own > _margin(_length(some[0]))).sum())
+            confirmed += int((own > _CONFIRMED / np.sqrt(len(some[0].mine))).sum())
             said += [
                 f"the numbers of '{some[a].key[0]}' go on where '{some[b].key[0]}' was"
                 for a, b in wrong
@@ -146,11 +157,7 @@ def _margin(count: int) -> float:
     return float(_ERRORS / np.sqrt(count))
 
 
-def _length(pair: _Pair) -> int:
-    return len(pair.mine)
-
-
-def _pair(mine: Checkpoint, sibling: Checkpoint, key: Key) -> _Pair | None:
+def _pair(mine: Checkpoint, sibling: Checkpoint, key: Key, squares: bool) -> _Pair | None:
     """Samples of a chunk here and there; None where there are too few numbers, or all the same."""
     fqn, row = key
     one, other = mine.entries[fqn], sibling.entries[fqn]
@@ -164,23 +171,36 @@ def _pair(mine: Checkpoint, sibling: Checkpoint, key: Key) -> _Pair | None:
     if not same or int(np.prod(np.subtract(stops, starts))) < _FEWEST:
         return None
     try:
-        samples = [_sample(entry.read_chunk(row, starts, stops)) for entry in (one, other)]
+        read = [entry.read_chunk(row, starts, stops) for entry in (one, other)]
     except DcpctlError:
         return None
-    if not all(np.isfinite(s).all() and s.any() for s in samples):
+    a, b = (part.astype(np.float32).reshape(-1) for part in read)
+    if not (np.isfinite(a).all() and np.isfinite(b).all() and a.any() and b.any()):
         return None
-    return _Pair(key, chunk.file, (one.dtype, chunk.sizes), samples[0], samples[1])
+    form = (f"{one.dtype} squares" if squares else one.dtype, chunk.sizes)
+    if squares and (b < 0).any():
+        return None
+    if squares and (a < 0).any():
+        return _Pair(key, chunk.file, form, a, b, odd=True)
+    if squares:
+        a, b = _logarithms(a), _logarithms(b)
+    a, b = _sample(a), _sample(b)
+    return _Pair(key, chunk.file, form, a, b) if a.any() and b.any() else None
 
 
-def _sample(array: NDArray[Any]) -> Samples:
-    """The numbers in a row, around their mean, of length one."""
-    flat = array.astype(np.float32).reshape(-1)
-    flat -= flat.mean()
-    norm = float(np.linalg.norm(flat))
+def _logarithms(numbers: Samples) -> Samples:
+    made: Samples = np.log(np.maximum(numbers, np.float32(1e-6) * numbers.max()))
+    return made
+
+
+def _sample(numbers: Samples) -> Samples:
+    """The numbers around their mean, as a vector of length one; zeros if they are all the same."""
+    around = numbers - numbers.mean()
+    norm = float(np.linalg.norm(around))
     # What rounding leaves of a constant is no sample of anything.
-    if not norm > 1e-6 * max(1e-30, float(np.abs(array.astype(np.float32)).max())):
-        return np.zeros_like(flat)
-    made: Samples = flat / np.float32(norm)
+    if not norm > 1e-6 * float(np.abs(numbers).max()):
+        return np.zeros_like(around)
+    made: Samples = around / np.float32(norm)
     return made
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dcpctl.errors import NotACheckpoint, Refused
+from dcpctl.formats.crc import crc32
 from dcpctl.formats.metadata_emit import emit_metadata
+from dcpctl.formats.torch_zip import open_item
+from dcpctl.formats.torch_zip_emit import tensor_item
 from dcpctl.formats.torch_zip_emit import value_item as made_of
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.repair.found import VALUE, Found
 from dcpctl.repair.survey import placed
 from dcpctl.repair.wanted import wanted_items
+from dcpctl.storage.buffer import BufferStorage
 from tests import corruptors
 from tests.hostile.draft import Draft, value_item
 from tests.hostile.draft import tensor_item as archive
@@ -24,6 +29,7 @@ from tests.test_repair.wrecks import (
     meaning_of,
     mend,
     numbers_of,
+    places_in,
     wreck,
 )
 
@@ -223,3 +229,83 @@ def _longer(source: Path, target: Path) -> Path:
             found.append(places)
         (target / ".metadata").write_bytes(emit_metadata(placed(stored, wanted, found)))
     return target
+
+
+def _reordered(source: Path, target: Path, name: str, exchange: dict[str, str]) -> Path:
+    """A save whose state dict had keys in each other's place: a file's items are exchanged."""
+    wreck(source, target)
+    with open_checkpoint(source) as checkpoint:
+        number = [file.name for file in checkpoint.files].index(name)
+        place = {
+            fqn: next((c.offset, c.length) for c in entry.chunks if c.file == number)
+            for fqn, entry in checkpoint.tensors.items()
+            if fqn in {*exchange, *exchange.values()}
+        }
+    data = (target / name).read_bytes()
+    made = bytearray(data)
+    for one, other in exchange.items():
+        (a, length), (b, same) = place[one], place[other]
+        assert length == same
+        made[a : a + length], made[b : b + length] = data[b : b + length], data[a : a + length]
+    (target / name).write_bytes(made)
+    return target
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        {"model.layers.0.attention.wq.weight": "model.layers.0.attention.wo.weight"},
+        {"model.tok_embeddings.weight": "model.output.weight"},
+        {
+            f"optimizer.state.layers.0.feed_forward.w1.weight.{slot}": (
+                f"optimizer.state.layers.0.feed_forward.w3.weight.{slot}"
+            )
+            for slot in ("exp_avg", "exp_avg_sq")
+        },
+        {
+            "optimizer.state.output.weight.exp_avg": "optimizer.state.output.weight.exp_avg_sq",
+        },
+    ],
+    ids=["of a layer", "of the model", "state", "slots"],
+)
+def test_items_in_another_order_are_told(
+    samples: Path, tmp_path: Path, exchange: dict[str, str]
+) -> None:
+    """They have one shape, so nothing but their numbers tells."""
+    source = _reordered(samples / WRECK, tmp_path / "wreck", "__1_0.distcp", exchange)
+    with pytest.raises(Refused, match="not in the order") as refused:
+        mend("repair", source, tmp_path / "made", samples / SIBLING)
+    assert any(name in str(refused.value) for name in (*exchange, *exchange.values()))
+
+
+def test_a_sibling_of_another_run_has_to_be_trusted(samples: Path, tmp_path: Path) -> None:
+    """The same layout with other numbers: only order and form speak for the names."""
+    sibling = corruptors.copy(samples / SIBLING, tmp_path / "sibling")
+    source = wreck(samples / WRECK, tmp_path / "wreck")
+    for file in sorted(source.glob("*.distcp")):
+        _scramble(file, places_in(samples / WRECK, file.name))
+    with pytest.raises(Refused, match=r"none of \d+ tensors") as refused:
+        mend("repair", source, tmp_path / "made", sibling)
+    assert "--trust-order" in (refused.value.hint or "")
+    mended = mend("repair", source, tmp_path / "made", sibling, trust_order=True)
+    assert "order, dtypes and shapes alone" in mended.warnings[0]
+    assert meaning_of(tmp_path / "made") == meaning_of(samples / WRECK)
+
+
+def _scramble(file: Path, places: list[tuple[int, int]]) -> None:
+    """Give tensors other numbers, with their checksums: random ones between 1 and 2."""
+    random = np.random.default_rng(1)
+    data = bytearray(file.read_bytes())
+    for offset, length in places:
+        held = BufferStorage("item")
+        held.append(bytes(data[offset : offset + length]))
+        item = open_item(held, "", 0, length, subject="item")
+        record = item.records.get("data/0")
+        if record is None or record.size < 64:
+            continue
+        layout = tensor_item(item.tensor().dtype, item.tensor().shape)
+        numbers = random.uniform(1, 2, record.size // 4).astype(np.float32).tobytes()
+        made = layout.prefix + numbers + layout.suffix(crc32(numbers))
+        assert len(made) == length
+        data[offset : offset + length] = made
+    file.write_bytes(data)
