@@ -46,7 +46,7 @@ def test_the_run_that_saved_it_loads_all_of_it(ckpt: Path) -> None:
     result = foreseen(ckpt, asked_at(ckpt))
     assert not result.findings
     assert len(result.rules_run) == 6
-    assert result.notes[-1] == "The load that was foreseen is a run's like 'like'."
+    assert result.notes[-1] == "Loads were foreseen for a run like 'like'."
 
 
 def test_a_run_without_optimizer_resets_it_silently(ckpt: Path) -> None:
