@@ -48,7 +48,7 @@ def signature(
     logs: Annotated[
         list[str],
         typer.Argument(
-            metavar="LOG...",
+            metavar="LOG",
             help="JSON lines, CSV, TSV, console output, TensorBoard files; - for stdin.",
             show_default=False,
         ),

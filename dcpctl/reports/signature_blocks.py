@@ -201,12 +201,14 @@ def relative(change: float) -> str:
 def _spread(seen: Spread) -> str:
     """`1.21 ± 0.06`, the second being half of what the quartiles span; alone where it is 0."""
     around = (seen.high - seen.low) / 2
-    return f"{_number(seen.median)} ± {around:.2g}" if around else _number(seen.median)
+    if not around:
+        return _number(seen.median)
+    return f"{_number(seen.median)} ± {_number(around) if around >= 1_000 else f'{around:.2g}'}"
 
 
 def _number(value: float) -> str:
     size = abs(value)
-    return f"{value:,.0f}" if 1_000 <= size < 1e5 else f"{value:.3g}"
+    return f"{value:,.0f}" if 1_000 <= size < 1e6 else f"{value:.3g}"
 
 
 def _read(result: Result) -> Iterator[Block]:

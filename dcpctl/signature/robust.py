@@ -14,6 +14,8 @@ _MAD = 1.4826
 _MOST = 150
 #: A row counts for no more than so many sigma.
 _CLIP = 4.0
+#: The scatter of so many rows may be twice what it seems; with more rows it soon is what it seems.
+_FEW = 20
 #: The least rows that make a regime.
 LEAST = 10
 
@@ -73,6 +75,7 @@ class Course:
     def error(self, count: int, step: float) -> float:
         """Return the standard error of the mean of `count` rows around `step` against this."""
         effective = self.sigma * sqrt((1 + self.memory) / (1 - self.memory))
+        effective *= 1 + (_FEW / self.count) ** 2
         variance = 1 / count + 1 / self.count
         if self.slope:
             away = (step - self.origin) / self.span + 0.5
