@@ -22,10 +22,10 @@ from tests.studies.runs import WAYS, Dense, Language, Run, Way
 
 Saved = dict[str, dict[str, torch.Tensor]]
 
-#: beta2 -> steps of a run, steps between its saves, and steps since the resets.
+#: beta2 -> steps of a run, steps between its saves, steps since the resets, and longer ones still.
 PLANS = {
-    0.95: (500, (5, 10, 20, 40, 60, 100, 250), (2, 5, 10, 20, 30, 40, 60, 100)),
-    0.999: (1500, (10, 50, 250, 500, 750), (2, 10, 50, 100, 250, 500, 750)),
+    0.95: (500, (5, 10, 20, 40, 60, 100, 250), (2, 5, 10, 20, 30, 40, 60, 100), (200, 500)),
+    0.999: (1500, (10, 50, 250, 500, 750), (2, 10, 50, 100, 250, 500, 750), (1500, 3000)),
 }
 #: Steps between an earlier save and a reset that decay cannot prove: this often what it reaches.
 FAR = 2
@@ -94,11 +94,17 @@ def healthy(
 
 
 def broken(
-    way: Way, model: type[nn.Module], beta2: float, seed: int, since: Sequence[int], steps: int
+    way: Way,
+    model: type[nn.Module],
+    beta2: float,
+    seed: int,
+    since: Sequence[int],
+    steps: int,
+    parts: Sequence[float] = (0.3, 0.6, 0.9),
 ) -> Iterator[Judged]:
-    """Judge saves after resets that happened at the earlier save."""
+    """Judge saves after resets that happened at the earlier save, at these parts of the run."""
     run = Run(way, model, beta2, steps, seed)
-    for part in (0.3, 0.6, 0.9):
+    for part in parts:
         at = round(part * steps)
         run.train(at)
         yield from _after(run, at, beta2, since)
@@ -131,7 +137,7 @@ def study(seeds: int, *, quick: bool = False) -> list[Judged]:
     """Train and judge everything; `quick` takes short runs of a few ways."""
     found: list[Judged] = []
     torch.set_num_threads(1)
-    for beta2, (steps, gaps, since) in PLANS.items():
+    for beta2, (steps, gaps, since, longer) in PLANS.items():
         length = steps // 3 if quick else steps
         gaps = [gap for gap in gaps if gap < length / 2]
         since = [k for k in since if k < length]
@@ -143,6 +149,7 @@ def study(seeds: int, *, quick: bool = False) -> list[Judged]:
                 if index < 4:
                     found += broken(way, model, beta2, seed, since, length)
                 if index == 0 and not quick:
+                    found += broken(way, model, beta2, seed, longer, length, (0.6, 0.9))
                     found += far(way, model, beta2, seed, since)
     return found
 
