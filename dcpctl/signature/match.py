@@ -12,6 +12,9 @@ from dcpctl.signature.evidence import EARLY, Change, Evidence
 COMPARED = (LOSS, GRAD_NORM, LR)
 #: Single rows may lie so many standard deviations away, and so many of ten even farther.
 BAND, STRAY_OF_TEN = 4.0, 2
+#: Standard errors that the mean may lie away: more than for a verdict, as a gate that fails for
+#: nothing is soon switched off.
+SURE = 4.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def _mismatches(change: Change, first: int) -> list[str]:
     if missing:
         return [f"{name} is missing or not finite in {missing} of {first} rows"]
     shift = change.shifts.get(EARLY)
-    if shift is not None and shift.direction:
+    if shift is not None and shift.direction and abs(shift.sigmas) > SURE:
         return [f"{name} {shift.relative:+.1%}"]
     if change.quantity == LR:
         return []
