@@ -21,6 +21,8 @@ from dcpctl.storage.base import Storage
 from dcpctl.writing.templates import Templates
 
 _REMEMBERED = 2048
+#: Decompressed items that a thread keeps: one of each side. Each may take 64 MiB.
+_DECOMPRESSED = 2
 
 Point = tuple[int, ...]
 
@@ -79,26 +81,38 @@ class ChunkOpener:
         self._templates = Templates()
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[int, int], OpenChunk] = OrderedDict()
+        self._local = threading.local()
 
     def open(self, entry: TensorEntry, row: int) -> OpenChunk:
         """Open a chunk of an entry.
 
-        A compressed one is decompressed whole, and not remembered.
+        A compressed one is decompressed whole; each thread remembers the last two of them, until
+        `forget`.
 
         Raises:
             As `TensorEntry.chunk_source` and `formats.chunk_read.open_chunk`.
         """
         key = (id(entry), row)
+        if entry.stored.transforms:
+            held: dict[Any, OpenChunk] = self._local.__dict__
+            if key not in held:
+                while len(held) >= _DECOMPRESSED:
+                    del held[next(iter(held))]
+                held[key] = self._open(entry.storage_of(row), entry.chunk_source(row))
+            return held[key]
         known = self._known.get(key)
         if known is None:
             source = entry.chunk_source(row)
             known = self._open(entry.storage_of(row), source)
-            if not source.transforms:
-                with self._lock:
-                    self._known[key] = known
-                    if len(self._known) > _REMEMBERED:
-                        self._known.popitem(last=False)
+            with self._lock:
+                self._known[key] = known
+                if len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
         return known
+
+    def forget(self) -> None:
+        """Give back the memory of the items that this thread decompressed."""
+        self._local.__dict__.clear()
 
     def _open(self, storage: Storage, source: ChunkSource) -> OpenChunk:
         width = dtypes.itemsize(source.dtype)

@@ -24,8 +24,8 @@ def proven_by_crc(a: TensorEntry, b: TensorEntry, opener: ChunkOpener | None = N
 
     Returns:
         True: they hold the same numbers. False: they hold different bytes (which may still be equal
-        numbers: 0.0 and -0.0). None: nothing is proven, as without checksums, with other dtypes, or
-        with layouts that cannot be matched.
+        numbers: 0.0 and -0.0). None: nothing is proven, as without checksums, with other dtypes,
+        with layouts that cannot be matched, or where items are compressed.
 
     Raises:
         As `TensorEntry.chunk_source` and `formats.chunk_read.open_chunk`.
@@ -56,6 +56,8 @@ def _prove(a: TensorEntry, b: TensorEntry, opener: ChunkOpener) -> bool | None:
         return None
     if not a.numel:
         return True
+    if a.stored.transforms or b.stored.transforms:
+        return None
     pairs = same_layout(a, b)
     if pairs is not None:
         return _chunk_by_chunk(a, b, zip(*(rows.tolist() for rows in pairs), strict=True), opener)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dcpctl.errors import MalformedMetadata, quote
+from dcpctl.formats import dtypes
 from dcpctl.formats.records import Int64s
 from dcpctl.model import boxes
 from dcpctl.model.entry import TensorEntry
@@ -35,6 +37,21 @@ class Region:
     def numel(self) -> int:
         """Elements."""
         return math.prod(b - a for a, b in zip(self.low, self.high, strict=True))
+
+
+def check_form(entry: TensorEntry) -> None:
+    """See that an entry can be compared at all.
+
+    Raises:
+        UnknownForm: its dtype is unknown.
+        MalformedMetadata: it has a negative size, or chunks of other dimensions.
+        MissingFile: no storage item holds its first chunk.
+    """
+    dtypes.info(entry.dtype)
+    if min(entry.shape, default=0) < 0:
+        raise MalformedMetadata(f"{quote(entry.fqn)} has the shape {list(entry.shape)}")
+    if len(entry.chunks):
+        entry.chunk_source(0)
 
 
 def distinct_rows(entry: TensorEntry) -> Int64s:
@@ -71,7 +88,10 @@ def regions(a: TensorEntry, b: TensorEntry) -> list[Region]:
     if not a.numel:
         return []
     pairs = same_layout(a, b)
-    found = list(_paired(a, *pairs) if pairs is not None else _crossed(a, b))
+    # In one order whichever side is A, so that sums come out the same to the last bit.
+    found = sorted(
+        _paired(a, *pairs) if pairs is not None else _crossed(a, b), key=lambda region: region.low
+    )
     if sum(region.numel for region in found) != a.numel:
         return [Region(-1, -1, (0,) * len(a.shape), a.shape)]
     return found

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dcpctl.diff.values_open import ChunkOpener, OpenChunk
 from dcpctl.diff.values_regions import Point, Region, split
@@ -55,9 +53,10 @@ class Streamer:
     def equal(self, a: TensorEntry, region: Region) -> Sums:
         """Return the sums of a region that `compare` found to be the same on both sides."""
         adder = self._adder((a.dtype, a.dtype))
+        chunk = self._opener.open(a, region.row)
         total = Sums()
         for piece in split(region, _elements(a.dtype)):
-            total.merge(adder.equal(self._read(a, piece.row, piece)))
+            total.merge(adder.equal(chunk.read(*_inside(a, region.row, piece)).reshape(-1)))
         return total
 
     def _bytes(
@@ -66,8 +65,8 @@ class Streamer:
         """Compare a region that is one run of bytes on both sides."""
         first, second = runs
         assert first is not None and second is not None
-        length = region.numel * dtypes.itemsize(x.dtype)
-        kind = dtypes.numpy_dtype(x.dtype)
+        width = dtypes.itemsize(x.dtype)
+        length = region.numel * width
         total: Sums | None = None
         one, two = self._buffers()
         adder = None
@@ -75,14 +74,16 @@ class Streamer:
             size = min(BLOCK_BYTES, length - at)
             x.storage.read_into(x.file, first + at, memoryview(one)[:size])
             y.storage.read_into(y.file, second + at, memoryview(two)[:size])
-            if total is None and _same(one, two, size):
-                continue
-            adder = adder or self._adder((x.dtype, y.dtype))
-            if total is None:
-                total = self._up_to(x, first, at, adder)
-            p, q = (np.frombuffer(side, np.uint8, size).view(kind) for side in (one, two))
             same = _same(one, two, size)
-            total.merge(adder.equal(p) if same else adder.compare(p, q), at // kind.itemsize)
+            if same and total is None:
+                continue
+            if adder is None:
+                adder = self._adder((x.dtype, y.dtype))
+                total = self._up_to(x, first, at, adder)
+            assert total is not None
+            kind = dtypes.numpy_dtype(x.dtype)
+            p, q = (np.frombuffer(side, np.uint8, size).view(kind) for side in (one, two))
+            total.merge(adder.equal(p) if same else adder.compare(p, q), at // width)
         return total
 
     def _up_to(self, x: OpenChunk, first: int, stop: int, adder: Adder) -> Sums:
@@ -117,16 +118,10 @@ class Streamer:
         total = Sums()
         at = 0
         for piece in split(region, min(_elements(a.dtype), _elements(b.dtype))):
-            p, q = self._read(a, -1, piece), self._read(b, -1, piece)
-            total.merge(adder.compare(p, q), at)
+            place = tuple(slice(c, d) for c, d in zip(piece.low, piece.high, strict=True))
+            total.merge(adder.compare(a[place].reshape(-1), b[place].reshape(-1)), at)
             at += piece.numel
         return total
-
-    def _read(self, entry: TensorEntry, row: int, piece: Region) -> NDArray[Any]:
-        if row >= 0:
-            return self._opener.open(entry, row).read(*_inside(entry, row, piece)).reshape(-1)
-        place = tuple(slice(a, b) for a, b in zip(piece.low, piece.high, strict=True))
-        return entry[place].reshape(-1)
 
     def _buffers(self) -> tuple[bytearray, bytearray]:
         """Memory of the thread's own for a block of either side."""

@@ -9,15 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dcpctl.diff.values_difference import CHECKSUMS, SAME_BYTES, ValueDifference, summed_up
 from dcpctl.diff.values_open import ChunkOpener
 from dcpctl.diff.values_proof import proven_by_crc, same_bytes
-from dcpctl.diff.values_regions import Region, regions, split
+from dcpctl.diff.values_regions import Region, check_form, regions, split
 from dcpctl.diff.values_stream import Streamer
 from dcpctl.diff.values_sums import Sums
 from dcpctl.errors import DcpctlError
 from dcpctl.formats import dtypes
 from dcpctl.model.entry import TensorEntry
 
-#: Bytes of A that a thread compares at a time.
+#: Bytes of one side that a thread compares at a time.
 UNIT_BYTES = 8 << 20
+#: Threads that decompress at a time: each may hold twice 64 MiB.
+_DECOMPRESSING = 2
 
 Pair = tuple[TensorEntry, TensorEntry]
 
@@ -32,11 +34,14 @@ class Work:
         self.stopped = False
         self._progress = progress
         self._lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(_DECOMPRESSING)
         self._done = 0
 
     def prove(self, a: TensorEntry, b: TensorEntry, trust: bool) -> ValueDifference | None:
         """A difference that needs no numbers to be read; None if they are needed."""
         try:
+            for entry in (a, b):
+                check_form(entry)
             if same_bytes(a, b):
                 return ValueDifference(a.fqn, b.fqn, a.numel, SAME_BYTES)
             if trust and proven_by_crc(a, b, self.opener):
@@ -49,10 +54,24 @@ class Work:
         """Compare the regions of a unit, one after the other."""
         if self.stopped:
             return []
-        found = [self.streamer.compare(*pair, region) for region in unit]
+        if any(entry.stored.transforms for entry in pair):
+            with self._room:
+                found = [self.streamer.compare(*pair, region) for region in unit]
+                self.opener.forget()
+        else:
+            found = [self.streamer.compare(*pair, region) for region in unit]
         elements = sum(region.numel for region in unit)
         self.count(elements * sum(dtypes.itemsize(entry.dtype) for entry in pair))
         return found
+
+    def equal(self, a: TensorEntry, piece: Region) -> Sums:
+        """Add up a piece that is the same on both sides."""
+        if not a.stored.transforms:
+            return self.streamer.equal(a, piece)
+        with self._room:
+            sums = self.streamer.equal(a, piece)
+            self.opener.forget()
+            return sums
 
     def count(self, nbytes: int) -> None:
         """Say that so many bytes more have been compared."""
@@ -97,12 +116,12 @@ class Running:
             return ValueDifference(a.fqn, b.fqn, a.numel, failure=error)
 
     def _equal(self, piece: Region) -> Sums:
-        return self._work.streamer.equal(self.pair[0], piece)
+        return self._work.equal(self.pair[0], piece)
 
 
 def _units(a: TensorEntry, b: TensorEntry) -> Iterator[list[Region]]:
     """Cut the work on a pair into what a thread takes at a time."""
-    most = max(1, UNIT_BYTES // dtypes.itemsize(a.dtype))
+    most = max(1, UNIT_BYTES // max(a.itemsize, b.itemsize))
     unit: list[Region] = []
     left = most
     for region in regions(a, b):
