@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,14 +68,14 @@ def _may_fork() -> bool:
     return sys.platform == "linux" and threading.active_count() == 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    number: int
+@dataclass(slots=True)
+class _Worker:
     process: ForkProcess
+    number: int  # of the call that it makes
 
 
 class _Processes:
-    """Starts a process for each call, no more at once than it may, and collects the answers."""
+    """Workers that take the numbers of calls, which they have had from birth, and send answers."""
 
     def __init__(
         self,
@@ -88,64 +88,89 @@ class _Processes:
         self.at_once = at_once
         self.lost = lost
         self.advance = advance
+        self.waiting = deque(range(len(calls)))
         self.answers: dict[int, Any] = {}
-        self.running: dict[Connection, _Running] = {}
+        self.workers: dict[Connection, _Worker] = {}
 
     def run(self) -> list[Any]:
-        waiting = list(enumerate(self.calls))[::-1]
         try:
-            while waiting or self.running:
-                while waiting and len(self.running) < self.at_once:
-                    self._start(*waiting.pop())
-                for ready in wait(list(self.running)):
+            while self.waiting or self.workers:
+                while self.waiting and len(self.workers) < self.at_once:
+                    self._start()
+                for ready in wait(list(self.workers)):
                     assert isinstance(ready, Connection)
                     self._take(ready)
         finally:
-            for left in self.running.values():
+            for pipe, left in self.workers.items():
                 left.process.terminate()
                 left.process.join()
+                pipe.close()
         return [self.answers[number] for number in range(len(self.calls))]
 
-    def _start(self, number: int, call: Callable[[], Any]) -> None:
-        ours, theirs = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.get_context("fork").Process(target=_answer, args=(call, theirs))
+    def _start(self) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        inherited = [ours, *self.workers]
+        process = multiprocessing.get_context("fork").Process(
+            target=_work, args=(self.calls, theirs, inherited)
+        )
         with warnings.catch_warnings():
             # Of the threads that Python counts here none is its own; NumPy's end themselves first.
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
         theirs.close()
-        self.running[ours] = _Running(number, process)
+        number = self.waiting.popleft()
+        self.workers[ours] = _Worker(process, number)
+        ours.send(number)
 
-    def _take(self, ready: Connection) -> None:
-        running = self.running[ready]
+    def _take(self, pipe: Connection) -> None:
+        worker = self.workers[pipe]
         try:
-            failed, answer = ready.recv()
+            failed, answer = pipe.recv()
         except (EOFError, OSError):
-            running.process.join()
-            code = running.process.exitcode or 0
-            how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-            error = ReadFailed(
-                f"the process that read it {how}", hint="with --jobs 1 it has the memory alone"
-            )
-            failed, answer = False, self.lost[running.number](error)
-        running.process.join()
-        ready.close()
-        del self.running[ready]
+            failed, answer = False, self.lost[worker.number](self._end_of(pipe))
         if failed:
             raise answer
-        self.answers[running.number] = answer
+        self.answers[worker.number] = answer
         if self.advance is not None:
             self.advance(len(self.answers), len(self.calls))
+        if pipe not in self.workers:
+            return
+        if self.waiting:
+            worker.number = self.waiting.popleft()
+            pipe.send(worker.number)
+        else:
+            self._retire(pipe)
+
+    def _end_of(self, pipe: Connection) -> DcpctlError:
+        """Say how a worker ended that should not have."""
+        code = self._retire(pipe)
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+        return ReadFailed(
+            f"the process that read it {how}", hint="with --jobs 1 it has the memory alone"
+        )
+
+    def _retire(self, pipe: Connection) -> int:
+        """Let a worker end; return its exit code."""
+        worker = self.workers.pop(pipe)
+        pipe.close()
+        worker.process.join()
+        return worker.process.exitcode or 0
 
 
-def _answer(call: Callable[[], Any], pipe: Connection) -> None:
-    """What a process does; an interrupt is for the parent, which ends it."""
+def _work(
+    calls: Sequence[Callable[[], Any]], pipe: Connection, inherited: Sequence[Connection]
+) -> None:
+    """What a worker does until nobody asks any more; an interrupt is for the parent to act on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for other in inherited:  # else a worker would not see that the parent has gone
+        other.close()
     try:
-        answer = (False, call())
-    except Exception as error:
-        answer = (True, error)
-    try:
-        pipe.send(answer)
-    except BrokenPipeError:  # the parent was killed
-        os._exit(1)
+        while True:
+            number = pipe.recv()
+            try:
+                answer = (False, calls[number]())
+            except Exception as error:
+                answer = (True, error)
+            pipe.send(answer)
+    except (EOFError, OSError):  # the parent has closed its end, or was killed
+        return
