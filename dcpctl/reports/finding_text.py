@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from dcpctl.check.finding import CheckResult, Finding
@@ -26,8 +27,13 @@ def relative(path: Path) -> Path:
 
     Symbolic links stay as they are: the reader knows the path that was asked for.
     """
-    whole = Path(os.path.normpath(Path.cwd() / path))
-    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+    return _seen_from(Path.cwd(), path)
+
+
+@lru_cache(maxsize=1024)  # thousands of findings lie in one file
+def _seen_from(directory: Path, path: Path) -> Path:
+    whole = Path(os.path.normpath(directory / path))
+    return whole.relative_to(directory) if whole.is_relative_to(directory) else whole
 
 
 def sentence(finding: Finding) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from dcpctl.check.registry import Rule, all_rules, explain
 from dcpctl.errors import DcpctlError, printable
 from dcpctl.reports.check_formats import Look
 from dcpctl.reports.finding_text import place, relative, sentence
+from dcpctl.reports.json_lines import document
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -40,15 +42,6 @@ def write(checked: Checked, stream: TextIO, look: Look) -> None:
     """One log of one run; findings that a baseline lets pass are in it as suppressed."""
     rules = list(_rules(checked))
     index = {rule["id"]: number for number, rule in enumerate(rules)}
-    waived = any(result.waived for result in checked.results)
-    results = [
-        *_unreadable(checked.unreadable),
-        *(one for result in checked.results for one in _results(result)),
-    ]
-    for result in results:
-        result["ruleIndex"] = index[result["ruleId"]]
-        if waived:  # then a result without suppressions would be one of which nothing is known
-            result.setdefault("suppressions", [])
     run = {
         "tool": {
             "driver": {
@@ -65,10 +58,10 @@ def write(checked: Checked, stream: TextIO, look: Look) -> None:
             }
         ],
         "columnKind": "unicodeCodePoints",
-        "results": results,
     }
-    json.dump({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, stream, indent=2)
-    stream.write("\n")
+    stream.write(f'{{"$schema": {json.dumps(SCHEMA)}, "version": "2.1.0", "runs": [\n')
+    stream.writelines(document(run, results=_all_results(checked, index)))
+    stream.write("]}\n")
 
 
 def _rules(checked: Checked) -> Iterator[dict[str, Any]]:
@@ -106,6 +99,15 @@ def _error_rule(error: DcpctlError) -> dict[str, Any]:
         "help": {"text": meaning},
         "defaultConfiguration": {"level": "error"},
     }
+
+
+def _all_results(checked: Checked, index: dict[str, int]) -> Iterator[dict[str, Any]]:
+    waived = any(result.waived for result in checked.results)
+    of_each = (one for result in checked.results for one in _results(result))
+    for made in chain(_unreadable(checked.unreadable), of_each):
+        # Where some are suppressed, of one that does not say so nothing would be known.
+        known: dict[str, Any] = {"suppressions": []} if waived else {}
+        yield {**known, **made, "ruleIndex": index[made["ruleId"]]}
 
 
 def _results(result: CheckResult) -> Iterator[dict[str, Any]]:
