@@ -12,7 +12,6 @@ from pathlib import Path
 from dcpctl.check.engine import check_opened
 from dcpctl.check.finding import Checked, CheckResult, Unreadable
 from dcpctl.check.options import CheckOptions
-from dcpctl.check.parallel import run_each
 from dcpctl.check.registry import rules_of
 from dcpctl.errors import DcpctlError
 from dcpctl.model import directories
@@ -78,6 +77,8 @@ def check_many(
         NothingSelected: as `run_checks`.
         InputError: what `options.against` names cannot be read.
     """
+    from dcpctl.check.parallel import run_each
+
     options = options or CheckOptions()
     rules_of(options)  # before anything is read
     if options.against is not None:

@@ -1,4 +1,4 @@
-"""Finding and reading a policy: `dcpctl.toml`, or `[tool.dcpctl]` in `pyproject.toml`.
+"""Reading a policy: `dcpctl.toml`, or `[tool.dcpctl]` in `pyproject.toml`.
 
 [check]
 strict = true
@@ -23,53 +23,22 @@ max_size = "40G"
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from dcpctl.check.finding import SEVERITIES
 from dcpctl.check.policy import Expected, Policy, SizeLimits
-from dcpctl.check.policy_text import PolicyError, Source, Table, suggestion
+from dcpctl.check.policy_find import PROJECT, PolicyError, document_of, text_of
+from dcpctl.check.policy_text import Source, Table, suggestion
 from dcpctl.check.registry import OFF, all_rules
-from dcpctl.errors import ReadFailed, quote
+from dcpctl.errors import quote
 from dcpctl.formats.dtypes import DTYPES
-from dcpctl.formats.toml_text import parse_toml
 from dcpctl.model.contract import Contract
 from dcpctl.model.contract_file import load_contract
 from dcpctl.model.optimizer import verdict
 from dcpctl.model.sections import SECTIONS
 
-NAME, PROJECT = "dcpctl.toml", "pyproject.toml"
-
-_MAX_BYTES = 1 << 20
 _STATES = (verdict.COMPLETE, verdict.PARTIAL, verdict.ABSENT)
 _FAMILY = re.compile(r"DCP[1-9](?:xx)?")
-
-
-def find_policy(checked: Sequence[Path], directory: Path | None = None) -> Path | None:
-    """Return the policy file of a directory: `dcpctl.toml`, else a `pyproject.toml` that has one.
-
-    No other directory is looked at: the same command in the same place reads the same file. A
-    directory that is itself checked, or that lies in one, has none: a checkpoint shall not bring
-    along the policy that it is judged by.
-
-    Args:
-        checked: what is going to be checked.
-        directory: where to look; the current one if None.
-
-    Raises:
-        ReadFailed: a file is there and cannot be read.
-    """
-    here = (directory or Path.cwd()).resolve()
-    if any(path.resolve() in (here, *here.parents) for path in checked):
-        return None
-    for name in (NAME, PROJECT):
-        path = here / name
-        if path.is_file() and (name == NAME or "dcpctl" in _text_of(path)):
-            shown = path if directory else Path(name)
-            if name == NAME or _document(Source(shown, _text_of(path))) is not None:
-                return shown
-    return None
 
 
 def read_policy(path: Path) -> Policy:
@@ -80,8 +49,8 @@ def read_policy(path: Path) -> Policy:
         ReadFailed: it cannot be read.
         InputError: the contract that it names cannot be read.
     """
-    source = Source(path, _text_of(path))
-    document = _document(source)
+    source = Source(path, text_of(path))
+    document = document_of(path, source.text)
     if document is None:
         raise PolicyError(f"{quote(path)} has no [tool.dcpctl]")
     prefix = ("tool", "dcpctl") if path.name == PROJECT else ()
@@ -115,29 +84,6 @@ class _Top(Table):
     @property
     def name(self) -> str:
         return super().name if self.where else "the policy"
-
-
-def _text_of(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise PolicyError(f"{quote(path)} is too large for a policy")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ReadFailed(f"cannot read the policy {quote(path)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise PolicyError(f"{quote(path)} is not UTF-8") from None
-
-
-def _document(source: Source) -> Any:
-    """What a policy file says; None if it is a `pyproject.toml` that says nothing of dcpctl."""
-    try:
-        document = parse_toml(source.text)
-    except (ValueError, RecursionError) as error:
-        raise PolicyError(f"{quote(source.path)} cannot be parsed: {error}") from None
-    if source.path.name != PROJECT:
-        return document
-    tools = document.get("tool")
-    return tools.get("dcpctl") if isinstance(tools, dict) else None
 
 
 def _severities(table: Table) -> dict[str, str]:

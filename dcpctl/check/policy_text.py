@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dcpctl.check.policy_find import PolicyError
 from dcpctl.errors import UsageError, quote
 from dcpctl.formats.toml_text import parse_toml
 from dcpctl.model.sizes import parse_size
@@ -15,12 +16,6 @@ from dcpctl.model.sizes import parse_size
 _MOST_NAMED = 12
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"\n]*"|'[^'\n]*'|\s*\.\s*)+?)\s*=""")
-
-
-class PolicyError(UsageError):
-    """A policy that says something it cannot."""
-
-    id = "policy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,33 +205,39 @@ class Asked:
         )
 
     def _policy(self, paths: Sequence[Path]) -> Policy | None:
-        from dcpctl.check.policy_file import find_policy, read_policy
+        from dcpctl.check.policy_find import find_policy
 
         if self.given["no_policy"]:
             return None
         path = self.given["policy"] or find_policy(paths)
-        return None if path is None else read_policy(path)
+        if path is None:
+            return None
+        from dcpctl.check.policy_file import read_policy
+
+        return read_policy(path)
 
     def _like(self) -> Like | None:
+        if self.given["like"] is None:
+            return None
         from dcpctl.check.like import read_like
 
-        path: Path | None = self.given["like"]
-        return None if path is None else read_like(path)
+        return read_like(self.given["like"])
 
     def _receipt(self) -> Receipt | None:
+        if self.given["receipt"] is None:
+            return None
         from dcpctl.model.receipt import read_receipt
 
-        path: Path | None = self.given["receipt"]
-        return None if path is None else read_receipt(path)
+        return read_receipt(self.given["receipt"])
 
     def _baseline(self, policy: Policy | None) -> Baseline | None:
-        from dcpctl.check.baseline import Baseline
-        from dcpctl.check.baseline_file import read_baseline
-
         path: Path | None = self.given["baseline"]
         if path is None and policy is not None:
             path = policy.baseline
         if path is not None:
+            from dcpctl.check.baseline import Baseline
+            from dcpctl.check.baseline_file import read_baseline
+
             begins = self.updates_baseline and not path.exists()
             return Baseline(path, {}) if begins else read_baseline(path)
         if self.updates_baseline:

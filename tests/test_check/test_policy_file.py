@@ -10,8 +10,9 @@ import pytest
 
 from dcpctl.check.options import CheckOptions
 from dcpctl.check.policy import Expected, Policy, SizeLimits
-from dcpctl.check.policy_file import find_policy, read_policy
-from dcpctl.check.policy_text import PolicyError, Source
+from dcpctl.check.policy_file import read_policy
+from dcpctl.check.policy_find import PolicyError, find_policy
+from dcpctl.check.policy_text import Source
 from dcpctl.errors import ReadFailed
 from dcpctl.formats.toml_text import parse_toml
 from dcpctl.model.contract import Contract, Spec, contract_of
