@@ -37,7 +37,12 @@ _FROM = "--from SIBLING names another save of the same run, which tells what is 
 
 
 def survey(
-    path: Path, sibling: Checkpoint | None, options: RepairOptions, opened: ExitStack
+    path: Path,
+    sibling: Checkpoint | None,
+    options: RepairOptions,
+    opened: ExitStack,
+    *,
+    in_part: bool = False,
 ) -> Survey:
     """Survey a directory by its metadata where there are any to go by, else by the sibling's.
 
@@ -46,6 +51,7 @@ def survey(
         sibling: another save of the same run.
         options: threads, progress, what counts as good.
         opened: closes what is opened here.
+        in_part: files of another save than the metadata count as lost, and are no reason to refuse.
 
     Raises:
         Refused: there is nothing to go by, or what there is contradicts itself.
@@ -55,7 +61,7 @@ def survey(
     made = None
     if stored is not None:
         made = survey_described(storage, stored, basis, why, options)
-        if made.stale:
+        if made.stale and not (in_part and sibling is None):
             _check_stale(made, sibling)
             why, made = f"{basis} is of another save than the files", None
     if made is None:
@@ -67,8 +73,10 @@ def survey(
                 f"nothing in {quote(path)} fits {quote(sibling.path)}: {sentence_of(made)}",
                 hint="the sibling must be a save of the same run with the same layout",
             )
+    mine = Checkpoint(storage.root, [("", storage, made.stored)])
     if sibling is not None:
-        _compare(made, sibling, options)
+        _compare(made, mine, sibling, options)
+    check_one_save(made, mine, sibling)
     return made
 
 
@@ -89,13 +97,12 @@ def _check_stale(made: Survey, sibling: Checkpoint | None) -> None:
     raise Refused(f"{made.basis} and the files do not belong together: {said}", hint=hint)
 
 
-def _compare(made: Survey, sibling: Checkpoint, options: RepairOptions) -> None:
-    """See that neither the numbers nor the steps contradict what was matched.
+def _compare(made: Survey, mine: Checkpoint, sibling: Checkpoint, options: RepairOptions) -> None:
+    """See that the numbers do not contradict what was matched.
 
     Raises:
         Refused: they do.
     """
-    mine = Checkpoint(made.storage.root, [("", made.storage, made.stored)])
     said = continuity(made, mine, sibling, options)
     made.confirmed, made.compared = said.confirmed, said.compared
     if said.contradictions:
@@ -106,8 +113,6 @@ def _compare(made: Survey, sibling: Checkpoint, options: RepairOptions) -> None:
         )
     if made.basis == REBUILT and said.compared >= _ENOUGH and not said.confirmed:
         _check_trust(made, sibling, said.compared, options)
-    if made.basis == REBUILT:
-        check_one_save(made, mine, sibling)
 
 
 def _check_trust(made: Survey, sibling: Checkpoint, compared: int, options: RepairOptions) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dcpctl.errors import InputError
-from dcpctl.formats.archive_walk import walk_archives
+from dcpctl.formats.archive_walk import Place, walk_archives
 from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model.shard_file import rank_and_number
 from dcpctl.repair.found import TENSOR, Found, look
@@ -67,6 +67,14 @@ def survey_described(
     by_file: list[dict[int, Found]] = [{} for _ in wanted]
     for job, found in zip(jobs, results, strict=True):
         by_file[job.file][job.number] = found
+    elsewhere = [
+        _places_elsewhere(storage, name, items, found)
+        for name, items, found in zip(stored.files, wanted, by_file, strict=True)
+    ]
+    for places, items in zip(elsewhere, by_file, strict=True):
+        for number, item in items.items() if places else ():
+            # What seems to be in its place is of another save too.
+            items[number] = Found(item.offset, item.length, problem="its file is another save's")
     good: list[dict[int, Found]] = [
         {n: item for n, item in items.items() if is_good(item, options)} for items in by_file
     ]
@@ -74,7 +82,7 @@ def survey_described(
     survey.bytes_read = sum(found.bytes_read for found in results)
     survey.unsummed = sum(found.unsummed for found in results)
     for file in range(len(wanted)):
-        _take(survey, file, wanted, by_file[file], sizes[file], options)
+        _take(survey, file, wanted, by_file[file], elsewhere[file], options)
     add_never_written(survey)
     survey.strangers = strangers(storage, stored)
     return survey
@@ -141,11 +149,12 @@ def _take(
     file: int,
     wanted: Sequence[Sequence[Wanted]],
     found: dict[int, Found],
-    size: int | None,
+    places: set[Place],
     options: RepairOptions,
 ) -> None:
-    """Add one file to a survey."""
+    """Add one file to a survey; `places` are those of its items, if they are another save's."""
     name, items = survey.layout.files[file], wanted[file]
+    size = _size(survey.storage, name)
     bad = [number for number in range(len(items)) if not is_good(found[number], options)]
     for number, item in enumerate(items):
         for owner in owners_of(item):
@@ -157,7 +166,7 @@ def _take(
     state, why, holds = WHOLE, "", ""
     if size is None:
         state, why = MISSING, "it is missing"
-    elif places := _places_elsewhere(survey, name, items, found):
+    elif places:
         state, why = OTHER, "its items lie elsewhere than the metadata say: it is of another save"
         for other, theirs in zip(survey.layout.files, wanted, strict=True):
             if places == {(item.offset, item.length) for item in theirs}:
@@ -177,8 +186,8 @@ def _take(
 
 
 def _places_elsewhere(
-    survey: Survey, name: str, items: Sequence[Wanted], found: dict[int, Found]
-) -> set[tuple[int, int]]:
+    storage: LocalStorage, name: str, items: Sequence[Wanted], found: dict[int, Found]
+) -> set[Place]:
     """The places of a file's items, if there are good ones where none is said to be; else none."""
     gone = [
         (item.offset, item.offset + item.length)
@@ -188,12 +197,15 @@ def _places_elsewhere(
     if not gone or any(item.transforms for item in items):
         return set()
     known = {(item.offset, item.length) for item in items}
-    places = walk_archives(survey.storage, name, most=len(items) + 1).items
+    try:
+        places = walk_archives(storage, name, most=len(items) + 1).items
+    except InputError:  # it is missing
+        return set()
     for offset, length in places:
         if (offset, length) in known or not any(
             start < offset + length and offset < stop for start, stop in gone
         ):
             continue
-        if look(survey.storage, name, offset, length).good:
+        if look(storage, name, offset, length).good:
             return set(places)
     return set()

@@ -101,7 +101,7 @@ def salvage(
         Refused: nothing is good, or the sibling contradicts what was matched.
         InputError: there is nothing to begin with.
     """
-    found = survey(path, sibling, options, opened)
+    found = survey(path, sibling, options, opened, in_part=True)
     bins = PartsBin(found)
     collect_copies(found, bins)
     draft = dataclasses.replace(Draft.of(bins.checkpoint(path)), tidy=True)
@@ -171,6 +171,8 @@ def _refusal(
         )
     elif sibling is None:
         hints.append("--from SIBLING takes what is lost from a copy of the save")
+    else:
+        hints.append("the sibling has no good chunk in the same place")
     state = {fqn for raw in classify(draft).optimizers for fqn in raw.fqns}
     if state & set(fqns):
         hints.append(

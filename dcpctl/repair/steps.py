@@ -6,15 +6,21 @@ from collections import defaultdict
 
 from dcpctl.errors import DcpctlError, Refused, quote
 from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.repair.survey import Survey
 from dcpctl.repair.wording import listed
 
+#: Parameters of a file that have to share a step for it to be the file's.
+_FEWEST = 3
 
-def check_one_save(survey: Survey, mine: Checkpoint, sibling: Checkpoint) -> None:
-    """Refuse files that stop at different steps where the sibling's parameters share one.
 
-    A save that begins to overwrite another one and does not finish leaves files of both.
+def check_one_save(survey: Survey, mine: Checkpoint, sibling: Checkpoint | None) -> None:
+    """Refuse files that stop at different steps.
+
+    A save that begins to overwrite another one and does not finish leaves files of both. Parameters
+    may have different steps in one save; not so that each file has one of its own, and not where
+    all of the sibling's share one.
 
     Args:
         survey: of the broken checkpoint.
@@ -24,33 +30,41 @@ def check_one_save(survey: Survey, mine: Checkpoint, sibling: Checkpoint) -> Non
     Raises:
         Refused: the steps differ.
     """
-    try:
-        expected = OptimizerView(sibling)
-        if len(expected.steps) != 1:
-            return
-        slots = {p.name: p.slots["step"].fqn for p in expected.parameters if "step" in p.slots}
-    except DcpctlError:  # the sibling is only asked for what it says of its own accord
+    by_file: dict[str, list[float]] = defaultdict(list)
+    for parameter in OptimizerView(mine).parameters:
+        slot = parameter.slots.get("step")
+        entry = None if slot is None else mine.tensors.get(slot.fqn)
+        step = None if entry is None else _step(entry)
+        if entry is not None and step is not None:
+            by_file[survey.layout.files[int(entry.chunks.file[0])]].append(step)
+    each = {file: set(steps) for file, steps in by_file.items()}
+    if len(set().union(*each.values())) < 2:
         return
-    files: dict[float, set[str]] = defaultdict(set)
-    for fqn in slots.values():
-        step = _step(mine, fqn)
-        if step is not None:
-            file = mine.tensors[fqn].chunks.file[0] if fqn in mine.tensors else 0
-            files[step].add(survey.layout.files[int(file)])
-    if len(files) > 1:
-        said = [f"step {step:g} in {', '.join(sorted(files[step])[:3])}" for step in sorted(files)]
-        raise Refused(
-            f"the files of {quote(survey.storage.root)} are of different saves: "
-            f"{listed(said, quoted=False)}",
-            hint="a save that overwrote another one did not finish; neither can be rebuilt",
-        )
+    uniform = all(len(steps) == 1 for steps in each.values())
+    if not (uniform and min(map(len, by_file.values())) >= _FEWEST) and not _share(sibling):
+        return
+    files: dict[float, list[str]] = defaultdict(list)
+    for file, steps in sorted(each.items()):
+        for step in steps:
+            files[step].append(file)
+    said = [f"step {step:g} in {', '.join(files[step][:3])}" for step in sorted(files)]
+    raise Refused(
+        f"the files of {quote(survey.storage.root)} are of different saves: "
+        f"{listed(said, quoted=False)}",
+        hint="a save that overwrote another one did not finish; take the one before both",
+    )
 
 
-def _step(mine: Checkpoint, fqn: str) -> float | None:
-    entry = mine.entries.get(fqn)
-    if entry is None or entry.kind != "tensor":
-        return None
+def _share(sibling: Checkpoint | None) -> bool:
+    """Whether all parameters of a checkpoint have the same step, as far as it can be read."""
     try:
-        return float(mine.tensors[fqn].numpy().reshape(-1)[0])
+        return sibling is not None and len(OptimizerView(sibling).steps) == 1
+    except DcpctlError:  # it is only asked for what it says of its own accord
+        return False
+
+
+def _step(entry: TensorEntry) -> float | None:
+    try:
+        return float(entry.numpy().reshape(-1)[0])
     except (DcpctlError, IndexError):  # it is lost, which the survey says
         return None

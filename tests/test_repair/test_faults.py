@@ -16,6 +16,7 @@ from tests.test_repair.wrecks import (
     SIBLING,
     WRECK,
     keys_in,
+    longer,
     mend,
     numbers_of,
     places_in,
@@ -195,3 +196,30 @@ def test_cut_off_at_every_boundary(samples: Path, tmp_path: Path) -> None:
         state = next(file for file in mended.survey.files if file.name == name)
         assert state.good == sum(offset + length <= cut for offset, length in places)
         assert state.state == "cut off"
+
+
+def test_a_file_of_another_save_is_left_out(samples: Path, tmp_path: Path) -> None:
+    """An interrupted save into the same directory replaced a file; its items lie elsewhere."""
+    source = corruptors.copy(samples / WRECK, tmp_path / "wreck")
+    name = "__1_0.distcp"
+    other = longer(samples / SIBLING, tmp_path / "other")
+    (source / name).write_bytes((other / name).read_bytes())
+    with pytest.raises(Refused, match="do not belong together"):
+        mend("repair", source, tmp_path / "made")
+    mended = mend("salvage", source, tmp_path / "good")
+    made, original = numbers_of(tmp_path / "good"), numbers_of(samples / WRECK)
+    assert set(original) - set(made) == keys_in(samples / WRECK, name)
+    assert made.items() <= original.items()
+    assert [file.state for file in mended.survey.files] == ["whole", "other", "whole", "whole"]
+
+
+@pytest.mark.parametrize("verb", ["repair", "salvage"])
+def test_a_file_of_another_step_in_its_place_is_told(
+    samples: Path, tmp_path: Path, verb: str
+) -> None:
+    """The same, with all items where the metadata say: only the optimizer's steps tell."""
+    source = corruptors.copy(samples / f"{RUN}/step-9000", tmp_path / "wreck")
+    newer = samples / f"{RUN}/step-8500" / "__2_0.distcp"
+    (source / "__2_0.distcp").write_bytes(newer.read_bytes())
+    with pytest.raises(Refused, match=r"different saves: .*__2_0\.distcp"):
+        mend(verb, source, tmp_path / "made")

@@ -9,14 +9,9 @@ import pytest
 
 from dcpctl.errors import NotACheckpoint, Refused
 from dcpctl.formats.crc import crc32
-from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.torch_zip import open_item
 from dcpctl.formats.torch_zip_emit import tensor_item
-from dcpctl.formats.torch_zip_emit import value_item as made_of
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.repair.found import VALUE, Found
-from dcpctl.repair.survey import placed
-from dcpctl.repair.wanted import wanted_items
 from dcpctl.storage.buffer import BufferStorage
 from tests import corruptors
 from tests.hostile.draft import Draft, value_item
@@ -25,6 +20,7 @@ from tests.test_repair.wrecks import (
     RUN,
     SIBLING,
     WRECK,
+    longer,
     meaning,
     meaning_of,
     mend,
@@ -81,7 +77,7 @@ def test_values_of_another_length_move_everything_behind_them(
     samples: Path, tmp_path: Path
 ) -> None:
     """The sibling's places are then those of no item, and only its order counts."""
-    source = _longer(samples / WRECK, tmp_path / "longer")
+    source = longer(samples / WRECK, tmp_path / "longer")
     original = meaning_of(source)
     assert original != meaning_of(samples / WRECK)
     (source / ".metadata").unlink()
@@ -121,7 +117,7 @@ def test_cut_metadata_are_rebuilt(samples: Path, tmp_path: Path, name: str, keep
 
 
 def test_stale_metadata_are_told_and_the_files_rebuilt(samples: Path, tmp_path: Path) -> None:
-    source = _longer(samples / WRECK, tmp_path / "longer")
+    source = longer(samples / WRECK, tmp_path / "longer")
     original = meaning_of(source)
     (source / ".metadata").write_bytes((samples / SIBLING / ".metadata").read_bytes())
     with pytest.raises(Refused, match="another save") as refused:
@@ -208,27 +204,6 @@ def test_an_item_of_another_shape_is_refused(tmp_path: Path) -> None:
     (tmp_path / "wreck" / "__0_0.distcp").write_bytes(archive(4) + value_item(b"\x80\x02N."))
     with pytest.raises(Refused, match=r"item 2 at byte .* is an object, the sibling's is float32"):
         mend("repair", tmp_path / "wreck", tmp_path / "made", tmp_path / "sibling")
-
-
-def _longer(source: Path, target: Path) -> Path:
-    """The same save with longer objects, as another step may have: and what is behind moves."""
-    target.mkdir()
-    with open_checkpoint(source) as checkpoint:
-        stored = checkpoint.parts[0].stored
-        wanted = wanted_items(stored)
-        found: list[dict[int, Found]] = []
-        for name, items in zip(stored.files, wanted, strict=True):
-            data, at = (source / name).read_bytes(), 0
-            places = {}
-            with (target / name).open("wb") as file:
-                for number, item in enumerate(items):
-                    longer = made_of(f"{number}" * 300) if item.kind == VALUE else None
-                    content = longer or data[item.offset : item.offset + item.length]
-                    places[number] = Found(at, len(content))
-                    at += file.write(content)
-            found.append(places)
-        (target / ".metadata").write_bytes(emit_metadata(placed(stored, wanted, found)))
-    return target
 
 
 def _reordered(source: Path, target: Path, name: str, exchange: dict[str, str]) -> Path:
