@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from dcpctl.errors import ReadFailed, UsageError, quote
 NAME, PROJECT = "dcpctl.toml", "pyproject.toml"
 
 _MAX_BYTES = 1 << 20
+# `[tool.dcpctl.check]`, `["tool"]` or `tool.dcpctl = ...`: only then it is worth parsing.
+_MAY_SAY = re.compile(
+    r"""^\s*\[\s*["']?tool["']?\s*(?:\]|\.\s*["']?dcpctl)|^\s*["']?tool["']?\s*[.=]""", re.M
+)
 
 
 class PolicyError(UsageError):
@@ -38,7 +43,7 @@ def find_policy(checked: Sequence[Path], directory: Path | None = None) -> Path 
         return None
     for name in (NAME, PROJECT):
         path = here / name
-        if path.is_file() and (name == NAME or "dcpctl" in text_of(path)):
+        if path.is_file() and (name == NAME or _MAY_SAY.search(text_of(path))):
             shown = path if directory else Path(name)
             if name == NAME or document_of(shown, text_of(path)) is not None:
                 return shown

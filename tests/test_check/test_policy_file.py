@@ -212,8 +212,15 @@ def test_where_a_policy_is_found(tmp_path: Path) -> None:
     assert find_policy([run], here) is None
     (here / "pyproject.toml").write_text("# dcpctl\n[tool.ruff]\n")
     assert find_policy([run], here) is None
-    (here / "pyproject.toml").write_text("[tool.dcpctl.check]\n")
-    assert find_policy([run], here) == here / "pyproject.toml"
+    for text in (
+        "[tool.dcpctl.check]",
+        "[tool . 'dcpctl']",
+        '["tool"]\ndcpctl = {}',
+        "tool.dcpctl.check.strict = true",
+        "tool = {dcpctl = {}}",
+    ):
+        (here / "pyproject.toml").write_text(f"[project]\n{text}\n" if text[0] == "[" else text)
+        assert find_policy([run], here) == here / "pyproject.toml"
     (here / "dcpctl.toml").write_text("")
     assert find_policy([run], here) == here / "dcpctl.toml"
     assert find_policy([run], here / "runs") is None, "not that of a parent"
