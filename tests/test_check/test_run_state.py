@@ -11,7 +11,16 @@ import pytest
 from dcpctl.check.finding import CheckResult
 from tests.hostile import fake_torch as ft
 from tests.hostile.draft import Draft
-from tests.test_check.helpers import adamw, check, forget, rules, skipped, tensor_of, the
+from tests.test_check.helpers import (
+    adamw,
+    check,
+    forget,
+    rules,
+    set_numbers,
+    skipped,
+    tensor_of,
+    the,
+)
 
 ONE = b"\x80\x02K\x01."
 STATE = "optimizer.state.layers.0.weight"
@@ -268,3 +277,21 @@ def test_moments_that_cannot_be_read_are_no_pass(tmp_path: Path) -> None:
     assert skipped(result)["DCP602"].startswith(
         "1 second moment could not be read ('optimizer.state.w.exp_avg_sq'): "
     )
+
+
+def test_what_cannot_be_proved_is_a_warning(tmp_path: Path) -> None:
+    for step, first, second in ((100_000, 0.2, 1.0), (130_000, 0.1, 0.01)):
+        draft = adamw(step=float(step), betas=(0.9, 0.999))
+        for name in ("layers.0.weight", "layers.1.weight"):
+            set_numbers(draft, f"optimizer.state.{name}.exp_avg", *[first] * 4)
+            set_numbers(draft, f"optimizer.state.{name}.exp_avg_sq", *[second] * 4)
+        draft.write(tmp_path / f"step-{step}")
+    result = check(tmp_path / "step-130000", "DCP602", against=tmp_path / "step-100000")
+    found = the(result)
+    assert (found.severity, found.subject) == ("warning", f"{STATE}.exp_avg_sq")
+    assert found.message == (
+        "exp_avg_sq looks as if it began again in 2 of 2 tensors: it is 0.01 of what it was in "
+        "'step-100000', and exp_avg is not; 30,000 steps are too many to prove it; reset at about "
+        "step 129,990 (±21)"
+    )
+    assert "a restart in between may not show" not in result.notes[0]

@@ -154,12 +154,11 @@ def _proof(history: History, restart: Estimate) -> str:
 
 def _hint(history: History, restart: Estimate) -> str:
     tally = restart.tallies[0]
-    share = restart.share
     return (
-        f"{tally.slot} looks as if it began again, in {len(restart.tallies):,} of "
-        f"{words.count(restart.compared, 'tensor')}: it is {share:.2g} of that in "
-        f"{history.earlier.name} and exp_avg is not; {tally.steps:,} steps are too many to prove it"
-        + _when(history, restart)
+        f"{tally.slot} looks as if it began again in {len(restart.tallies):,} of "
+        f"{words.count(restart.compared, 'tensor')}: it is {restart.share:.2g} of what it was in "
+        f"{history.earlier.name}, and exp_avg is not; {tally.steps:,} steps are too many to prove "
+        "it" + _when(history, restart)
     )
 
 
