@@ -235,6 +235,13 @@ def test_inputs_are_no_code(job: Job, evil: str) -> None:
         assert set(words) <= set(arguments(job))
 
 
+def test_a_python_that_is_too_old_or_absent(job: Job) -> None:
+    for python in ("no-such-python", "false"):
+        ran = job.use(paths="exports/*", python=python)
+        assert ran.code == 1
+        assert ran.log.splitlines()[-1].startswith("::error::dcpctl needs Python 3.10 or newer;")
+
+
 @pytest.mark.slow
 def test_from_a_fresh_runner(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both steps, the installation included, with nothing prepared."""
