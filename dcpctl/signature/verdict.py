@@ -177,17 +177,17 @@ def _lasting(found: _Facts) -> Verdict | None:
             found.steadiness,
         )  # fmt: skip
     if shape.onset == AT_ONCE and found.norm_collapsed:
-        return _lost(found, MEDIUM)
+        return _lost(found, LOW)
     if shape.onset == AT_ONCE:
         return Verdict(
             DATA_CHANGE, HIGH if not found.norm_down else MEDIUM,
             "A data change: the loss is up from the first step on, before any update was made.",
             found.steadiness,
         )  # fmt: skip
-    if found.norm_down:
-        return _lost(found, HIGH if found.signature else MEDIUM)
     if shape.onset == AFTER_UPDATES:
-        return _lost(found, LOW if found.norm_up else MEDIUM)
+        return _lost(found, HIGH if found.signature else MEDIUM if found.norm_up else LOW)
+    if found.norm_down:
+        return _lost(found, HIGH if found.norm_collapsed else MEDIUM)
     if found.norm_up:
         return Verdict(
             DIVERGENCE, LOW, "Divergence: loss and grad norm are both up.", found.steadiness
@@ -203,7 +203,7 @@ def _lasting(found: _Facts) -> Verdict | None:
 def _passing(found: _Facts) -> Verdict:
     shape = found.shape
     if shape.onset == AFTER_UPDATES:
-        return _lost(found, HIGH if found.signature else MEDIUM if shape.plain else LOW)
+        return _lost(found, HIGH if shape.plain else MEDIUM)
     if not shape.onset and (found.signature or found.norm_down):
         return _lost(found, MEDIUM if found.signature else LOW)
     back = shape.back if shape.back is not None else shape.peak
@@ -232,7 +232,10 @@ def _lost(found: _Facts, confidence: str) -> Verdict:
         reasons.append(
             "grad norm rose too in the first steps" + (", and then fell" if found.norm_down else "")
         )
-    if confidence == HIGH and found.moved(THROUGHPUT):
+    if shape.lasting and shape.onset == AFTER_UPDATES:
+        reasons.append("an lr that is higher than the log says would show the same")
+    unsure = found.norm is None or LR not in found.evidence.changes or found.moved(THROUGHPUT)
+    if confidence == HIGH and unsure:
         confidence = MEDIUM
     rose = found.loss.top()
     fell = ""

@@ -12,7 +12,7 @@ from typing import Any
 
 from dcpctl.signature.engine import Diagnosis, diagnose
 from dcpctl.signature.log import Log
-from dcpctl.signature.verdict import VERDICTS
+from dcpctl.signature.verdict import LOST_OPTIMIZER, VERDICTS
 
 RECORDED = Path(__file__).resolve().parents[1] / "test_signature" / "recorded.jsonl.gz"
 #: Rows of the first process before the save, and all that it wrote.
@@ -72,6 +72,14 @@ class Run:
         return one
 
 
+Found = list[tuple[Run, Diagnosis]]
+
+
+def diagnosed(*, abandoned: bool, path: Path = RECORDED) -> Found:
+    """Return the recorded runs with what dcpctl says about them."""
+    return [(run, run.diagnosis(abandoned=abandoned)) for run in runs(path)]
+
+
 def runs(path: Path = RECORDED) -> Iterator[Run]:
     """Yield the recorded runs."""
     with gzip.open(path, "rt", encoding="ascii") as stream:
@@ -84,11 +92,11 @@ def runs(path: Path = RECORDED) -> Iterator[Run]:
                 )  # fmt: skip
 
 
-def matrix(found: list[tuple[Run, Diagnosis]]) -> Iterator[str]:
+def matrix(found: Found) -> Iterator[str]:
     """Yield the lines of the confusion matrix in Markdown: a row for each truth."""
     counts = Counter((run.truth, one.verdict.name) for run, one in found)
     stopped = Counter(run.truth for run, one in found if not one.match.ok)
-    yield "| it was, it is called | " + " | ".join(VERDICTS) + " | stopped by `--expect-match` |"
+    yield "| it was | " + " | ".join(VERDICTS) + " | stopped by the gate |"
     yield "|---|" + "---:|" * (len(VERDICTS) + 1)
     for truth in VERDICTS:
         total = sum(counts[truth, verdict] for verdict in VERDICTS)
@@ -102,17 +110,22 @@ def matrix(found: list[tuple[Run, Diagnosis]]) -> Iterator[str]:
             yield f"| {truth} | {' | '.join(map(str, cells))} | {stopped[truth]} of {total} |"
 
 
-def by_size(found: list[tuple[Run, Diagnosis]]) -> Iterator[str]:
-    """Yield a table of what was lost against the regime: called lost, and stopped by the gate."""
-    lost = [(run, one) for run, one in found if run.truth == "lost-optimizer"]
-    regimes = list(dict.fromkeys(run.regime for run, _ in lost))
+def by_size(apart: Found, abandoned: Found) -> Iterator[str]:
+    """Yield a table of what was lost against the regime: how many runs were called so.
+
+    Args:
+        apart: from logs in which each process ends with its save.
+        abandoned: from logs with the steps that the first process still wrote.
+    """
+    regimes = list(dict.fromkeys(run.regime for run, _ in apart))
+    counts = [
+        Counter((run.scenario, run.regime) for run, one in found if one.verdict.name == run.truth)
+        for found in (apart, abandoned)
+    ]
+    totals = Counter((run.scenario, run.regime) for run, _ in apart)
     yield "| lost | " + " | ".join(regimes) + " |"
     yield "|---|" + "---:|" * len(regimes)
-    for scenario in dict.fromkeys(run.scenario for run, _ in lost):
-        cells = []
-        for regime in regimes:
-            here = [one for run, one in lost if (run.scenario, run.regime) == (scenario, regime)]
-            called = sum(one.verdict.name == "lost-optimizer" for one in here)
-            stopped = sum(not one.match.ok for one in here)
-            cells.append(f"{called}, {stopped} of {len(here)}")
+    for scenario in dict.fromkeys(run.scenario for run, _ in apart if run.truth == LOST_OPTIMIZER):
+        places = [(scenario, regime) for regime in regimes]
+        cells = [f"{counts[0][at]}, {counts[1][at]} of {totals[at]}" for at in places]
         yield f"| {scenario} | {' | '.join(cells)} |"

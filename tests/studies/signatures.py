@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.studies.signature_logs import RECORDED, by_size, matrix, runs
+from tests.studies.signature_logs import RECORDED, by_size, diagnosed, matrix
 
 
 def record(path: Path, seeds: list[int], names: list[str]) -> None:
@@ -41,11 +41,14 @@ def main() -> None:
     if given.record is not None:
         record(given.record, given.seeds, given.regimes)
         return
-    for abandoned, heading in ((False, "the log of each process"), (True, "with abandoned steps")):
-        found = [(run, run.diagnosis(abandoned=abandoned)) for run in runs(given.recorded)]
-        print(f"{len(found)} runs, {heading}\n")
-        print("\n".join(matrix(found)), "\n")
-        print("\n".join(by_size(found)), "\n")
+    apart = diagnosed(abandoned=False, path=given.recorded)
+    abandoned = diagnosed(abandoned=True, path=given.recorded)
+    print(f"{len(apart)} runs, each process ends with its save:\n")
+    print("\n".join(matrix(apart)))
+    print("\nthe same with the steps that the first process still wrote:\n")
+    print("\n".join(matrix(abandoned)))
+    print("\ncalled lost-optimizer, without and with these steps:\n")
+    print("\n".join(by_size(apart, abandoned)))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ from tests.test_signature.making import SEED_AFTER, SEED_BEFORE, log_of, noisy, 
 def test_the_seeds_reset(apart: int) -> None:
     rows = list(seed_rows(SEED_AFTER, apart=apart))
     (one,) = diagnose(log_of(rows, 500 // apart)).diagnoses
-    assert one.verdict.name == "lost-optimizer"
-    assert one.verdict.confidence in ("medium", "high")
+    # With a row for each step the very first loss is up too, which no optimizer can do.
+    assert (one.verdict.name, one.verdict.confidence) == (
+        "lost-optimizer", "low" if apart == 1 else "high",
+    )  # fmt: skip
     assert "grad norm fell" in one.verdict.sentence
     assert "lr is unchanged" in one.verdict.reasons
     assert "throughput is unchanged" in one.verdict.reasons
