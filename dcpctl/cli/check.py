@@ -27,10 +27,11 @@ FAILED, UNREADABLE = 1, 3
 def check(paths: PathsArgument, *, asked: Asked) -> None:
     """Find what is wrong with a checkpoint, with several, or with the saves of a run.
 
-    Rules look at its structure (DCP1xx), files (DCP2xx), contents (DCP3xx), form (DCP4xx) and
-    optimizer (DCP5xx); `dcpctl explain DCP103` says what one means. Of the contents a sample is
-    read, and all of it with --verify-data. Exit code 1 says that there are errors. A rule that
-    could not run is listed as skipped.
+    Rules look at structure (DCP1xx), files (DCP2xx), contents (DCP3xx), form (DCP4xx), optimizer
+    (DCP5xx), the save before (DCP6xx), what a policy asks (DCP7xx) and loads (DCP8xx); `dcpctl
+    explain DCP103` says what one means. Of the contents a sample is read, and all of it with
+    --verify-data. Exit code 1 says that there are errors. A rule that could not run is listed as
+    skipped.
 
     Of a run directory every save is checked, and compared with the save before it. Of several
     checkpoints one that cannot be read does not end the check of the others; the exit code is 3
@@ -40,11 +41,10 @@ def check(paths: PathsArgument, *, asked: Asked) -> None:
       dcpctl check sample_checkpoints/healthy/step-8500
       dcpctl check sample_checkpoints/flipped_bit --verify-data
       dcpctl check sample_checkpoints/legacy --torch 2.13
-      dcpctl check sample_checkpoints/silent_reset/step-9500 --select DCP5xx --strict
       dcpctl check sample_checkpoints/silent_reset
-      dcpctl check sample_checkpoints/legacy --report junit=check.xml --report sarif=check.sarif
-      dcpctl check sample_checkpoints/silent_reset/step-9500 \
---against sample_checkpoints/silent_reset/step-9000
+      dcpctl check sample_checkpoints/silent_reset --select DCP5xx,DCP6xx --strict
+      dcpctl check sample_checkpoints/legacy --like sample_checkpoints/model_only/step-8500
+      dcpctl check sample_checkpoints/legacy --baseline waivers.json --update-baseline
     """
     from dcpctl.check.many import find_targets
     from dcpctl.model.directories import meant_by

@@ -24,12 +24,14 @@ from dcpctl.reports.check_blocks import by_policy, finding_blocks, outcome, waiv
 
 def many_blocks(checked: Checked) -> Iterator[Block]:
     """Say how each came out, then the findings of each that has some, then what was read."""
-    total = len(checked.results) + len(checked.unreadable)
-    lost = len(checked.unreadable)
-    unreadable = (Span(f"{lost:,} unreadable", BAD), Span(", ")) if lost else ()
-    waived = sum(len(result.waived) for result in checked.results)
-    how = outcome(checked.counts, waived)
-    yield Heading((Span(f"{words.count(total, 'checkpoint')}  "), *unreadable, *how), level=1)
+    total = words.count(len(checked.results) + len(checked.unreadable), "checkpoint")
+    how: list[Span] = []
+    if checked.unreadable:
+        how.append(Span(f"{len(checked.unreadable):,} unreadable", BAD))
+    if checked.results:
+        waived = sum(len(result.waived) for result in checked.results)
+        how += [*([Span(", ")] if how else []), *outcome(checked.counts, waived)]
+    yield Heading((Span(f"{total}  "), *how), level=1)
     yield _overview(checked)
     for one in checked.unreadable:
         hint = f" ({one.error.hint})" if one.error.hint else ""

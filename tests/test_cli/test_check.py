@@ -77,7 +77,9 @@ def test_one_that_cannot_be_read_is_named_with_what_to_do(samples: Path) -> None
     assert done.stdout.startswith("2 checkpoints  1 unreadable, nothing wrong found\n")
     said = " ".join(done.stdout.split())
     assert "the save did not finish (resume from the save before it" in said
-    assert "No rule was run." in check(samples / "interrupted", samples / "hostile").stdout
+    neither = check(samples / "interrupted", samples / "hostile")
+    assert neither.stdout.startswith("2 checkpoints  2 unreadable\n")
+    assert "No rule was run." in neither.stdout
 
 
 @pytest.mark.parametrize("form", ["table", "markdown"])
