@@ -115,6 +115,6 @@ def _file_id(entry: TensorEntry, number: int) -> tuple[int, int] | None:
     row = int(np.flatnonzero(entry.chunks.file == number)[0])
     try:
         status = (entry.storage_of(row).root / entry.chunk_source(row).file).stat()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file system takes
         return None
     return status.st_dev, status.st_ino

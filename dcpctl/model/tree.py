@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dcpctl.formats.pickles.standins import Opaque, Record, TensorRef
+from dcpctl.formats.pickles.standins import Device, DType, Opaque, Record, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.fqn import is_index
+from dcpctl.model.values import type_name
 
 Path = tuple[Any, ...]
+
+#: Keys whose text is no longer than they are.
+_SHORT = (str, int, float, complex, bytes, DType, Device)
 
 
 def is_opened(value: Any) -> bool:
@@ -28,12 +32,22 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Open a value: the leaves with their object paths. An empty mapping has none."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from leaves(item, (*path, str(key)))
+            yield from leaves(item, (*path, _component(key)))
     elif is_opened(value):
         for index, item in enumerate(value):
             yield from leaves(item, (*path, index))
     else:
         yield path, value
+
+
+def _component(key: Any) -> str:
+    """What torch calls a key, `str(key)`; a hostile one is called by its class.
+
+    The text of a record may be of any length: its parts may share parts.
+    """
+    parts = key if isinstance(key, tuple) else (key,)
+    plain = all(part is None or isinstance(part, _SHORT) for part in parts)
+    return str(key) if plain else f"<{type_name(key)}>"
 
 
 def _is_plain(items: list[Any]) -> bool:
