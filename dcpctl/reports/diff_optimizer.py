@@ -11,6 +11,7 @@ from dcpctl.reports.blocks import (
     BAD,
     DIM,
     STRONG,
+    WARN,
     Block,
     Column,
     Facts,
@@ -41,7 +42,7 @@ def optimizer_blocks(found: OptimizerDifference) -> Iterator[Block]:
     if found.slots:
         rows.append(("parameters with", tuple(_slots(found.slots))))
     if tuple(found.steps[0]) != tuple(found.steps[1]):
-        rows.append(("step", _arrow(_steps(found.steps[0]), _steps(found.steps[1]))))
+        rows.append(("step", tuple(_stepped(found))))
     if found.groups[0] != found.groups[1]:
         rows.append(("param groups", _arrow(str(found.groups[0]), str(found.groups[1]))))
     if rows:
@@ -111,6 +112,14 @@ def _names(names: tuple[str, ...]) -> Line:
     if not names:
         return _ABSENT
     return f"{len(names):,}: {shorten(names)}"
+
+
+def _stepped(found: OptimizerDifference) -> Iterator[Span]:
+    yield from _arrow(_steps(found.steps[0]), _steps(found.steps[1]))
+    if found.steps[0] and found.steps[1]:
+        ahead = max(found.steps[1]) - max(found.steps[0])
+        if ahead < 0:
+            yield Span(f": {words.step(-ahead)} behind A", WARN)
 
 
 def _steps(steps: Mapping[float, int]) -> str:
