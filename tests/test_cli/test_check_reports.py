@@ -28,6 +28,20 @@ def test_every_module_is_a_format() -> None:
     assert "text, table, markdown, github, json, junit, sarif" in shown
 
 
+def test_a_new_file_is_a_new_format(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_formats, "__path__", [*check_formats.__path__, str(tmp_path)])
+    (tmp_path / "tally.py").write_text(
+        "def write(checked, stream, look):\n"
+        "    stream.write(f'{len(checked.results)} {checked.failed(look.strict)}\\n')\n"
+    )
+    assert check(samples / "zstd", "--format", "tally").stdout == "1 False\n"
+    assert check(samples / "zstd", "--format", "tally", "--strict").stdout == "1 True\n"
+    check(samples / "zstd", f"--report=tally={tmp_path / 'out'}")
+    assert (tmp_path / "out").read_text() == "1 False\n"
+
+
 def test_several_at_once(samples: Path, tmp_path: Path) -> None:
     files = {name: tmp_path / f"out.{name}" for name in check_formats.names()}
     reports = [f"--report={name}={file}" for name, file in files.items()]
