@@ -124,7 +124,8 @@ class Rows:
         self.log, self.source = log, source
         self._mapping = mapping
         self._first = (log.sessions[-1] + 1) if log.sessions else 0
-        self._named: dict[object, None] = {}
+        self._named: dict[str, int] = {}
+        self._name = ""
         self._restarts = 0
         log.sources.append(source)
 
@@ -153,10 +154,11 @@ class Rows:
 
     def _session(self, record: Record) -> int:
         column = self.source.columns.get(SESSION)
-        name = str(record.get(column)) if column is not None else ""
-        if name not in self._named:
-            self._named[name] = None
-        return self._first + len(self._named) - 1 + self._restarts
+        name = None if column is None else record.get(column)
+        if name is not None:
+            self._name = str(name)
+            self._named.setdefault(self._name, len(self._named))
+        return self._first + self._named.get(self._name, 0) + self._restarts
 
 
 def number(value: object) -> Value:

@@ -15,6 +15,8 @@ from dcpctl.signature.log import Log
 GAP_TIMES, GAP_SECONDS = 20.0, 10.0
 #: Evaluations and saves make pauses too: a gap is so many times longer than the usual pause.
 PAUSE_TIMES = 3.0
+#: Share of the rows in which a time that is one goes forward.
+_CLOCK = 0.9
 #: Of a log in which more than one row in so many goes back, the order is taken for no order.
 _DISORDER = 20
 
@@ -111,7 +113,9 @@ def _gaps(log: Log) -> dict[int, float]:
         for row, (before, after) in enumerate(pairwise(times), 1)
         if before is not None and after is not None
     }
-    if len(waits) < 3:
+    forward = [wait for wait in waits.values() if wait >= 0]
+    # Many call the duration of a step "time"; a clock goes forward.
+    if len(waits) < 3 or len(forward) < _CLOCK * len(waits):
         return {}
     least = max(GAP_SECONDS, GAP_TIMES * median(waits.values()))
     gaps = {row: wait for row, wait in waits.items() if wait > least}

@@ -16,6 +16,8 @@ _OUTSTANDING = 6.0
 #: The same for a rise whose first row shall tell whether the loss was up before the first update,
 #: and from where on that is beyond doubt.
 _TELLING, _PLAIN = 1.5, 3.0
+#: Correlation of neighbouring rows from which on they are running means, which blur an onset.
+_AVERAGED = 0.5
 #: Standard deviations of a jump that has nothing to do with the resume before it.
 _LATER = 4.0
 #: Rows that the loss is smoothed over.
@@ -125,7 +127,8 @@ def _onset(loss: Change, evidence: Evidence) -> tuple[str, bool]:
     those that were saved, show at once.
     """
     first = evidence.first
-    if evidence.apart != 1 or not evidence.resume.exact or len(loss.rest) < first:
+    averaged = loss.course.memory > _AVERAGED
+    if evidence.apart != 1 or averaged or not evidence.resume.exact or len(loss.rest) < first:
         return "", False
     start, sigma = loss.rest[0], loss.sigma[0]
     rise = max(

@@ -145,6 +145,13 @@ def test_a_header_again_is_another_process() -> None:
     assert log.sources[0].bad == 0
 
 
+def test_sessions_that_some_rows_do_not_name() -> None:
+    rows = [{"step": n, "loss": 1.0} for n in range(6)]
+    rows[0]["attempt"] = rows[2]["attempt"] = 0
+    rows[4]["attempt"] = 1
+    assert read("\n".join(map(json.dumps, rows))).sessions == [0, 0, 0, 0, 1, 1]
+
+
 @pytest.mark.parametrize("text", ["NaN", "nan", "Infinity", "-inf"])
 def test_numbers_that_are_none_are_kept(text: str) -> None:
     (value,) = read(f"step,loss\n1,{text}\n").columns["loss"]

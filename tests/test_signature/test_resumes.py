@@ -54,6 +54,12 @@ def test_pauses_of_the_job_itself_are_no_resumes() -> None:
     assert [one.step for one in find_resumes(log_of([*range(200)], times))] == [130]
 
 
+def test_durations_are_no_times() -> None:
+    """A column `time` with the seconds that each step took, one of which took long."""
+    times = [0.5 + n % 3 / 10 + (60 if n == 30 else 0) for n in range(60)]
+    assert find_resumes(log_of([*range(60)], times)) == []
+
+
 def test_another_session() -> None:
     (one,) = find_resumes(log_of([*range(60)], None, [0] * 20 + [1] * 40))
     assert (one.step, one.why) == (20, ("another process writes",))

@@ -98,6 +98,18 @@ def test_a_spike(at: int) -> None:
     assert one.verdict.name == "spike"
 
 
+def test_running_means_tell_no_onset() -> None:
+    """A smoothed loss rises slowly whatever the cause; that is no sign of an optimizer."""
+    smooth, value = [], 1.2
+    for loss in noisy(1.2, 100, 1) + noisy(1.8, 100, 2):
+        value += (loss - value) / 10
+        smooth.append(value)
+    one = run(smooth, noisy(0.6, 200, 3), resume=100)
+    assert one.shape is not None
+    assert one.shape.onset == ""
+    assert one.verdict.name != "lost-optimizer"
+
+
 def test_recovery() -> None:
     after = [level + 0.8 * math.exp(-row / 15) for row, level in enumerate(noisy(1.2, 100, 2))]
     one = run(noisy(1.2, 100, 1) + after, noisy(0.6, 200, 3), resume=100)
