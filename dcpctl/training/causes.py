@@ -13,10 +13,7 @@ from dcpctl.model.sections import DATALOADER, MODEL, OPTIMIZER
 from dcpctl.training.reports import Together
 from dcpctl.training.stored import StoredKeys, StoredObject
 
-_GET_STATE_DICT = (
-    "take both parts from get_state_dict(model, optimizer) of "
-    "torch.distributed.checkpoint.state_dict"
-)
+_GET_STATE_DICT = "torch.distributed.checkpoint.state_dict.get_state_dict(model, optimizer)"
 
 
 class Cause(NamedTuple):
@@ -98,17 +95,16 @@ def _optimizer(
     places = [naming.locate(fqn, None) for fqn in missing]
     if not asked & (states | others) and not any(places):
         yield Cause(
-            "the state dict has no optimizer: training would go on with zero moments, and nothing "
-            "would say so",
-            f"{_GET_STATE_DICT}, and give the optimizer's to dcp.load under "
-            f"{quote(top_key(left[0], stored))}",
+            "the state dict has no optimizer: training would go on from zero moments, unnoticed",
+            f"give dcp.load the optimizer's state dict too, as {quote(top_key(left[0], stored))}, "
+            f"from {_GET_STATE_DICT}",
             meant=True,
         )
     elif states & set(left) and not asked & states:
         yield Cause(
             "the optimizer's state dict is empty, as that of a new optimizer is before its first "
             "step: there is nowhere to load the state to",
-            f"{_GET_STATE_DICT}, which makes the state first",
+            f"take it from {_GET_STATE_DICT}, which makes the state first",
             meant=True,
         )
     elif states & set(left):

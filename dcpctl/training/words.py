@@ -66,11 +66,11 @@ def _head(
     saved = f" (saved as {quote(stored.saved_as)})" if stored.saved_as else ""
     what = []
     if found.clashes:
-        what.append(f"{len(found.clashes):,} with another shape than the run's")
+        what.append(f"{len(found.clashes):,} of them in another shape than the run's")
     if skipped:
-        what.append(f"{len(skipped):,} that the run does not ask for")
+        what.append(f"{len(skipped):,} of them not asked for by the run")
     if found.torn:
-        what.append(f"{len(found.torn):,} that only some ranks ask for")
+        what.append(f"{len(found.torn):,} of them asked for by some ranks only")
     has = f"the checkpoint{saved} has {len(stored.entries):,} keys"
     if what:
         has += f", {' and '.join(what)}"
@@ -80,24 +80,34 @@ def _head(
 
 
 def _keys(found: Together, missing: Sequence[str], left: dict[str, list[str]]) -> Iterator[str]:
-    """A line for each kind of key, those on disk by their part of the job."""
-    for clash in found.clashes[:_MOST_NAMED]:
-        asked, stored = spec_text(clash.asked), spec_text(clash.stored)
-        yield f"  {quote(clash.fqn)} is {stored}, asked for as {asked}"
-    if len(found.clashes) > _MOST_NAMED:
-        yield f"  and {len(found.clashes) - _MOST_NAMED:,} more"
+    """Each kind of key with its first names, those on disk by their part of the job."""
+    if found.clashes:
+        pairs = [
+            f"{quote(one.fqn)} is {spec_text(one.stored)}, asked for as {spec_text(one.asked)}"
+            for one in found.clashes
+        ]
+        yield from _under("in another shape", pairs)
     if missing:
-        yield f"  not on disk: {listed(missing)}"
+        yield from _under("not on disk", [quote(fqn) for fqn in missing])
     for section, names in left.items():
-        yield f"  not asked for, {section}: {listed(names)}"
+        yield from _under(f"not asked for, {section}", [quote(fqn) for fqn in names])
     ranks: dict[tuple[int, ...], list[str]] = {}
     for fqn, others in found.torn.items():
-        ranks.setdefault(others, []).append(fqn)
+        ranks.setdefault(others, []).append(quote(fqn))
     for others, names in list(ranks.items())[:_MOST_NAMED]:
         who = ", ".join(map(str, others[:_MOST_NAMED]))
         more = f" and {len(others) - _MOST_NAMED:,} more" if len(others) > _MOST_NAMED else ""
-        ranks_are = "ranks" if len(others) > 1 else "rank"
-        yield f"  not asked for by {ranks_are} {who}{more}: {listed(names)}"
+        yield from _under(
+            f"not asked for by {'ranks' if len(others) > 1 else 'rank'} {who}{more}", names
+        )
+
+
+def _under(head: str, lines: Sequence[str]) -> Iterator[str]:
+    """A head with its count, the first lines below it, and how many more there are."""
+    yield f"  {head} ({len(lines):,}):"
+    yield from (f"    {line}" for line in lines[:_MOST_NAMED])
+    if len(lines) > _MOST_NAMED:
+        yield f"    and {len(lines) - _MOST_NAMED:,} more"
 
 
 def spec_text(spec: Spec) -> str:
