@@ -31,6 +31,8 @@ from dcpctl.storage.base import Storage
 #: From this size on a file's ends are looked at before it is read.
 _LARGE_BYTES = 64 << 20
 _HEAD_BYTES = 64 << 10
+#: How a file begins that Git LFS puts in the place of one that it has not fetched.
+_LFS_POINTER = b"version https://git-lfs"
 _KNOWN_FIELDS = ("state_dict_metadata", "planner_data", "storage_data")
 
 
@@ -71,8 +73,14 @@ def parse_metadata(data: bytes | memoryview, *, subject: str = ".metadata") -> S
     Raises:
         UnsafePickle: it refers to a global that no known writer puts there.
         MalformedPickle: it is no pickle, or a damaged one.
-        MalformedMetadata: it is a pickle of something else than a checkpoint's metadata.
+        MalformedMetadata: it is a pickle of something else than a checkpoint's metadata, or what
+            Git LFS leaves where it has not fetched a file.
     """
+    if bytes(data[: len(_LFS_POINTER)]) == _LFS_POINTER:
+        raise MalformedMetadata(
+            f"{subject} is a pointer of Git LFS and not the file itself",
+            hint="git lfs pull fetches it; actions/checkout does with lfs: true",
+        )
     machine = Machine(bytes(data), policy.METADATA, subject, None)
     root = machine.run()
     if not isinstance(root, Record) or root.name != "Metadata":

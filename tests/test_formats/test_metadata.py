@@ -47,6 +47,14 @@ def test_other_fields_are_kept_as_they_are() -> None:
     assert parsed(draft).fields == draft.fields
 
 
+def test_a_pointer_of_git_lfs_is_told_as_one() -> None:
+    """A checkout without LFS has these, and "unknown opcode" would tell nobody."""
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+    with pytest.raises(MalformedMetadata, match="pointer of Git LFS") as caught:
+        parse_metadata(pointer)
+    assert "git lfs pull" in str(caught.value.hint)
+
+
 def test_planner_data_may_be_none() -> None:
     """1.13 writes none."""
     metadata = healthy().metadata()
