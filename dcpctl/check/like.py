@@ -19,7 +19,7 @@ class Like:
 
     Attributes:
         path: where it was read: a contract, or a checkpoint that such a run saved.
-        asked: FQN to what it asks for.
+        asked: FQN to what it asks for; in the state dict's order where there are paths.
         paths: object paths of its keys, where they are known.
     """
 
@@ -38,4 +38,7 @@ def read_like(path: Path) -> Like:
     if path.is_file():
         return Like(path, read_contract(path).entries)
     with open_checkpoint(path) as checkpoint:
-        return Like(path, asked_by(checkpoint), checkpoint.planner_data)
+        asked, paths = asked_by(checkpoint), checkpoint.planner_data
+    # The planner data are in the state dict's order, in which torch looks for what is missing.
+    order = {fqn: number for number, fqn in enumerate(paths or ())}
+    return Like(path, {f: asked[f] for f in sorted(asked, key=lambda f: order.get(f, -1))}, paths)

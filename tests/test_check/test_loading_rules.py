@@ -32,8 +32,10 @@ def asked_at(path: Path, *without: str, **changed: Spec) -> dict[str, Spec]:
     return {**kept, **changed}
 
 
-def foreseen(path: Path, asked: dict[str, Spec], **options: object) -> CheckResult:
-    return check(path, "DCP80", like=Like(Path("like"), asked), **options)
+def foreseen(
+    path: Path, asked: dict[str, Spec], *, paths: object = None, **options: object
+) -> CheckResult:
+    return check(path, "DCP80", like=Like(Path("like"), asked, paths), **options)
 
 
 def test_who_names_no_run_is_asked_nothing(ckpt: Path) -> None:
@@ -75,13 +77,16 @@ def test_what_else_stays_on_disk_is_a_warning(ckpt: Path) -> None:
 def test_what_raises(ckpt: Path) -> None:
     new = {"model.b": Spec((2,), "float32"), "model.a": Spec((2,), "float32")}
     missing = the(foreseen(ckpt, asked_at(ckpt, **new)))
+    assert missing.message.endswith("'model.a', 'model.b'; torch raises for one of them")
+    paths = {fqn: tuple(fqn.split(".")) for fqn in new}
+    missing = the(foreseen(ckpt, asked_at(ckpt, **new), paths=paths))
     assert (missing.rule, missing.severity) == ("DCP801", "error")
     assert missing.message == (
-        "the run asks for 2 keys that the checkpoint does not have: 'model.a', 'model.b'; torch "
-        "raises: Missing key in checkpoint state_dict: model.a."
+        "the run asks for 2 keys that the checkpoint does not have: 'model.b', 'model.a'; torch "
+        "raises: Missing key in checkpoint state_dict: model.b."
     )
     two = {f"model.layers.{n}.weight": Spec((5,), "float32") for n in (0, 1)}
-    shapes = the(foreseen(ckpt, asked_at(ckpt, **two)))
+    shapes = the(foreseen(ckpt, asked_at(ckpt, **two), paths=paths))
     assert shapes.rule == "DCP802"
     assert shapes.message == (
         "is float32 [4] here and float32 [5] in the run (so is 1 more, as "

@@ -2,19 +2,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
+import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from dcpctl.check import parallel
 from dcpctl.check.engine import run_checks
 from dcpctl.check.many import Target, check_many, find_targets
 from dcpctl.check.options import CheckOptions
 from dcpctl.check.parallel import run_each
-from dcpctl.errors import DcpctlError, NotACheckpoint, NothingSelected
+from dcpctl.errors import NotACheckpoint, NothingSelected
 from tests.test_check.helpers import adamw
 
 OPTIONS = CheckOptions(torch="2.13", jobs=3)
@@ -96,37 +96,77 @@ def test_many_find_what_each_alone_does(samples: Path, jobs: int) -> None:
     assert told == [(done, 4) for done in range(1, 5)]
 
 
-def test_no_more_at_once_than_asked(tmp_path: Path) -> None:
+FORKED = """
+import os, signal, sys
+from functools import partial
+from dcpctl.check.parallel import run_each
+
+def call(number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 5:
+        os._exit(7)
+    return number, os.getpid()
+
+def lost(number, error):
+    return number, str(error)
+
+told = []
+count = 40
+answers = run_each(
+    [partial(call, number) for number in range(count)],
+    3,
+    lost=[partial(lost, number) for number in range(count)],
+    advance=lambda *done: told.append(done),
+)
+assert [number for number, _ in answers] == list(range(count))
+said = {number: what for number, what in answers if isinstance(what, str)}
+assert said == {
+    3: "the process that read it was ended by signal 9",
+    5: "the process that read it ended with code 7",
+}
+pids = {pid for _, pid in answers if isinstance(pid, int)}
+assert 1 <= len(pids) <= 5 and os.getpid() not in pids, pids
+assert told == [(done, count) for done in range(1, count + 1)]
+
+def broken():
+    raise KeyError("a bug")
+
+try:
+    run_each([broken, partial(call, 1)], 2, lost=[str, str])
+except KeyError as error:
+    print(error)
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("no child is left")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are for Linux")
+def test_processes_and_what_becomes_of_them(repository: Path) -> None:
+    """In a process of its own: where others run threads, as pytest-xdist does, nothing forks."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, cwd=repository, check=False
+    )
+    assert (done.stdout, done.stderr) == ("'a bug'\nno child is left\n", "")
+
+
+def test_one_at_a_time_and_beside_other_threads_nothing_forks() -> None:
     def call(number: int) -> tuple[int, int]:
         return number, os.getpid()
 
-    lost = [str] * 6
-    answers = run_each([partial(call, n) for n in range(6)], 2, lost=lost)
-    assert [number for number, _ in answers] == list(range(6))
-    here = {os.getpid()}
-    assert {pid for _, pid in run_each([partial(call, 0)], 1, lost=[str])} == here
-    threads = threading.Event()
-    other = threading.Thread(target=threads.wait)
-    other.start()
-    try:  # another thread may hold a lock, so nothing is forked
-        answers = run_each([partial(call, n) for n in range(6)], 2, lost=lost)
+    calls = [partial(call, number) for number in range(6)]
+    other = threading.Event()
+    thread = threading.Thread(target=other.wait)
+    thread.start()  # it may hold a lock, which would stay locked in a child
+    try:
+        for at_once in (1, 2):
+            answers = run_each(calls, at_once, lost=[str] * 6)
+            assert answers == [(number, os.getpid()) for number in range(6)]
     finally:
-        threads.set()
-        other.join()
-    assert answers == [(n, os.getpid()) for n in range(6)]
-
-
-@pytest.mark.skipif(not parallel._may_fork(), reason="processes are for Linux")
-def test_a_process_that_is_killed_is_one_lost(tmp_path: Path) -> None:
-    def killed() -> str:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return ""
-
-    def lost(error: DcpctlError) -> str:
-        return str(error)
-
-    answers = run_each([killed, lambda: "whole"], 2, lost=[lost, lost])
-    assert answers == ["the process that read it was ended by signal 9", "whole"]
+        other.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
@@ -136,3 +176,19 @@ def test_a_bug_in_one_ends_all(at_once: int) -> None:
 
     with pytest.raises(KeyError, match="a bug"):
         run_each([broken, lambda: "whole"], at_once, lost=[str, str])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are for Linux")
+def test_the_command_finds_the_same_in_processes(samples: Path, repository: Path) -> None:
+    run = samples / "silent_reset"
+    printed = [
+        subprocess.run(
+            [sys.executable, "-m", "dcpctl", "check", run, samples / "legacy", "--jobs", jobs],
+            capture_output=True,
+            text=True,
+            cwd=repository,
+            check=False,
+        ).stdout
+        for jobs in ("1", "3")
+    ]
+    assert printed[0] == printed[1] != ""

@@ -23,7 +23,7 @@ def missing(run: Run) -> Iterator[Hit]:
         yield Hit(
             preview.missing[0],
             f"the run asks for {words.count(len(preview.missing), 'key')} that the checkpoint does "
-            f"not have: {words.some(preview.missing)}{_raising(preview, preview.missing)}",
+            f"not have: {words.some(preview.missing)}{_raising(run, preview, preview.missing)}",
         )
 
 
@@ -34,13 +34,13 @@ def mismatched(run: Run) -> Iterator[Hit]:
     for what, fqns in _by_difference(preview.mismatched).items():
         yield Hit(
             fqns[0],
-            f"{what} in the run{_so_are(fqns)}{_raising(preview, fqns)}",
+            f"{what} in the run{_so_are(fqns)}{_raising(run, preview, fqns)}",
         )
     if preview.unplaced:
         yield Hit(
             preview.unplaced[0],
             f"no storage item holds {words.count(len(preview.unplaced), 'key')} that is asked for: "
-            f"{words.some(preview.unplaced)}{_raising(preview, preview.unplaced)}",
+            f"{words.some(preview.unplaced)}{_raising(run, preview, preview.unplaced)}",
         )
 
 
@@ -117,10 +117,14 @@ def _preview(run: Run) -> LoadPreview:
     return run.preview
 
 
-def _raising(preview: LoadPreview, fqns: Sequence[str]) -> str:
+def _raising(run: Run, preview: LoadPreview, fqns: Sequence[str]) -> str:
     """What torch says, at the finding that has the key which it says it of."""
-    error = preview.error
-    return f"; torch raises: {printable(error.text)}" if error and error.fqn in fqns else ""
+    error, like = preview.error, run.options.like
+    if error is None or like is None or error.fqn not in fqns:
+        return ""
+    if like.paths is None and len(fqns) > 1:  # its order is not known, so nor is the first
+        return "; torch raises for one of them"
+    return f"; torch raises: {printable(error.text)}"
 
 
 def _by_difference(pairs: Iterable[Mismatch]) -> dict[str, list[str]]:
