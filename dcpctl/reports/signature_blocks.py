@@ -195,6 +195,8 @@ def relative(change: float) -> str:
     """A relative change as people say it: `+2.8%`, `-45%`, `x 46`."""
     if change >= 9:
         return f"x {_number(1 + change)}"
+    if abs(change) < 0.0005:
+        return "0.0%"
     return f"{change:+.1%}" if abs(change) < 0.095 else f"{change:+.0%}"
 
 
@@ -203,7 +205,7 @@ def _spread(seen: Spread) -> str:
     around = (seen.high - seen.low) / 2
     if not around:
         return _number(seen.median)
-    return f"{_number(seen.median)} ± {_number(around) if around >= 1_000 else f'{around:.2g}'}"
+    return f"{_number(seen.median)} ± {_number(around) if around >= 100 else f'{around:.2g}'}"
 
 
 def _number(value: float) -> str:

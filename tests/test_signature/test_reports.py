@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from dcpctl.cli.app import app
 from dcpctl.reports.json_lines import document
 from dcpctl.reports.render import render
-from dcpctl.reports.signature_blocks import gate_blocks, signature_blocks
+from dcpctl.reports.signature_blocks import gate_blocks, relative, signature_blocks
 from dcpctl.reports.signature_json import resume_documents, signature_document
 from dcpctl.reports.signature_plot import plot_blocks
 from dcpctl.reports.signature_svg import signature_svg
@@ -26,6 +26,15 @@ from dcpctl.signature.engine import diagnose
 from tests.test_signature.making import SEED_AFTER, SEED_BEFORE, log_of, seed_rows
 
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [(0.0281, "+2.8%"), (-0.449, "-45%"), (0.0, "0.0%"), (-1e-9, "0.0%"), (1.5, "+150%"),
+     (45.0, "x 46"), (1e9, "x 1e+09")],
+)  # fmt: skip
+def test_changes_as_people_say_them(change: float, text: str) -> None:
+    assert relative(change) == text
 
 
 @pytest.fixture
