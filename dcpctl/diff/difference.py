@@ -46,6 +46,8 @@ class Difference:
         contents: what stored checksums tell of the tensors' numbers, or what reading them does.
         load: what a stock `dcp.load` of A does in a run whose state dict is B's.
         anew: parameters of B whose optimizer state that load leaves on disk: it would begin anew.
+        misplaced: of the renamed, those whose key in B is something else's key in A: a load puts
+            that there.
         removed: the keys of A alone, in groups.
         added: the keys of B alone, in groups.
         rewritten: the tensors of other numbers by their keys in A, in groups.
@@ -63,6 +65,7 @@ class Difference:
     contents: Contents | None = None
     load: LoadPreview | None = None
     anew: tuple[str, ...] = ()
+    misplaced: tuple[tuple[str, str], ...] = ()
     removed: tuple[KeyGroup, ...] = ()
     added: tuple[KeyGroup, ...] = ()
     rewritten: tuple[KeyGroup, ...] = ()

@@ -80,6 +80,7 @@ def diff(
         contents=contents,
         load=load,
         anew=_anew(one, other, load),
+        misplaced=tuple(p for p in pairing.renamed if load is not None and p[1] in one.entries),
         removed=tuple(group_keys(pairing.removed, one.entries)),
         added=tuple(group_keys(pairing.added, other.entries)),
         rewritten=_rewritten(one, tensors, contents),

@@ -125,13 +125,13 @@ def _group_changes(
     return found
 
 
-def _members(group: ParamGroup, names: Mapping[str, str]) -> dict[str, None]:
-    """The group's parameters without wrappers, as the other optimizer calls them."""
-    return dict.fromkeys(strip_wrappers(names.get(name, name)) for name in group.params)
+def _members(group: ParamGroup, names: Mapping[str, str]) -> dict[str, str]:
+    """The group's parameters: name without wrappers in the other optimizer, to the own name."""
+    return {strip_wrappers(names.get(name, name)): name for name in group.params}
 
 
 def _paired(
-    a: Sequence[Mapping[str, None]], b: Sequence[Mapping[str, None]]
+    a: Sequence[Mapping[str, str]], b: Sequence[Mapping[str, str]]
 ) -> list[tuple[int, int]]:
     """Pair groups by the parameters that they share, most first; those left by their order."""
     where: dict[str, list[int]] = {}
@@ -157,18 +157,18 @@ def _paired(
 def _compare(
     number_a: int,
     a: ParamGroup,
-    members_a: Mapping[str, None],
+    members_a: Mapping[str, str],
     number_b: int,
     b: ParamGroup,
-    members_b: Mapping[str, None],
+    members_b: Mapping[str, str],
 ) -> GroupChange | None:
     """What differs between two groups; None if nothing does."""
     left: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     # Indices of one optimizer and names of the other do not tell who is who.
     if _indexed(members_a) == _indexed(members_b):
-        left = tuple(name for name in members_a if name not in members_b)
-        joined = tuple(name for name in members_b if name not in members_a)
+        left = tuple(own for name, own in members_a.items() if name not in members_b)
+        joined = tuple(own for name, own in members_b.items() if name not in members_a)
     change = GroupChange(
         number_a,
         number_b,
@@ -187,5 +187,5 @@ def _compare(
     return change if differs else None
 
 
-def _indexed(members: Mapping[str, None]) -> bool:
+def _indexed(members: Mapping[str, str]) -> bool:
     return any(is_index(name) for name in members)

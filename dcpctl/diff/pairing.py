@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dcpctl.diff.group_forms import Regrouped, regrouped
 from dcpctl.diff.identity import GROUP, STATE, Identity, identities
 from dcpctl.diff.rename_rules import Explained, RenameRule, explain
 from dcpctl.diff.renames import renamed_names
+from dcpctl.diff.renumbering import renumbered_names
 from dcpctl.diff.subject import Subject
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.sections import MODEL
@@ -68,12 +69,14 @@ def pair(a: Subject, b: Subject, try_rename: TryRename | None = None) -> Pairing
     """
     if a.entries.keys() == b.entries.keys():
         return Pairing(tuple(a.entries))
-    same = tuple(fqn for fqn in a.entries if fqn in b.entries)
-    left_a = [fqn for fqn in a.entries if fqn not in b.entries]
-    left_b = [fqn for fqn in b.entries if fqn not in a.entries]
+    moved = renumbered_names(a, b)
+    apart = _numbered(a, moved.keys()) | _numbered(b, set(moved.values())) if moved else set()
+    same = tuple(fqn for fqn in a.entries if fqn in b.entries and fqn not in apart)
+    left_a = [fqn for fqn in a.entries if fqn not in b.entries or fqn in apart]
+    left_b = [fqn for fqn in b.entries if fqn not in a.entries or fqn in apart]
     if not left_a or not left_b:
         return Pairing(same, tuple(left_a), tuple(left_b))
-    renamed, names = _renamed(a, b, left_a, left_b)
+    renamed, names = _renamed(a, b, left_a, left_b, moved)
     found = set(renamed.values())
     removed = [fqn for fqn in left_a if fqn not in renamed]
     added = [fqn for fqn in left_b if fqn not in found]
@@ -98,9 +101,15 @@ def pair(a: Subject, b: Subject, try_rename: TryRename | None = None) -> Pairing
 
 
 def _renamed(
-    a: Subject, b: Subject, left_a: Sequence[str], left_b: Sequence[str]
+    a: Subject,
+    b: Subject,
+    left_a: Sequence[str],
+    left_b: Sequence[str],
+    moved: Mapping[str, str],
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Pair keys of one side alone: by what they are, then by parameters that have new names.
+    """Pair keys: by what they are, then by parameters that have new names.
+
+    Parameters that `moved` names are already known to have them.
 
     Returns:
         Key in A to key in B, in the order of A; parameter of A to its name in B.
@@ -119,11 +128,21 @@ def _renamed(
                 renamed[fqn] = other
                 del pending_a[fqn], pending_b[wanted]
 
-    match({})
+    match(moved)
     unpaired_b = {fqn: one for one, fqn in pending_b.items()}
     names = renamed_names(_names(a, pending_a), _names(b, unpaired_b))
     match(names)
-    return {fqn: renamed[fqn] for fqn in left_a if fqn in renamed}, names
+    return {fqn: renamed[fqn] for fqn in left_a if fqn in renamed}, {**moved, **names}
+
+
+def _numbered(subject: Subject, names: Collection[str]) -> set[str]:
+    """The keys of some parameters, in the model and in optimizers."""
+    return {
+        fqn
+        for fqn, one in identities(subject).items()
+        if (one[0] == MODEL and one[1] in names)
+        or (one[0] in (STATE, GROUP) and len(one) > 2 and one[2] in names)
+    }
 
 
 def _commands(
@@ -185,11 +204,15 @@ def _with_names(one: Identity, names: Mapping[str, str]) -> Identity:
 def _optimizers_names(a: Subject, b: Subject, names: Mapping[str, str]) -> dict[str, str]:
     """What A's optimizers call parameters, to what B's call them, where that differs."""
     theirs = {strip_wrappers(p.name): p for p in b.view.parameters}
+    taken = set(names.values())  # names that other parameters have in B
     found: dict[str, str] = {}
     for parameter in a.view.parameters:
         name = strip_wrappers(parameter.name)
-        other = theirs.get(names.get(name, name))
+        wanted = names.get(name, name)
+        other = theirs.get(wanted)
         if other is not None:
             found[parameter.name] = other.name
             found[parameter.key] = other.key
+        elif name in taken:
+            found[parameter.name] = found[parameter.key] = wanted
     return {name: other for name, other in found.items() if name != other}

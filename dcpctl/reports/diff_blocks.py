@@ -18,7 +18,6 @@ from dcpctl.diff.options import (
 from dcpctl.diff.subject import Side
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
-    BAD,
     DIM,
     GOOD,
     NAME,
@@ -35,7 +34,8 @@ from dcpctl.reports.blocks import (
 )
 from dcpctl.reports.diff_keys import key_blocks, spec_blocks
 from dcpctl.reports.diff_load import load_blocks
-from dcpctl.reports.diff_optimizer import optimizer_blocks, values_apart
+from dcpctl.reports.diff_objects import object_blocks
+from dcpctl.reports.diff_optimizer import optimizer_blocks
 from dcpctl.reports.diff_values import contents_blocks, contents_words
 
 MOST_ROWS = 20
@@ -59,7 +59,7 @@ def diff_blocks(found: Difference) -> Iterator[Block]:
     yield from spec_blocks(found)
     if found.optimizer is not None and found.optimizer.changed:
         yield from optimizer_blocks(found.optimizer)
-    yield from _objects(found)
+    yield from object_blocks(found)
     yield from contents_blocks(found)
     closing = " ".join(_closing(found))
     if closing:
@@ -138,25 +138,6 @@ def _in_b(how: str, a: str, b: str) -> Line:
 
 def _arrow(a: str, b: str) -> tuple[Span, ...]:
     return (Span(a), Span(" -> ", DIM), Span(b, STRONG))
-
-
-def _objects(found: Difference) -> Iterator[Block]:
-    if found.objects is None:
-        return
-    shown = found.objects_apart
-    if shown:
-        yield Heading(f"{words.count(len(shown), 'object')} of another value")
-        yield Table(
-            [Column("key", folds=True), Column("in A", folds=True), Column("in B", folds=True)],
-            [
-                (Span(change.fqn_a, NAME), *values_apart(change.a, change.b))
-                for change in shown[:MOST_ROWS]
-            ],
-        )
-        if len(shown) > MOST_ROWS:
-            yield Paragraph(Span(f"{len(shown) - MOST_ROWS:,} more; --json has all", DIM))
-    for lost in found.objects.unread:
-        yield Paragraph((Span(lost.fqn_a, NAME), Span(f" was not compared: {lost.error}", BAD)))
 
 
 def _closing(found: Difference) -> Iterator[str]:

@@ -65,7 +65,11 @@ def diff_document(found: Difference) -> dict[str, Any]:
         },
         "load": None
         if found.load is None
-        else {**_load(found.load), "begins_anew": list(found.anew)},
+        else {
+            **_load(found.load),
+            "begins_anew": list(found.anew),
+            "misplaced": [{"a": old, "b": new} for old, new in found.misplaced],
+        },
     }
 
 

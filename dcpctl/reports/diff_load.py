@@ -15,7 +15,9 @@ _NAMED = 3
 def load_blocks(found: Difference) -> Iterator[Block]:
     """Say what raises, and what is silently left on disk: the loudest where nothing raises."""
     load = found.load
-    if load is None or not (load.skipped or load.raises or load.converted or load.replaced):
+    if load is None:
+        return
+    if not (load.skipped or load.raises or load.converted or load.replaced or found.misplaced):
         return
     yield Heading("dcp.load of A in a run whose state dict is B's")
     if load.raises:
@@ -24,6 +26,10 @@ def load_blocks(found: Difference) -> Iterator[Block]:
         # What raises is noticed; what is silently lost is not, until it is too late.
         loud = (Span("would also skip: ") if load.raises else Span("SILENTLY SKIPS: ", BAD),)
         yield Paragraph((*loud, *_skipped(found, load)))
+    if found.misplaced:
+        old, new = found.misplaced[0]
+        said = f"{words.count(len(found.misplaced), 'key')}, such as {new}: what it is in B"
+        yield Paragraph((Span("LOADS SOMETHING ELSE: ", BAD), Span(f"{said} is {old} in A")))
     if load.converted:
         first = load.converted[0]
         yield Paragraph(

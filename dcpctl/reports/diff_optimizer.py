@@ -20,10 +20,10 @@ from dcpctl.reports.blocks import (
     Span,
     Table,
 )
+from dcpctl.reports.diff_objects import values_apart
 from dcpctl.reports.summary_blocks import TONES
 
 _ABSENT = Span("-", DIM)
-_LONGEST = 80
 
 
 def optimizer_blocks(found: OptimizerDifference) -> Iterator[Block]:
@@ -129,14 +129,6 @@ def _steps(steps: Mapping[float, int]) -> str:
     if len(numbers) == 1:
         return words.step(numbers[0])
     return f"{words.step(numbers[0])} to {words.step(numbers[-1])}"
-
-
-def values_apart(a: object, b: object) -> tuple[str, str]:
-    """Two values that differ as texts that do."""
-    one, other = values_text.short(a), values_text.short(b)
-    if one != other:
-        return one, other
-    return repr(a)[:_LONGEST], repr(b)[:_LONGEST]
 
 
 def _arrow(a: str, b: str) -> tuple[Span, ...]:

@@ -12,7 +12,7 @@ from dcpctl.cli.app import app
 from dcpctl.diff.difference import Difference
 from dcpctl.surgery import edits, rules
 from dcpctl.surgery.set import assignment
-from tests.test_diff.helpers import counted, differ, made
+from tests.test_diff.helpers import assert_mirrored, counted, differ, made
 
 
 @pytest.fixture
@@ -112,6 +112,11 @@ RENAMES = [
     ),
     (rules.regex(r"\bfeed_forward\b=mlp"), 24, ("--regex", r"\bfeed_forward\b=mlp")),
     (
+        rules.Table({"layers.0": "layers.1", "layers.1": "layers.2"}),
+        72,
+        ("layers.1=layers.2", "layers.0=layers.1"),
+    ),
+    (
         rules.Table({"layers.0": "layers.5", "layers.1": "layers.6"}),
         72,
         ("layers.1=layers.6", "layers.0=layers.5"),
@@ -154,6 +159,30 @@ def test_several_renames_are_one_command(healthy: Path, tmp_path: Path) -> None:
         ),
     )
     assert differ(perform(found, tmp_path), tmp_path / "made").same
+
+
+def test_a_layer_taken_out_before_others(healthy: Path, tmp_path: Path) -> None:
+    """The keys are those of a model whose last layer was taken out; the checksums tell."""
+    drop = edits.Drop(("model.layers.0",), with_state=True)
+    down = edits.Rename((rules.literal("layers.1=layers.0"),))
+    found = after(healthy, tmp_path, drop, down)
+    pairing = found.pairing
+    assert len(pairing.renamed) == len(pairing.removed) == 36 and not pairing.added
+    assert all("layers.0." in fqn for fqn in pairing.removed)
+    assert [(rule.old, rule.new) for rule in pairing.rules] == [("layers.N", "layers.N-1")]
+    assert found.misplaced == pairing.renamed, "a load would put layer 0 there"
+    assert found.load is not None and not found.load.raises
+    assert found.contents is not None and found.contents.equal == found.contents.tensors
+    assert_mirrored(found, differ(tmp_path / "made", healthy))
+
+
+def test_a_last_layer_taken_out(healthy: Path, tmp_path: Path) -> None:
+    found = after(healthy, tmp_path, edits.Drop(("model.layers.1",), with_state=True))
+    assert not found.pairing.renamed and not found.misplaced
+    assert [group.words for group in found.removed] == [
+        "optimizer.state.layers.1.*",
+        "model.layers.1.*",
+    ]
 
 
 def test_renames_of_keys_alone(healthy: Path, tmp_path: Path) -> None:
