@@ -12,7 +12,7 @@ from dcpctl.repair.options import RepairOptions
 from dcpctl.repair.parts import Key, PartsBin, Place
 from dcpctl.repair.reading import in_threads
 from dcpctl.repair.remedy import GRAFTED, GRAFTED_OLDER
-from dcpctl.repair.survey import Lost, Survey
+from dcpctl.repair.survey import REBUILT, Lost, Survey
 from dcpctl.repair.wording import count
 
 
@@ -127,7 +127,8 @@ def is_same_save(survey: Survey, checkpoint: Checkpoint, options: RepairOptions)
     equal = [key for key, answer in zip(keys, answers, strict=True) if answer]
     if not equal or any(answer is False for answer in answers):
         return False
-    saved = _save_id(survey.layout)
+    # Rebuilt metadata are the sibling's own, and so is the id in them.
+    saved = None if survey.basis == REBUILT else _save_id(survey.layout)
     if saved is not None and saved == _save_id(checkpoint.parts[0].stored):
         return True
     state = {fqn for raw in classify(checkpoint).optimizers for fqn in raw.fqns}

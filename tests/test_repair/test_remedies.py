@@ -96,6 +96,16 @@ def test_equal_weights_do_not_make_a_save_the_same(samples: Path, tmp_path: Path
     assert [remedy.what for remedy in mended.remedies] == [GRAFTED]
 
 
+def test_a_rebuilt_checkpoint_has_no_id_to_be_known_by(samples: Path, tmp_path: Path) -> None:
+    """The id in rebuilt metadata would be the sibling's own."""
+    sibling = samples / "model_only/step-8500"
+    source = wreck(sibling, tmp_path / "wreck")
+    corruptors.truncate(source / "__3_0.distcp", -500)
+    with pytest.raises(Refused) as refused:
+        mend("repair", source, tmp_path / "made", sibling)
+    assert "--allow-older" in (refused.value.hint or "")
+
+
 def test_a_replicas_copy_heals_without_a_sibling(samples: Path, tmp_path: Path) -> None:
     """The per-rank form has a copy of what is replicated in every rank's file."""
     source = corruptors.copy(samples / "no_collectives", tmp_path / "wreck")
