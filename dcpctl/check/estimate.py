@@ -224,7 +224,8 @@ def _since(tallies: Sequence[Tally], age: float) -> tuple[int, int, int] | None:
 
     The median parameter's second moments, against what those of the earlier save had come to.
     """
-    told = [t for t in tallies if t.decay < 1 and min(t.sums) > 0]
+    # Adamax keeps maxima, which are as large after one step as ever.
+    told = [t for t in tallies if t.decay < 1 and t.slot != "exp_inf" and min(t.sums) > 0]
     if not told:
         return None
     found = []
