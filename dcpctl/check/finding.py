@@ -142,10 +142,12 @@ class Checked:
     Attributes:
         results: of each checkpoint that could be read, in the order asked.
         unreadable: the others.
+        order: paths of all of them in the order asked, where that is known.
     """
 
     results: tuple[CheckResult, ...]
     unreadable: tuple[Unreadable, ...] = ()
+    order: tuple[Path, ...] = ()
 
     @property
     def counts(self) -> Counter[str]:

@@ -94,6 +94,7 @@ def check_many(
     return Checked(
         tuple(one for one in outcomes if isinstance(one, CheckResult)),
         tuple(one for one in outcomes if isinstance(one, Unreadable)),
+        tuple(target.path for target in targets),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from dcpctl.check.finding import Checked, CheckResult
 from dcpctl.reports import words
@@ -47,18 +48,20 @@ def many_blocks(checked: Checked) -> Iterator[Block]:
 
 
 def _overview(checked: Checked) -> Table:
+    """A row for each; an interrupted save of a run stands between its neighbours."""
     compared = any(result.against for result in checked.results)
-    rows: list[Sequence[Line]] = []
+    rows: dict[Path, Sequence[Line]] = {}
     for result in checked.results:
         before = (_before(result),) if compared else ()
-        rows.append((Span(str(result.path), NAME), *before, _outcome(result)))
+        rows[result.path] = (Span(str(result.path), NAME), *before, _outcome(result))
     for one in checked.unreadable:
         dash = (Span("-", DIM),) if compared else ()
-        rows.append((Span(str(one.path), NAME), *dash, Span(one.error.id, BAD)))
+        rows[one.path] = (Span(str(one.path), NAME), *dash, Span(one.error.id, BAD))
     columns = [Column("checkpoint", folds=True), Column("outcome", folds=True)]
     if compared:
         columns.insert(1, Column("compared with", folds=True))
-    return Table(columns, rows)
+    place = {path: number for number, path in enumerate(checked.order)}
+    return Table(columns, [rows[path] for path in sorted(rows, key=lambda p: place.get(p, -1))])
 
 
 def _before(result: CheckResult) -> Line:

@@ -64,6 +64,7 @@ def test_each_save_is_compared_with_the_readable_one_before(run: Path) -> None:
         ("step-30", "interrupted-save"),
     ]
     assert checked.failed()
+    assert [path.name for path in checked.order] == ["step-10", "step-20", "step-30", "step-40"]
 
 
 def test_the_first_save_is_compared_with_what_was_named(run: Path, tmp_path: Path) -> None:

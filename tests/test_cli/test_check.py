@@ -40,6 +40,21 @@ def test_a_run_is_checked_save_by_save(samples: Path) -> None:
     ]
 
 
+def test_an_interrupted_save_stands_where_it_was_made(samples: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(samples / "silent_reset", run)
+    metadata = run / "step-9000" / ".metadata"
+    metadata.rename(metadata.with_name(".metadata.tmp"))
+    done = check(run)
+    assert done.exit_code == 3
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(f"  {run}")]
+    assert [(Path(row[0]).name, row[1], row[2]) for row in rows] == [
+        ("step-8500", "-", "nothing"),
+        ("step-9000", "-", "interrupted-save"),
+        ("step-9500", "step-8500", "1"),
+    ]
+
+
 def test_several_as_json(samples: Path) -> None:
     paths = [samples / "flipped_bit", samples / "interrupted", samples / "zstd"]
     found = documents(*paths, "--verify-data")

@@ -36,7 +36,7 @@ def validated(name: str, *arguments: str) -> dict:
     return found
 
 
-@pytest.mark.parametrize("name", ["inspect", "check"])
+@pytest.mark.parametrize("name", ["inspect", "check", "contract", "baseline", "policy"])
 def test_schemas_are_schemas(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schema(name))
 

@@ -117,7 +117,7 @@ def other_advance(run: Run) -> Iterator[Hit]:
     if expected is None:
         raise NotAsked("the policy expects no advance of the step")
     if run.against is None:
-        raise NotAsked("there is no earlier save to compare with")
+        raise CannotRun("there is no earlier save to compare with")
     before, after = _step(OptimizerView(run.against)), _step(run.optimizer)
     if after - before != expected:
         yield Hit(
