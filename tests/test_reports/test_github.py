@@ -160,7 +160,7 @@ def test_one_line_a_finding(name: str) -> None:
     assert len(text.splitlines()) == 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(name=st.text(max_size=30), message=st.text(max_size=30), file=st.text(max_size=30))
 def test_any_text_is_an_annotation_and_no_other_command(name: str, message: str, file: str) -> None:
     text = report("github", Checked((made(Finding("DCP103", ERROR, name, message, file)),)))
