@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from math import isfinite
 
 from dcpctl.signature.columns import (
     GRAD_NORM,
@@ -19,6 +20,9 @@ from dcpctl.signature.columns import (
 
 #: What is compared before and after a resume.
 MEASURED = (LOSS, GRAD_NORM, LR, THROUGHPUT)
+
+#: More steps than any run has, and few enough to be exact as floats.
+_STEPS = 1e15
 
 #: Column name -> what stood in it: a number, a text, or anything else that JSON has.
 Record = Mapping[str, object]
@@ -137,11 +141,11 @@ class Rows:
         """Add the records; which columns hold what is found out as new columns turn up."""
         source = self.source
         for record in records:
-            if any(name not in source.names for name in record):
+            if not record.keys() <= source.names.keys():
                 source.names.update(dict.fromkeys(record))
                 source.columns = choose(source.names, self._mapping)
             values = {
-                quantity: (moment if quantity == TIME else number)(record[column])
+                quantity: _READ.get(quantity, number)(record[column])
                 for quantity, column in source.columns.items()
                 if quantity != SESSION and column in record
             }
@@ -163,6 +167,8 @@ class Rows:
 
 def number(value: object) -> Value:
     """Return a value of a log as a float; None where it is none."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -175,7 +181,7 @@ def moment(value: object) -> Value:
     """Return a time, a number of seconds or milliseconds or an ISO text, in seconds."""
     found = number(value)
     if found is not None:
-        return found / 1000 if found > 1e11 else found
+        return (found / 1000 if found > 1e11 else found) if isfinite(found) else None
     if not isinstance(value, str):
         return None
     try:
@@ -183,3 +189,13 @@ def moment(value: object) -> Value:
         return (made if made.tzinfo else made.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, OverflowError):
         return None
+
+
+def counted(value: object) -> Value:
+    """Return a step, which is finite, and of a size that training has; None for anything else."""
+    found = number(value)
+    return found if found is not None and abs(found) < _STEPS else None
+
+
+#: What reads a quantity, where it is not `number`.
+_READ = {STEP: counted, TIME: moment}

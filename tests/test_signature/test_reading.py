@@ -159,6 +159,11 @@ def test_numbers_that_are_none_are_kept(text: str) -> None:
     assert not math.isfinite(value)
 
 
+@pytest.mark.parametrize("step", ["nan", "inf", "1e300", "x"])
+def test_steps_that_are_none_are_those_of_the_row_before(step: str) -> None:
+    assert read(f"step,loss\n7,2.0\n{step},1.9\n9,1.8\n").steps == [7.0, 7.0, 9.0]
+
+
 def test_cells_that_are_empty_are_missing() -> None:
     log = read("step,loss,grad_norm\n1,2.0,\n2,1.9,0.5\n")
     assert log.columns["grad_norm"] == [None, 0.5]
