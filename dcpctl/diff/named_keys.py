@@ -37,13 +37,15 @@ class NamedKey(NamedTuple):
 
 
 def named_keys(subject: Subject) -> dict[str, NamedKey]:
-    """Take apart the keys of models and optimizers."""
+    """Take apart the keys of models and optimizers; those of other tensors are all name."""
     found: dict[str, NamedKey] = {}
     root = subject.sections.model_root
     start = len(root) + 1 if root else 0
     for fqn, section in subject.sections.of.items():
         if section == MODEL and (not root or fqn.startswith(f"{root}.")):
             found[fqn] = NamedKey(root, fqn[len(root) : start], fqn[start:], "")
+        elif fqn in subject.tensors:
+            found[fqn] = NamedKey("", "", fqn, "")
     for raw in subject.sections.optimizers:
         for fqn in raw.fqns:
             found[fqn] = NamedKey(raw.root, fqn[len(raw.root) :], "", "")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dcpctl.diff.group_forms import Regrouped, regrouped
-from dcpctl.diff.identity import GROUP, STATE, Identity, identities
+from dcpctl.diff.identity import GROUP, OTHER, STATE, Identity, identities
 from dcpctl.diff.rename_rules import Explained, RenameRule, explain
 from dcpctl.diff.renames import renamed_names
 from dcpctl.diff.renumbering import renumbered_names
@@ -185,8 +185,8 @@ def _names(subject: Subject, left: Mapping[str, Identity]) -> dict[str, tuple[ob
     slots: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
     for fqn, one in left.items():
         tensor = subject.tensors.get(fqn)
-        if one[0] == MODEL:
-            shapes[one[1]] = (MODEL, tensor.shape if tensor is not None else None)
+        if one[0] == MODEL or (one[0] == OTHER and tensor is not None):
+            shapes[one[1]] = (one[0], tensor.shape if tensor is not None else None)
         elif one[0] == STATE and tensor is not None:
             slots.setdefault(one[2], []).append((one[3], tensor.shape))
     return {**{name: (STATE, *sorted(found)) for name, found in slots.items()}, **shapes}
@@ -194,8 +194,8 @@ def _names(subject: Subject, left: Mapping[str, Identity]) -> dict[str, tuple[ob
 
 def _with_names(one: Identity, names: Mapping[str, str]) -> Identity:
     """The identity with the parameter's name in B."""
-    if one[0] == MODEL:
-        return (MODEL, names.get(one[1], one[1]))
+    if one[0] in (MODEL, OTHER):
+        return (one[0], names.get(one[1], one[1]))
     if one[0] in (STATE, GROUP) and len(one) > 2:
         return (*one[:2], names.get(one[2], one[2]), *one[3:])
     return one
