@@ -87,7 +87,8 @@ class Comparer:
     Args:
         checkpoint: an open checkpoint.
         ignore: globs of parameter names that may differ.
-        samples: places that are looked at in each piece of a tensor.
+        samples: places that are looked at in each piece of a tensor, at most: the first place at
+            which not all numbers are the same is enough.
         rank: this rank; each looks at other places of what all hold.
     """
 
@@ -167,21 +168,21 @@ class Comparer:
 
     def _slot(self, part: Held, slot: str, entry: StateEntry, state: Mapping[str, object]) -> None:
         value = state.get(slot)
-        if slot == STEP and isinstance(step := entry.value(), (int, float)):
-            self.found.disk_steps.add(float(step))
         stored = self.checkpoint.entries.get(entry.fqn)
+        if isinstance(value, torch.Tensor) and value.dim():
+            if entry.parts == 1 and isinstance(stored, TensorEntry):
+                self._tensor(part.name, slot, part.of_state(value), stored)
+            return
+        # Without a value in memory, only the step is worth a look at the disk.
+        disk = entry.value() if value is not None or slot == STEP else None
+        if slot == STEP and isinstance(disk, (int, float)):
+            self.found.disk_steps.add(float(disk))
         if value is None:
             self.found.differences.append(Difference(part.name, slot, "lacking"))
-        elif isinstance(value, torch.Tensor) and value.dim() and isinstance(stored, TensorEntry):
-            if entry.parts == 1:
-                self._tensor(part.name, slot, part.of_state(value), stored)
-        else:
-            self._number(part.name, slot, value, entry)
+        elif isinstance(disk, (int, float)) and isinstance(value, (int, float, torch.Tensor)):
+            self._number(part.name, slot, value, disk)
 
-    def _number(self, name: str, slot: str, value: object, entry: StateEntry) -> None:
-        disk = entry.value()
-        if not isinstance(disk, (int, float)) or not isinstance(value, (int, float, torch.Tensor)):
-            return
+    def _number(self, name: str, slot: str, value: float | torch.Tensor, disk: float) -> None:
         memory = float(value)
         if isinstance(value, torch.Tensor):  # as a load would have rounded it
             disk = float(torch.tensor(disk, dtype=torch.float64).to(value.dtype))
@@ -197,8 +198,12 @@ class Comparer:
                 return
             for run in self._runs(piece, f"{name} {slot} {self.rank}"):
                 memory = piece.values(run)
-                zero = zero and not bool(memory.any())
-                wrong = wrong or not _same(memory, _read(entry, run))
+                disk = _read(entry, run)
+                zero = zero and not bool(_wide(memory).any())
+                wrong = wrong or not _same(memory, disk)
+                # Ones say nothing of a norm, nor zeros of an embedding's rows that no token used.
+                if not wrong and bool((_wide(disk) != _wide(disk)[0]).any()):
+                    break
         if wrong:
             self._wrong.append(_Tensor(name, slot, tuple(pieces), entry, zero))
 
@@ -233,9 +238,13 @@ def _read(entry: TensorEntry, run: Run) -> torch.Tensor:
 
 def _same(memory: torch.Tensor, disk: torch.Tensor) -> bool:
     """Whether memory has what a load of `disk` puts there; NaN is the same as NaN."""
-    memory = memory.detach().cpu()
-    loaded = disk.to(memory.dtype)
-    wide = torch.complex128 if loaded.is_complex() else torch.float64
-    if loaded.is_floating_point() or loaded.is_complex():  # float8 knows no comparison
-        memory, loaded = memory.to(wide), loaded.to(wide)
-    return bool(((memory == loaded) | ((memory != memory) & (loaded != loaded))).all())
+    held, loaded = _wide(memory), _wide(disk.to(memory.dtype))
+    return bool(((held == loaded) | ((held != held) & (loaded != loaded))).all())
+
+
+def _wide(numbers: torch.Tensor) -> torch.Tensor:
+    """The same numbers on the CPU in a dtype that can be compared: float8 and uint16 cannot."""
+    numbers = numbers.detach().cpu()
+    if numbers.is_complex():
+        return numbers.to(torch.complex128)
+    return numbers.to(torch.float64 if numbers.is_floating_point() else torch.int64)

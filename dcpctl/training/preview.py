@@ -44,10 +44,10 @@ class Preview(LoadPreview):
             part = "all" if self.skipped_optimizer.whole else "a part"
             return (
                 f"the load would succeed and leave {part} of the optimizer's state on disk: "
-                f"{len(self.skipped):,} keys that nobody asks for"
+                f"{_keys(len(self.skipped))} that nobody asks for"
             )
         if self.skipped:
-            return f"the load would succeed and leave {len(self.skipped):,} keys on disk"
+            return f"the load would succeed and leave {_keys(len(self.skipped))} on disk"
         return "the load would take all that the state dict asks for and the checkpoint has"
 
     def _rows(self) -> Iterator[tuple[str, int, str, list[str]]]:
@@ -113,6 +113,10 @@ def preview_load(
         )
     fields = dataclasses.fields(LoadPreview)
     return Preview(**{field.name: getattr(found, field.name) for field in fields})
+
+
+def _keys(number: int) -> str:
+    return f"{number:,} key{'' if number == 1 else 's'}"
 
 
 def _first(fqns: Sequence[str]) -> Iterator[str]:

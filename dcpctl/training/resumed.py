@@ -47,7 +47,8 @@ def assert_resumed(
         optimizer: an optimizer, or several; None compares the model alone.
         checkpoint: its directory, or an open one.
         ignore: globs of parameter names (without wrappers) that may differ.
-        samples: places that are looked at in each tensor, 32 neighbouring numbers at each.
+        samples: places that are looked at in each tensor, 32 neighbouring numbers at each; one is
+            enough where these are not all the same.
         process_group: the ranks that call it; all if None.
 
     Raises:

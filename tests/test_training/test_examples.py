@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]
     """`example flags` to exit code and output."""
     where = tmp_path_factory.mktemp("examples")
     torchrun(JOB, where)
-    found = json.loads((where / "examples.json").read_text())
-    return {name: (code, text) for name, (code, text) in found.items()}
+    text = (where / "examples.json").read_text()
+    text = re.sub(re.escape(str(where)) + r"/[a-z0-9-]+/", "run/", text)  # as in the README
+    return {name: (code, printed) for name, (code, printed) in json.loads(text).items()}
 
 
 @pytest.mark.parametrize("example", ["fsdp2", "fsdp1", "titan"])
@@ -32,3 +34,13 @@ def test_an_example(seen: dict[str, tuple[int, str]], example: str) -> None:
     code, text = seen[f"{example} --bug --unguarded"]
     assert (code, text.splitlines()[0]) == (1, "found by assert_resumed:")
     assert "the optimizer was reset" in text
+
+
+@pytest.mark.parametrize("example", ["fsdp2", "fsdp2 --bug", "titan --bug --unguarded"])
+def test_what_the_readme_shows(
+    seen: dict[str, tuple[int, str]], example: str, repository: Path
+) -> None:
+    name, _, flags = example.partition(" ")
+    command = f"$ torchrun --nproc-per-node 2 -m dcpctl.training.examples.{name} run {flags}"
+    shown = f"{command.strip()}\n{seen[example][1]}"
+    assert shown in (repository / "README.md").read_text()
