@@ -118,6 +118,7 @@ class ChunkOpener:
         width = dtypes.itemsize(source.dtype)
         if source.encoding == "raw":
             storage, name, base = locate_raw(storage, source)
+            storage.read(name, base + source.nbytes, 0)  # refused where the file ends before
             steps = _row_major(source.shape, width)
             return OpenChunk(storage, name, base, steps, source.shape, source.dtype, True, None)
         key = (source.dtype, source.shape, source.length)

@@ -12,6 +12,7 @@ import numpy as np
 
 from dcpctl.diff.values_open import ChunkOpener, OpenChunk
 from dcpctl.diff.values_regions import distinct_rows, same_layout
+from dcpctl.errors import DcpctlError
 from dcpctl.formats.crc import combine
 from dcpctl.model.entry import TensorEntry
 
@@ -113,8 +114,10 @@ def _file_id(entry: TensorEntry, number: int) -> tuple[int, int] | None:
     if number < 0:
         return None
     row = int(np.flatnonzero(entry.chunks.file == number)[0])
+    storage, name = entry.storage_of(row), entry.chunk_source(row).file
     try:
-        status = (entry.storage_of(row).root / entry.chunk_source(row).file).stat()
-    except (OSError, ValueError):  # a name that no file system takes
+        storage.size(name)  # a name that leads out of the checkpoint is refused
+        status = (storage.root / name).stat()
+    except (DcpctlError, OSError):
         return None
     return status.st_dev, status.st_ino

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dcpctl.diff.values_difference import CHECKSUMS, SAME_BYTES, ValueDifference, summed_up
 from dcpctl.diff.values_open import ChunkOpener
 from dcpctl.diff.values_proof import proven_by_crc, same_bytes
-from dcpctl.diff.values_regions import Region, check_form, regions, split
+from dcpctl.diff.values_regions import Region, check_form, distinct_rows, regions, split
 from dcpctl.diff.values_stream import Streamer
 from dcpctl.diff.values_sums import Sums
 from dcpctl.errors import DcpctlError
@@ -46,9 +46,17 @@ class Work:
                 return ValueDifference(a.fqn, b.fqn, a.numel, SAME_BYTES)
             if trust and proven_by_crc(a, b, self.opener):
                 return ValueDifference(a.fqn, b.fqn, a.numel, CHECKSUMS)
+            for entry in (a, b):
+                self._look_at(entry)
         except DcpctlError as error:
             return ValueDifference(a.fqn, b.fqn, a.numel, failure=error)
         return None
+
+    def _look_at(self, entry: TensorEntry) -> None:
+        """See that every chunk is in its file, before work in proportion to its size is planned."""
+        if not entry.stored.transforms:
+            for row in distinct_rows(entry).tolist():
+                self.opener.open(entry, row)
 
     def unit(self, pair: Pair, unit: list[Region]) -> list[Sums | None]:
         """Compare the regions of a unit, one after the other."""
