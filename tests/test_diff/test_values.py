@@ -124,7 +124,7 @@ def truth(a: np.ndarray, b: np.ndarray, same_dtype: bool, tolerance: float) -> d
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(arrays(), st.sampled_from([0.0, 0.0, 0.5]), st.booleans(), st.integers(1, 3))
 def test_any_layouts_and_dtypes(
     case: tuple[np.ndarray, np.ndarray, tuple[str, str], list[Any]],
