@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from dcpctl.errors import ReadFailed, UsageError, quote
 NAME, PROJECT = "dcpctl.toml", "pyproject.toml"
 
 _MAX_BYTES = 1 << 20
+_WITHOUT = "--no-policy checks without one"
 # `[tool.dcpctl.check]`, `["tool"]` or `tool.dcpctl = ...`: only then it is worth parsing.
 _MAY_SAY = re.compile(
     r"""^\s*\[\s*["']?tool["']?\s*(?:\]|\.\s*["']?dcpctl)|^\s*["']?tool["']?\s*[.=]""", re.M
@@ -38,8 +40,12 @@ def find_policy(checked: Sequence[Path], directory: Path | None = None) -> Path 
     Raises:
         ReadFailed: a file is there and cannot be read.
     """
-    here = (directory or Path.cwd()).resolve()
-    if any(path.resolve() in (here, *here.parents) for path in checked):
+    try:
+        here = Path(os.path.realpath(directory or os.curdir))
+        real = {Path(os.path.realpath(path)) for path in checked}
+    except OSError:  # the current directory is gone
+        return None
+    if real.intersection((here, *here.parents)):
         return None
     for name in (NAME, PROJECT):
         path = here / name
@@ -59,12 +65,13 @@ def text_of(path: Path) -> str:
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise PolicyError(f"{quote(path)} is too large for a policy")
+            raise PolicyError(f"{quote(path)} is too large for a policy", hint=_WITHOUT)
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ReadFailed(f"cannot read the policy {quote(path)}: {error.strerror}") from None
+        message = f"cannot read the policy {quote(path)}: {error.strerror}"
+        raise ReadFailed(message, hint=_WITHOUT) from None
     except UnicodeDecodeError:
-        raise PolicyError(f"{quote(path)} is not UTF-8") from None
+        raise PolicyError(f"{quote(path)} is not UTF-8", hint=_WITHOUT) from None
 
 
 def document_of(path: Path, text: str) -> Any:

@@ -235,3 +235,17 @@ def test_a_checkpoint_brings_no_policy_along(tmp_path: Path, monkeypatch) -> Non
         assert find_policy([run]) is None
         assert find_policy([Path()]) is None
         assert find_policy([tmp_path / "other"]) == Path("dcpctl.toml")
+
+
+def test_a_directory_that_is_gone_has_none(tmp_path: Path, monkeypatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert find_policy([loop], tmp_path) is None
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    try:
+        assert find_policy([tmp_path / "other"]) is None
+    finally:
+        monkeypatch.chdir(tmp_path)
