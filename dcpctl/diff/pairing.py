@@ -94,7 +94,7 @@ def pair(a: Subject, b: Subject, try_rename: TryRename | None = None) -> Pairing
         tuple(added),
         pairs,
         explained.rules,
-        _commands(explained, groups, wanted, try_rename),
+        _commands(explained, groups, b.release, wanted, try_rename),
         groups,
         _optimizers_names(a, b, names),
     )
@@ -148,6 +148,7 @@ def _numbered(subject: Subject, names: Collection[str]) -> set[str]:
 def _commands(
     explained: Explained,
     groups: Regrouped | None,
+    release: str,
     wanted: Mapping[str, str],
     try_rename: TryRename | None,
 ) -> tuple[tuple[str, ...], ...]:
@@ -161,6 +162,8 @@ def _commands(
             return ()
         found.append(("rename", *ways[0]))
     upgrade = explained.upgrade or (groups.upgrade if groups is not None else ())
+    if explained.upgrade or groups is not None:
+        upgrade += ("--torch", release) if release else ()
     if upgrade:
         found.insert(0 if explained.wraps else len(found), ("upgrade", *upgrade))
     return tuple(found)

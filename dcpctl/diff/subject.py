@@ -14,6 +14,7 @@ from dcpctl.model.checkpoint import Checkpoint, Entry
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.layout import Layouts, survey
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.releases import form_of
 from dcpctl.model.sections import Sections, classify
 from dcpctl.storage.base import Storage
 
@@ -94,6 +95,12 @@ class Subject:
         """How its tensors lie over the ranks."""
         replicated = any(part.stored.replicas for part in self.checkpoint.parts)
         return survey(self.tensors, self.checkpoint.files, replicated=replicated)
+
+    @property
+    def release(self) -> str:
+        """The newest torch release that writes its form; empty where that is not known."""
+        forms = [form_of(part.stored) for part in self.checkpoint.parts]
+        return forms[0].releases.split()[-1] if len(forms) == 1 and forms[0] else ""
 
     @cached_property
     def side(self) -> Side:

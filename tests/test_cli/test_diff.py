@@ -6,10 +6,10 @@ import json
 import shutil
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from dcpctl.cli.app import app
@@ -22,11 +22,11 @@ def healthy(samples: Path) -> Path:
     return samples / "healthy" / "step-8500"
 
 
-def run(*arguments: object) -> Result:
+def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["diff", *map(str, arguments)])
 
 
-def document(*arguments: object) -> dict:
+def document(*arguments: object) -> dict[str, Any]:
     done = run(*arguments, "--json")
     assert done.exit_code in (0, 1), done.output
     found = json.loads(done.stdout)
@@ -154,6 +154,8 @@ def test_narrow_terminals(samples: Path, healthy: Path, monkeypatch: pytest.Monk
         ("2.13.0/model_only_nested", "2.13.0/model_only_flat", ["rename"]),
         ("2.13.0/model_only_flat", "2.13.0/model_only_nested", ["rename"]),
         ("2.13.0/single_raw_osd_fp32", "2.13.0/fsdp2_list_fp32", ["upgrade"]),
+        ("2.0.1/fsdp2_list_fp32", "2.13.0/fsdp2_list_fp32", ["upgrade"]),
+        ("2.13.0/fsdp2_list_fp32", "2.2.2/fsdp2_list_fp32", ["upgrade"]),
         ("2.13.0/wrapped_names_w4", "2.13.0/fsdp2_flat_fp32", ["rename", "upgrade"]),
         ("2.13.0/pp_like_w4", "2.13.0/ddp_w4", ["upgrade", "rename"]),
     ],

@@ -53,7 +53,7 @@ def test_upgrade_to_other_names_in_the_optimizer(healthy: Path, tmp_path: Path) 
     found = after(healthy, tmp_path, edits.Upgrade(None, None, "index", None))
     assert counted(found) == {"keys": 63}
     assert len(found.pairing.renamed) == 63
-    assert found.pairing.commands == (("upgrade", "--optimizer-keys", "index"),)
+    assert found.pairing.commands == (("upgrade", "--optimizer-keys", "index", "--torch", "2.14"),)
     assert differ(perform(found, tmp_path), tmp_path / "made").same
     assert found.objects is not None
     assert set(found.objects.renamed_in) == {f"optimizer.param_groups.{n}.params" for n in (0, 1)}
@@ -72,7 +72,9 @@ def test_upgrade_to_other_forms_of_groups(
     assert not found.counts["optimizer"]
     if keys:
         assert found.pairing.regrouped is not None
-        assert found.pairing.commands == (("upgrade", "--optimizer-keys", "flat"),)
+        assert found.pairing.commands == (
+            ("upgrade", "--optimizer-keys", "flat", "--torch", "2.14"),
+        )
         assert not found.pairing.removed and not found.pairing.added
 
 
