@@ -44,9 +44,14 @@ class Contract:
     group_keys: tuple[tuple[str, ...], ...] = ()
 
 
-def contract_of(checkpoint: Checkpoint) -> Contract:
-    """Return the contract that a checkpoint keeps; reads param groups and no tensor."""
-    view = OptimizerView(checkpoint)
+def contract_of(checkpoint: Checkpoint, view: OptimizerView | None = None) -> Contract:
+    """Return the contract that a checkpoint keeps; reads param groups and no tensor.
+
+    Args:
+        checkpoint: opened.
+        view: what it says of its optimizer, where that is known already.
+    """
+    view = view or OptimizerView(checkpoint)
     return Contract(
         entries={
             fqn: Spec(entry.shape, entry.dtype) if isinstance(entry, TensorEntry) else Spec()

@@ -63,7 +63,7 @@ def other_dtypes(run: Run) -> Iterator[Hit]:
 @rule("DCP705", ERROR, "another optimizer than the contract's")
 def other_optimizer(run: Run) -> Iterator[Hit]:
     """The kind of the optimizer, and the keys of its param groups."""
-    contract, stored = _contract(run), contract_of(run.checkpoint)
+    contract, stored = _contract(run), contract_of(run.checkpoint, run.optimizer)
     if contract.optimizer != stored.optimizer:
         yield Hit(
             "optimizer",
@@ -92,7 +92,7 @@ def _contract(run: Run) -> Contract:
 
 def _both(run: Run) -> Iterator[tuple[str, Spec, Spec]]:
     """The keys that the contract and the checkpoint have: (FQN, as the contract has it, stored)."""
-    stored = contract_of(run.checkpoint).entries
+    stored = contract_of(run.checkpoint, run.optimizer).entries
     for fqn, asked in _contract(run).entries.items():
         if fqn in stored:
             yield fqn, asked, stored[fqn]
