@@ -35,6 +35,11 @@ def seeds() -> dict[str, list[bytes]]:
                 _items(checkpoint, found)
         except DcpctlError:
             continue
+    found["walk"] = [
+        b"".join(found[name][first : first + 3])
+        for name in ("item", "zstd")
+        for first in range(0, len(found[name]), 3)
+    ]
     return {
         name: sorted({data for data in inputs if len(data) <= LARGEST})
         for name, inputs in found.items()

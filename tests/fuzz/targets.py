@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dcpctl.errors import DcpctlError
+from dcpctl.formats.archive_walk import walk_archives
 from dcpctl.formats.metadata import parse_metadata
 from dcpctl.formats.pickles import calls, policy, vm
 from dcpctl.formats.records import StoredCheckpoint, StoredTensor
@@ -138,10 +139,25 @@ def zstd(data: bytes) -> None:
         decode_item(_buffer(data), "", 0, len(data), **options)
 
 
+def walk(data: bytes) -> None:
+    """A shard file without metadata: its items lie back to back from either end."""
+    for compressed in (False, True):
+        with suppress(DcpctlError):
+            found = walk_archives(_buffer(data), "", compressed=compressed)
+            hole = found.hole or (len(data), len(data))
+            for places, at, end in ((found.front, 0, hole[0]), (found.back, hole[1], len(data))):
+                for offset, length in places:
+                    assert offset == at
+                    assert length > 0
+                    at += length
+                assert at == end
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "metadata": metadata,
     "value": value,
     "item": item,
     "safetensors": safetensors,
     "zstd": zstd,
+    "walk": walk,
 }

@@ -12,7 +12,14 @@ from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS
 
 #: Inputs a seed, as many as take about a second.
-INPUTS = {"metadata": 60, "value": 6000, "item": 1500, "safetensors": 1500, "zstd": 500}
+INPUTS = {
+    "metadata": 60,
+    "value": 6000,
+    "item": 1500,
+    "safetensors": 1500,
+    "zstd": 500,
+    "walk": 1500,
+}
 SECONDS = 5
 
 
