@@ -103,7 +103,10 @@ def _rewritten(
     compared = {fqn: a.entries[fqn] for fqn, _ in pairs}
     fqns = [one.a for one in contents.different]
     found = group_keys(fqns, compared)
-    return tuple(found if len(found) <= _FEW_GROUPS else shares(fqns, compared))
+    # Numbers that were read are told slot by slot: those of different slots do not compare.
+    if contents.read or len(found) > _FEW_GROUPS:
+        found = shares(fqns, compared)
+    return tuple(found)
 
 
 def _anew(a: Subject, b: Subject, load: LoadPreview | None) -> tuple[str, ...]:

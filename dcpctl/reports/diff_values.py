@@ -34,6 +34,8 @@ def contents_blocks(found: Difference) -> Iterator[Block]:
         many = f"{len(contents.different):,} of {words.count(contents.tensors, 'tensor')}"
         yield Heading(f"other numbers in {many}")
         if contents.read:
+            if len(contents.different) > _MOST_ROWS:
+                yield _pooled(found, contents)
             yield from _measured(contents)
         else:
             yield Table(
@@ -69,6 +71,29 @@ def contents_words(found: Difference) -> Iterator[str]:
             f"The numbers of {words.count(len(contents.unknown), 'tensor')} were not "
             f"compared{why}; --values reads them."
         )
+
+
+def _pooled(found: Difference, contents: Contents) -> Table:
+    """A row for all of the model, for each slot of the optimizer, and so on."""
+    by_key = {one.a: one for one in contents.different}
+    rows: list[tuple[Line, ...]] = []
+    for group in found.rewritten:
+        members = [by_key[fqn] for fqn in group.keys]
+        distance = math.hypot(*(one.distance for one in members))
+        norm = math.hypot(*(one.norm_a for one in members))
+        largest = max((one.max_abs for one in members if one.max_abs is not None), default=None)
+        rows.append(
+            (
+                Span(group.words, NAME),
+                f"{len(members):,}",
+                f"{group.of:,}",
+                _number(largest),
+                _number(distance / norm if norm else math.inf),
+            )
+        )
+    columns = [Column("together", folds=True)]
+    columns += [Column(n, right=True) for n in ("tensors", "of", "max abs", "relative L2")]
+    return Table(columns, rows[:_MOST_ROWS])
 
 
 def _measured(contents: Contents) -> Iterator[Block]:
