@@ -16,7 +16,8 @@ from dcpctl.model.globs import matching
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.source import StateEntry
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.training.pieces import Held, Piece, Run, held, positions
+from dcpctl.training.held import Held, held
+from dcpctl.training.pieces import Piece, Run, positions
 
 #: What stands for a weight among the slots of its optimizer state; none is called so.
 WEIGHT = ""
@@ -54,7 +55,8 @@ class Comparison:
     """What one rank found.
 
     Attributes:
-        weights: names of the parameters that it compared.
+        known: names of the parameters that the checkpoint has.
+        weights: names of those of which it compared something.
         states: names of the parameters whose optimizer state it compared.
         slots: names of the slots that it compared.
         differences: what differs.
@@ -62,6 +64,7 @@ class Comparison:
         disk_steps: steps that the checkpoint has.
     """
 
+    known: set[str] = field(default_factory=set)
     weights: set[str] = field(default_factory=set)
     states: set[str] = field(default_factory=set)
     slots: set[str] = field(default_factory=set)
@@ -133,8 +136,10 @@ class Comparer:
                 if not part.buffer:  # a buffer that is not persistent is not saved
                     self.found.differences.append(Difference(part.name, WEIGHT, "unknown"))
                 continue
-            if not part.buffer:
-                self.found.weights.add(part.name)
+            if not part.buffer and entry.numel:
+                self.found.known.add(part.name)
+                if part.pieces:
+                    self.found.weights.add(part.name)
             self._tensor(part.name, WEIGHT, part.pieces, entry)
 
     def _optimizer(

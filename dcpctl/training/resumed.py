@@ -111,6 +111,12 @@ def verdict(every: Sequence[Comparison], with_optimizer: bool) -> str:
         )
     lines += _states(differences, every)
     lines += _swaps(differences)
+    uncompared = sorted({name for rank in every for name in rank.known} - weights)
+    if uncompared:
+        lines.append(
+            f"{len(uncompared):,} parameters are held in a form that cannot be compared: "
+            f"{listed(uncompared)}"
+        )
     if not lines and not weights:
         lines.append("the model has no parameter that the checkpoint has")
     if not lines:

@@ -43,15 +43,18 @@ def test_a_box(shape: tuple[int, ...], data: st.DataObject) -> None:
 
 @given(SHAPES, st.data())
 def test_a_span(shape: tuple[int, ...], data: st.DataObject) -> None:
+    offsets = tuple(data.draw(st.integers(0, size - 1)) for size in shape)
+    sizes = tuple(data.draw(st.integers(1, s - o)) for s, o in zip(shape, offsets, strict=True))
     tensor = whole(shape)
-    start = data.draw(st.integers(0, tensor.numel() - 1))
-    count = data.draw(st.integers(1, tensor.numel() - start))
-    span = Span(shape, start, tensor.reshape(-1)[start : start + count])
+    part = tensor[tuple(slice(o, o + s) for o, s in zip(offsets, sizes, strict=True))].reshape(-1)
+    start = data.draw(st.integers(0, part.numel() - 1))
+    count = data.draw(st.integers(1, part.numel() - start))
+    span = Span(shape, offsets, sizes, start, part[start : start + count])
     position = data.draw(st.integers(0, count - 1))
     run = span.run_at(position, 3)
     values = span.values(run).tolist()
     assert values == at(tensor, run)
-    assert values[0] == start + position
+    assert values[0] == part[start + position]
     assert 1 <= len(values) <= 3
 
 
