@@ -33,6 +33,7 @@ _FORMS = ("dcp", "dcp-per-rank")
 RENAME = "give each file the name of the rank that wrote it"
 #: Tensors that have to be compared for their disagreement to mean something.
 _ENOUGH = 4
+_OTHERS = "of another save than the files"
 _FROM = "--from SIBLING names another save of the same run, which tells what is in which file"
 
 
@@ -61,9 +62,11 @@ def survey(
     made = None
     if stored is not None:
         made = survey_described(storage, stored, basis, why, options)
+        if made.stale and basis == METADATA:
+            made = _by_temporary(storage, options) or made
         if made.stale and not (in_part and sibling is None):
             _check_stale(made, sibling)
-            why, made = f"{basis} is of another save than the files", None
+            why, made = f"{made.basis} is {_OTHERS}", None
     if made is None:
         if sibling is None:
             raise Refused(f"{quote(path)}: {why}", hint=_FROM)
@@ -78,6 +81,18 @@ def survey(
         _compare(made, mine, sibling, options)
     check_one_save(made, mine, sibling)
     return made
+
+
+def _by_temporary(storage: LocalStorage, options: RepairOptions) -> Survey | None:
+    """The survey by `.metadata.tmp`, where a later save has got so far as to write them whole."""
+    if TEMPORARY not in storage.names():
+        return None
+    try:
+        stored = read_metadata(storage, TEMPORARY)
+    except DcpctlError:
+        return None
+    made = survey_described(storage, stored, TEMPORARY, f".metadata is {_OTHERS}", options)
+    return None if made.stale else made
 
 
 def _check_stale(made: Survey, sibling: Checkpoint | None) -> None:

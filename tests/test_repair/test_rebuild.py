@@ -130,6 +130,21 @@ def test_stale_metadata_are_told_and_the_files_rebuilt(samples: Path, tmp_path: 
     assert meaning_of(tmp_path / "again") == original
 
 
+def test_whole_temporary_metadata_of_the_later_save_are_found(
+    samples: Path, tmp_path: Path
+) -> None:
+    """A save into the same directory was killed just before it renamed its metadata."""
+    source = longer(samples / WRECK, tmp_path / "longer")
+    (source / ".metadata").rename(source / ".metadata.tmp")
+    (source / ".metadata").write_bytes((samples / SIBLING / ".metadata").read_bytes())
+    mended = mend("repair", source, tmp_path / "made")
+    assert mended.survey.basis == ".metadata.tmp"
+    assert "another save" in mended.survey.why_basis
+    (source / ".metadata").unlink()
+    (source / ".metadata.tmp").rename(source / ".metadata")
+    assert numbers_of(tmp_path / "made") == numbers_of(source)
+
+
 def test_files_of_two_saves_are_refused(samples: Path, tmp_path: Path) -> None:
     source = wreck(samples / f"{RUN}/step-9000", tmp_path / "wreck")
     newer = samples / f"{RUN}/step-8500" / "__1_0.distcp"
