@@ -7,13 +7,15 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dcpctl.check.options import CheckOptions
 from dcpctl.check.policy import Expected, Policy, SizeLimits
 from dcpctl.check.policy_file import read_policy
 from dcpctl.check.policy_find import PolicyError, find_policy
 from dcpctl.check.policy_text import Source
-from dcpctl.errors import ReadFailed
+from dcpctl.errors import InputError, ReadFailed
 from dcpctl.formats.toml_text import parse_toml
 from dcpctl.model.contract import Contract, Spec, contract_of
 from dcpctl.model.contract_file import MalformedContract, contract_lines
@@ -249,3 +251,39 @@ def test_a_directory_that_is_gone_has_none(tmp_path: Path, monkeypatch) -> None:
         assert find_policy([tmp_path / "other"]) is None
     finally:
         monkeypatch.chdir(tmp_path)
+
+
+KEYS = st.sampled_from(
+    (
+        "check rules expect dtypes limits sections contract max_size torch strict max_findings "
+        "baseline may_skip optimizer DCP404 DCP4xx * "
+    ).split(" ")
+)
+VALUES = st.recursive(
+    st.booleans() | st.integers(-3, 2**70) | st.floats() | st.sampled_from(["", "off", "3", "x\n"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def as_toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {as_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    if isinstance(value, float):
+        return repr(value) if "e" not in repr(value) else "0.5"
+    return json.dumps(value)
+
+
+@given(st.dictionaries(KEYS, st.dictionaries(KEYS, VALUES, max_size=4) | VALUES, max_size=4))
+def test_whatever_it_says_there_is_an_answer(tmp_path_factory, tables: dict) -> None:
+    directory = tmp_path_factory.getbasetemp()
+    nested = {"check": tables}
+    text = "".join(f"{json.dumps(key)} = {as_toml(value)}\n" for key, value in nested.items())
+    path = directory / "dcpctl.toml"
+    path.write_text(text)
+    try:
+        read_policy(path)
+    except (PolicyError, InputError, ReadFailed) as error:
+        assert str(error).count("\n") == 0
