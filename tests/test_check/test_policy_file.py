@@ -254,10 +254,26 @@ def test_a_directory_that_is_gone_has_none(tmp_path: Path, monkeypatch) -> None:
 
 
 KEYS = st.sampled_from(
-    (
-        "check rules expect dtypes limits sections contract max_size torch strict max_findings "
-        "baseline may_skip optimizer DCP404 DCP4xx * "
-    ).split(" ")
+    [
+        "check",
+        "rules",
+        "expect",
+        "dtypes",
+        "limits",
+        "sections",
+        "contract",
+        "max_size",
+        "torch",
+        "strict",
+        "max_findings",
+        "baseline",
+        "may_skip",
+        "optimizer",
+        "DCP404",
+        "DCP4xx",
+        "*",
+        "",
+    ]
 )
 VALUES = st.recursive(
     st.booleans() | st.integers(-3, 2**70) | st.floats() | st.sampled_from(["", "off", "3", "x\n"]),
