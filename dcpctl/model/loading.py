@@ -95,7 +95,7 @@ class LoadPreview:
     @property
     def error_text(self) -> str:
         """The first line of the exception that torch raises; empty if it raises none."""
-        return "" if self.error is None else self.error.text
+        return "" if self.error is None else self.error.text.partition("\n")[0]
 
 
 def predict_load(

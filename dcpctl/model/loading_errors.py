@@ -141,7 +141,7 @@ def _while_reading(pair: Mismatch, entry: Any) -> LoadError | None:
         return None
     # `copy_` knows a packed dtype only with itself on the other side.
     cast = {asked.dtype, stored.dtype} == {"float32", "float4_e2m1fn_x2"}
-    text = f"\"{'copy_kernel' if cast else 'copy_'}\" not implemented for "
+    text = f'"{"copy_kernel" if cast else "copy_"}" not implemented for '
     return LoadError(READING, "NotImplementedError", f"{text}'{_scalar_type(packed[0])}'", fqn)
 
 
