@@ -11,7 +11,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dcpctl.diff.name_edits import Edit, Tokens, edits_between
+from dcpctl.model.fqn import is_index
 
+#: Fewer names than this are told by their edits alone.
+_FEWEST = 4
 _SAMPLES = 48
 _NEIGHBOURS = 6
 _MOST_EDITS = 48
@@ -41,6 +44,34 @@ def renamed_names(a: Mapping[str, Hashable], b: Mapping[str, Hashable]) -> dict[
         if not pairs:
             break
         found.update((".".join(old), ".".join(new)) for old, new in pairs)
+    found.update(_by_place(search.a, search.b))
+    return found
+
+
+def _by_place(a: Mapping[Tokens, Hashable], b: Mapping[Tokens, Hashable]) -> dict[str, str]:
+    """Pair all names that are left by their order among those of one shape in one layer.
+
+    That is one model under names of another library; nothing is paired where it does not come out
+    even.
+    """
+    places_a, places_b = _numbered(a), _numbered(b)
+    if len(a) < _FEWEST or places_a.keys() != places_b.keys():
+        return {}
+    if any(len(names) != len(places_b[key]) for key, names in places_a.items()):
+        return {}
+    return {
+        ".".join(old): ".".join(new)
+        for key, names in places_a.items()
+        for old, new in zip(names, places_b[key], strict=True)
+    }
+
+
+def _numbered(names: Mapping[Tokens, Hashable]) -> dict[Hashable, list[Tokens]]:
+    """Names by what must agree and by the numbers in them, as tokens (`layers.3`)."""
+    found: dict[Hashable, list[Tokens]] = {}
+    for name, spec in names.items():
+        key = (spec, tuple(token for token in name if is_index(token)))
+        found.setdefault(key, []).append(name)
     return found
 
 

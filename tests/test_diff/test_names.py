@@ -67,9 +67,10 @@ OLD = model("layers", "attn.wq.weight", "attn.wk.weight", "mlp.up.weight", "norm
         model(
             "layers", "attn.wq.weight", "attn.wk.weight", "mlp.up.weight", "norm.weight", first=9
         ),
+        model("model.h", "self.q_proj.kernel", "self.k_proj.kernel", "ffn.w.kernel", "ln.scale"),
         model("h", "attn.wq.weight", "attn.wk.weight", "mlp.up.weight", "norm.weight"),
     ],
-    ids=["blocks", "inner", "leaves", "renumbered", "h"],
+    ids=["blocks", "inner", "leaves", "renumbered", "another library", "h"],
 )
 def test_systematic_renames_are_found(new: dict[str, tuple[int, ...]]) -> None:
     wanted = dict(zip(OLD, new, strict=True))
@@ -85,6 +86,13 @@ def test_one_parameter_of_its_shape_alone_is_renamed() -> None:
     assert renamed_names({"head.weight": (9, 2)}, {"lm_head.weight": (9, 2)}) == {
         "head.weight": "lm_head.weight"
     }
+
+
+def test_what_does_not_come_out_even_is_none() -> None:
+    other = model("h", "q.kernel", "k.kernel", "ffn.kernel", "ln.scale")
+    assert len(renamed_names(OLD, other)) == len(OLD)
+    del other["h.3.ffn.kernel"]
+    assert "h.0.ffn.kernel" not in renamed_names(OLD, other).values()
 
 
 def test_what_may_be_several_is_none() -> None:
