@@ -28,7 +28,7 @@ def read_logs(paths: Sequence[str], mapping: Mapping[str, str] | None = None) ->
         ReadFailed: a file cannot be read.
         MissingDependency: an event file, and TensorBoard is not installed.
     """
-    log = Log(name=", ".join(paths))
+    log = Log(name=", ".join("standard input" if path == STDIN else path for path in paths))
     for path in paths:
         for one in _files(path):
             rows = Rows(log, Source(one, ""), mapping or {})
