@@ -26,62 +26,69 @@ if TYPE_CHECKING:
 
 _PANEL = "Narrow it; several add up"
 
+A = Annotated[Path, typer.Argument(metavar="A", help="A checkpoint.", show_default=False)]
+B = Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)]
+KeysOnly = Annotated[
+    bool, typer.Option("--keys-only", help="Keys, shapes and dtypes.", rich_help_panel=_PANEL)
+]
+Layout = Annotated[
+    bool,
+    typer.Option("--layout", help="How tensors lie over the ranks.", rich_help_panel=_PANEL),
+]
+Optimizer = Annotated[
+    bool,
+    typer.Option(
+        "--optimizer", help="Kind, coverage, param groups and steps.", rich_help_panel=_PANEL
+    ),
+]
+Values = Annotated[
+    bool,
+    typer.Option(
+        "--values",
+        help="All numbers and objects, whatever their names, dtypes and layouts.",
+        rich_help_panel=_PANEL,
+    ),
+]
+LayoutMapOf = Annotated[
+    str | None,
+    typer.Option(
+        "--layout-map",
+        metavar="FQN",
+        help="Draw which rank holds what of one tensor, side by side.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Tolerance = Annotated[
+    str | None,
+    typer.Option(
+        "--tolerance",
+        metavar="NUMBER",
+        help="With --values: differences up to this are none. [default: 0]",
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="GLOB", help="Leave keys out; may be repeated."),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Threads. [default: one a processor, at most 8]"),
+]
+ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever differs.")]
+
 
 def diff(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
-    keys_only: Annotated[
-        bool,
-        typer.Option("--keys-only", help="Keys, shapes and dtypes.", rich_help_panel=_PANEL),
-    ] = False,
-    layout: Annotated[
-        bool,
-        typer.Option("--layout", help="How tensors lie over the ranks.", rich_help_panel=_PANEL),
-    ] = False,
-    optimizer: Annotated[
-        bool,
-        typer.Option(
-            "--optimizer",
-            help="Kind, coverage, param groups and steps.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = False,
-    values: Annotated[
-        bool,
-        typer.Option(
-            "--values",
-            help="All numbers and objects, whatever their names, dtypes and layouts.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = False,
-    layout_map: Annotated[
-        str | None,
-        typer.Option(
-            "--layout-map",
-            metavar="FQN",
-            help="Draw which rank holds what of one tensor, side by side.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    tolerance: Annotated[
-        str | None,
-        typer.Option(
-            "--tolerance",
-            metavar="NUMBER",
-            help="With --values: differences up to this are none. [default: 0]",
-        ),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option("--ignore", metavar="GLOB", help="Leave keys out; may be repeated."),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Threads. [default: one a processor, at most 8]"),
-    ] = None,
-    exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit 0 whatever differs.")
-    ] = False,
+    a: A,
+    b: B,
+    keys_only: KeysOnly = False,
+    layout: Layout = False,
+    optimizer: Optimizer = False,
+    values: Values = False,
+    layout_map: LayoutMapOf = None,
+    tolerance: Tolerance = None,
+    ignore: Ignore = None,
+    jobs: Jobs = None,
+    exit_zero: ExitZero = False,
     form: FormOption = None,
     json: JsonOption = False,
     output: OutputOption = None,

@@ -75,7 +75,9 @@ def diff(
         pairing=pairing,
         specs=specs if SHAPES in aspects else (),
         layout=compare_layouts(one, other, tensors) if LAYOUT in aspects else None,
-        optimizer=compare_optimizers(one, other, names) if OPTIMIZER in aspects else None,
+        optimizer=compare_optimizers(one, other, pairing.parameters)
+        if OPTIMIZER in aspects
+        else None,
         objects=compare_objects(one, other, objects, names) if OBJECTS in aspects else None,
         contents=contents,
         load=load,

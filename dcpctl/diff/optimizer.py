@@ -79,7 +79,7 @@ def compare_optimizers(
     Args:
         a: one.
         b: the other.
-        names: what A's optimizer calls parameters, to what B's calls them.
+        names: name of a parameter of A's optimizer to its name in B's, where that differs.
     """
     if not a.sections.optimizers and not b.sections.optimizers:
         return None

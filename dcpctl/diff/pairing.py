@@ -32,7 +32,9 @@ class Pairing:
         commands: arguments of `dcpctl`, verb first, that make the renames one after the other;
             empty where there are none, or dcpctl cannot make them.
         regrouped: keys of param groups of another form, which neither of the above have.
-        names: what A's optimizer calls a parameter, to what B's does, where that differs.
+        names: what A's optimizer calls a parameter in its keys and lists, to what B's does, where
+            that differs.
+        parameters: name of a parameter of A's optimizer to its name in B's.
     """
 
     same: tuple[str, ...]
@@ -43,6 +45,7 @@ class Pairing:
     commands: tuple[tuple[str, ...], ...] = ()
     regrouped: Regrouped | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def changed(self) -> int:
@@ -96,7 +99,7 @@ def pair(a: Subject, b: Subject, try_rename: TryRename | None = None) -> Pairing
         explained.rules,
         _commands(explained, groups, b.release, wanted, try_rename),
         groups,
-        _optimizers_names(a, b, names),
+        *_optimizers_names(a, b, names),
     )
 
 
@@ -204,18 +207,22 @@ def _with_names(one: Identity, names: Mapping[str, str]) -> Identity:
     return one
 
 
-def _optimizers_names(a: Subject, b: Subject, names: Mapping[str, str]) -> dict[str, str]:
-    """What A's optimizers call parameters, to what B's call them, where that differs."""
+def _optimizers_names(
+    a: Subject, b: Subject, names: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What A calls parameters, to what B does: in the keys and lists of optimizers, and by name."""
     theirs = {strip_wrappers(p.name): p for p in b.view.parameters}
     taken = set(names.values())  # names that other parameters have in B
-    found: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for parameter in a.view.parameters:
         name = strip_wrappers(parameter.name)
         wanted = names.get(name, name)
         other = theirs.get(wanted)
         if other is not None:
-            found[parameter.name] = other.name
-            found[parameter.key] = other.key
+            by_name[parameter.name] = other.name
+            keys.setdefault(parameter.name, other.name)
+            keys[parameter.key] = other.key
         elif name in taken:
-            found[parameter.name] = found[parameter.key] = wanted
-    return {name: other for name, other in found.items() if name != other}
+            by_name[parameter.name] = keys[parameter.name] = keys[parameter.key] = wanted
+    return {name: other for name, other in keys.items() if name != other}, by_name
