@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,8 @@ from dcpctl.errors import (
 )
 from dcpctl.formats.crc import crc32, crc32_range
 from dcpctl.formats.dtypes import itemsize
+from dcpctl.formats.pickles import calls, policy, vm
+from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.torch_zip import TorchItem, open_item
 from dcpctl.formats.zip_directory import ZipRecord
 from dcpctl.storage.base import Storage
@@ -151,13 +155,29 @@ def _content(item: TorchItem) -> tuple[str, str, tuple[int, ...]]:
     try:
         if item.record("data.pkl").size > limits.TENSOR_PICKLE_BYTES:
             return VALUE, "", ()
-        ref = item.tensor()
-        itemsize(ref.dtype)
+        pickle = item.read("data.pkl")
+        ref = _known(pickle) if len(pickle) <= _SMALL_RECORD else _decoded(pickle)
+        if not isinstance(ref, TensorRef):
+            return VALUE, "", ()
+        record = item.check_tensor(ref)
+        if math.prod(ref.shape) * itemsize(ref.dtype) > record.size:
+            return VALUE, "", ()  # as `TorchItem.tensor`: no tensor that DCP writes
     except (UnknownForm, LimitExceeded):  # an object that is no plain tensor
         return VALUE, "", ()
     except InputError:
         return UNKNOWN, "", ()
     return TENSOR, ref.dtype, tuple(ref.shape)
+
+
+def _decoded(pickle: bytes) -> TensorRef | None:
+    """What a pickle holds, if that is a tensor."""
+    persistent = calls.storage_from_persistent_id
+    found = vm.load(pickle, policy.VALUES, subject="the item", persistent=persistent)
+    return found if isinstance(found, TensorRef) else None
+
+
+#: Thousands of tensors have the same pickle.
+_known = functools.lru_cache(maxsize=1024)(_decoded)
 
 
 def _plain(error: DcpctlError) -> str:
