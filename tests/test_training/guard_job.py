@@ -7,7 +7,9 @@ Each rank writes what it saw to DIR/rank{R}.json: case -> result.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
 import os
 import subprocess
@@ -330,6 +332,23 @@ def legacy(folder: Path) -> dict[str, Any]:
     return seen
 
 
+def examples(folder: Path) -> dict[str, Any]:
+    """Every example with the fix, with the bug, and with the bug and no guard: code and output."""
+    from dcpctl.training.examples import fsdp1, fsdp2, titan
+
+    seen = {}
+    for module in (fsdp2, fsdp1, titan):
+        name = module.__name__.rpartition(".")[2]
+        for flags in ([], ["--bug"], ["--bug", "--unguarded"]):
+            printed = io.StringIO()
+            where = folder / "-".join([name, *flags]).replace("---", "-")
+            with contextlib.redirect_stdout(printed):
+                code = module.main([str(where), *flags])
+            text = printed.getvalue().replace(str(where), "run")  # as in the README
+            seen[" ".join([name, *flags])] = (code, text)
+    return seen
+
+
 STRATEGIES = ("plain", "ddp", "fsdp1", "fsdp1-flat", "fsdp2", "tp")
 
 
@@ -349,6 +368,7 @@ def main() -> None:
         "without collectives": without_collectives,
         "a rank that fails": a_rank_that_fails,
         "legacy": legacy,
+        "examples": lambda folder: examples(folder / "examples"),
     }
     wanted = sys.argv[2:] or list(cases)
     seen: dict[str, Any] = {}

@@ -11,21 +11,18 @@ import pytest
 
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.receipt import read_receipt
-from tests.test_training.torchruns import REPOSITORY, torchrun
+from tests.test_training.torchruns import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.timeout(300)]
 
-JOB = Path(__file__).with_name("guard_job.py")
 STRATEGIES = ("plain", "ddp", "fsdp1", "fsdp1-flat", "fsdp2", "tp")
 NEW_KEY = "optimizer.param_groups.0.decoupled_weight_decay"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(ran: Path) -> Path:
     """Where the job ran, with its checkpoints and what each rank saw."""
-    where = tmp_path_factory.mktemp("guard")
-    torchrun(JOB, where)
-    return where
+    return ran
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["rank0", "rank1"])
