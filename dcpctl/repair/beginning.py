@@ -16,6 +16,7 @@ from dcpctl.errors import (
 )
 from dcpctl.formats.metadata import read_metadata
 from dcpctl.formats.records import StoredCheckpoint
+from dcpctl.model import directories
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.repair.described import survey_described
@@ -69,7 +70,7 @@ def survey(
             why, made = f"{made.basis} is {_OTHERS}", None
     if made is None:
         if sibling is None:
-            raise Refused(f"{quote(path)}: {why}", hint=_FROM)
+            raise Refused(f"{quote(path)}: {why}", hint=_FROM + _such_as(path))
         made = survey_rebuilt(storage, _layout(sibling), why, options)
         if not made.verified:
             raise Refused(
@@ -93,6 +94,17 @@ def _by_temporary(storage: LocalStorage, options: RepairOptions) -> Survey | Non
         return None
     made = survey_described(storage, stored, TEMPORARY, f".metadata is {_OTHERS}", options)
     return None if made.stale else made
+
+
+def _such_as(path: Path) -> str:
+    """The newest whole save beside a broken one, for a hint."""
+    run = path.absolute().parent
+    try:
+        steps = [step for step in directories.find_steps(run) if step.path.parent == run]
+    except DcpctlError:
+        return ""
+    names = [s.path.name for s in steps if s.state == "complete" and s.path.name != path.name]
+    return f", such as {quote(path.parent / names[0])}" if names else ""
 
 
 def _check_stale(made: Survey, sibling: Checkpoint | None) -> None:
@@ -156,6 +168,8 @@ def _description(
             raise
         why = "there are no metadata"
     except InterruptedSave:
+        if not directories.is_interrupted(path):
+            raise  # it is a part of the checkpoint, and the message names it
         why = "the save did not finish: there is no .metadata"
     except InputError as error:
         why = f".metadata cannot be read ({error})"

@@ -109,6 +109,24 @@ def test_exit_codes(
     assert not (tmp_path / "made").exists()
 
 
+def test_the_save_before_it_is_offered(samples: Path, tmp_path: Path) -> None:
+    for step in (8500, 9000, 9500):
+        corruptors.copy(samples / f"silent_reset/step-{step}", tmp_path / f"step-{step}")
+    (tmp_path / "step-9500" / ".metadata").unlink()
+    done = run("repair", tmp_path / "step-9500", tmp_path / "made")
+    assert done.exit_code == 4
+    assert f"such as '{tmp_path}/step-9000'" in done.stderr
+
+
+def test_a_part_that_is_interrupted_is_named(samples: Path, tmp_path: Path) -> None:
+    """As accelerate lays a checkpoint out: the model whole, the optimizer not."""
+    corruptors.copy(samples / WRECK, tmp_path / "save" / "pytorch_model_fsdp_0")
+    wreck(samples / WRECK, tmp_path / "save" / "optimizer_0")
+    done = run("repair", tmp_path / "save", tmp_path / "made", "--from", samples / SIBLING)
+    assert done.exit_code == 3
+    assert f"dcpctl repair '{tmp_path}/save/optimizer_0'" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["inspect", "check"])
 def test_an_interrupted_save_is_sent_here(samples: Path, command: str) -> None:
     done = run(command, samples / "interrupted")
