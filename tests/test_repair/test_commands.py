@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from dcpctl.cli.app import app
 from tests import corruptors
+from tests.hostile.draft import Draft
 from tests.test_repair.wrecks import SIBLING, WRECK, wreck
 from tests.test_writing.building import hashes
 
@@ -132,3 +133,23 @@ def test_an_interrupted_save_is_sent_here(samples: Path, command: str) -> None:
     done = run(command, samples / "interrupted")
     assert done.exit_code == 3
     assert "dcpctl repair" in done.output
+
+
+@pytest.mark.parametrize("form", ["text", "table", "markdown", "json"])
+def test_hostile_names_are_printed_harmless(tmp_path: Path, form: str) -> None:
+    name = "\x1b[31mred\n::error::\u202e\ud800"
+    draft = Draft()
+    draft.tensor(name, (4,))
+    draft.tensor("plain", (8,))
+    draft.write(tmp_path / "save")
+    corruptors.flip_bit(tmp_path / "save" / "__0_0.distcp", 70)
+    wanted = ("--format", form, "--color", "never")
+    done = run("salvage", tmp_path / "save", tmp_path / "good", *wanted)
+    record = (tmp_path / "good" / "dcpctl-repair.json").read_text()
+    for text in (done.stdout, done.stderr, record):
+        assert not set(text) & {"\x1b", "\u202e", "\ud800"}
+        assert not any(line.lstrip().startswith("::") for line in text.splitlines())
+    assert "red" in done.stdout
+    refused = run("repair", tmp_path / "save", tmp_path / "made")
+    assert refused.exit_code == 4
+    assert "\x1b" not in refused.stderr
