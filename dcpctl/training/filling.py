@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from dcpctl.errors import printable
 from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.collect import collect
@@ -86,7 +87,7 @@ def _doubt(rule: MissingGroupKey, value: object, kind: Kind) -> str:
         return ""
     return (
         f"it is {value!r} in the running optimizer, while the checkpoint's, {kind.name}, "
-        f"did what {rule.default!r} means ({kind.how})"
+        f"did what {rule.default!r} means ({printable(kind.how)})"
     )
 
 

@@ -145,6 +145,8 @@ def together(
     left = [fqn for fqn in names if fqn not in wanted]
     ignored = {fqn for glob in ignore for fqn in matching(left, glob)}
     skipped = [fqn for fqn in left if fqn not in ignored]
+    torn = _torn(alike, all_bits, stored, read) if len(alike) == len(reports) else {}
+    torn_and_meant = {fqn for glob in ignore for fqn in matching(torn, glob)}
     skipped += [fqn for report in reports if report.stored != own for fqn in report.left]
     return Together(
         ranks=len(reports),
@@ -156,7 +158,7 @@ def together(
         filled={fqn: value for one in reports for fqn, value in one.filled.items()},
         fillable=tuple(dict.fromkeys(fqn for one in reports for fqn in one.fillable)),
         doubts={fqn: why for one in reports for fqn, why in one.doubts.items()},
-        torn=_torn(alike, all_bits, stored, read) if len(alike) == len(reports) else {},
+        torn={fqn: ranks for fqn, ranks in torn.items() if fqn not in torn_and_meant},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dcpctl.errors import quote
+from dcpctl.errors import printable, quote
 from dcpctl.model.contract import Spec
 from dcpctl.model.sections import OTHER, SECTIONS, classify
 from dcpctl.training.causes import causes
@@ -37,7 +37,7 @@ def refusal(found: Together, stored: StoredKeys, *, partial: bool) -> LoadRefuse
         lines += [f"  cause: {cause.text}", f"    fix: {cause.fix}"]
         meant &= cause.meant
     if skipped and meant:
-        listed_globs = ", ".join(f'"{glob}"' for glob in globs(skipped, stored))
+        listed_globs = ", ".join(f'"{printable(glob)}"' for glob in globs(skipped, stored))
         lines.append(f"  to leave all that on disk: StrictLoadPlanner(ignore=[{listed_globs}])")
     return LoadRefused("\n".join(lines))
 

@@ -255,6 +255,15 @@ def test_the_error_crosses_ranks() -> None:
     assert (str(error), error.exit_code) == ("what\n  cause: why", 4)
 
 
+def test_names_are_harmless_in_a_log(tmp_path: Path) -> None:
+    hostile = "evil\x1b[2J\u202e"
+    dcp.save({hostile: {"lr": 1}, hostile + "w": torch.ones(1)}, checkpoint_id=tmp_path / "x")
+    told = refused({}, tmp_path / "x")
+    assert "evil\\x1b[2J\\u202e" in told
+    assert told.isascii()
+    assert told.replace("\n", "").isprintable()
+
+
 def test_without_flattening(tmp_path: Path) -> None:
     state = {"a": torch.ones(2), "b": torch.zeros(2), "c": 3}
     planner = dcp.DefaultSavePlanner(flatten_state_dict=False)
