@@ -231,6 +231,6 @@ def test_the_check_says_how_far_it_sees(tmp_path: Path) -> None:
     assert result.findings == ()
     assert result.notes == (
         "Of 5 second moments, 5 were compared with those of 'step-30', 100 steps before, in part. "
-        "With a decay of 0.95 they see about 60 steps back, so that a restart in between may not "
-        "show in them.",
+        "With a decay of 0.95 they see some 30 to 60 steps back, so that a restart in between may "
+        "not show in them.",
     )
