@@ -97,7 +97,7 @@ def pair(a: Subject, b: Subject, try_rename: TryRename | None = None) -> Pairing
         tuple(added),
         pairs,
         explained.rules,
-        _commands(explained, groups, b.release, wanted, try_rename),
+        _commands(explained, groups, b, wanted, try_rename),
         groups,
         *_optimizers_names(a, b, names),
     )
@@ -151,11 +151,13 @@ def _numbered(subject: Subject, names: Collection[str]) -> set[str]:
 def _commands(
     explained: Explained,
     groups: Regrouped | None,
-    release: str,
+    b: Subject,
     wanted: Mapping[str, str],
     try_rename: TryRename | None,
 ) -> tuple[tuple[str, ...], ...]:
     """The commands that make the renames, tried where that is possible."""
+    if explained.upgrade and b.view.param_groups_pickled:
+        return ()  # upgrade names no parameters anew that are pickled in one piece
     found = []
     if explained.renames:
         ways = explained.renames
@@ -166,20 +168,17 @@ def _commands(
         found.append(("rename", *ways[0]))
     upgrade = explained.upgrade or (groups.upgrade if groups is not None else ())
     if explained.upgrade or groups is not None:
-        upgrade += ("--torch", release) if release else ()
+        upgrade += ("--torch", b.release) if b.release else ()
     if upgrade:
         found.insert(0 if explained.wraps else len(found), ("upgrade", *upgrade))
     return tuple(found)
 
 
 def _makes(made: Mapping[str, str] | None, explained: Explained, wanted: Mapping[str, str]) -> bool:
-    """Whether all keys get their names; those that an upgrade has yet to change may keep theirs."""
+    """Whether all keys get their names, but for those that an upgrade is to name."""
     if made is None:
         return False
-    return all(
-        made.get(old) == new or bool(explained.upgrade and made.get(old) == old)
-        for old, new in wanted.items()
-    )
+    return all(made.get(old) == new for old, new in wanted.items() if old not in explained.formed)
 
 
 def _names(subject: Subject, left: Mapping[str, Identity]) -> dict[str, tuple[object, ...]]:

@@ -50,12 +50,14 @@ class Explained:
         renames: arguments of `dcpctl rename`, in several ways of which the first that makes the
             renames is meant; empty if there are none to make.
         upgrade: arguments of `dcpctl upgrade` that make the rest; empty if there is none.
+        formed: the keys of A that the upgrade is to name.
         wraps: the renames put in names of wrappers, which an upgrade would take out again.
     """
 
     rules: tuple[RenameRule, ...] = ()
     renames: tuple[tuple[str, ...], ...] = ()
     upgrade: tuple[str, ...] = ()
+    formed: frozenset[str] = frozenset()
     wraps: bool = False
 
 
@@ -68,14 +70,14 @@ def explain(a: Subject, b: Subject, pairs: Pairs) -> Explained:
     of_a, of_b = named_keys(a), named_keys(b)
     named: list[tuple[NamedKey, NamedKey]] = []
     odd: list[tuple[str, str]] = []
-    formed = 0
+    formed: list[str] = []
     for old, new in pairs:
         if old not in of_a or new not in of_b:
             odd.append((old, new))
         elif of_a[old].same_form(of_b[new]):
             named.append((of_a[old], of_b[new]))
         else:
-            formed += 1
+            formed.append(old)
     roots = Counter((old.root, new.root) for old, new in named if old.root != new.root)
     steps = list(_steps(named))
     rules = [RenameRule(_dotted(old), _dotted(new), keys) for (old, new), keys in roots.items()]
@@ -83,7 +85,7 @@ def explain(a: Subject, b: Subject, pairs: Pairs) -> Explained:
     rules += [RenameRule(old, new, 1) for old, new in odd]
     upgrade: tuple[str, ...] = ()
     if formed:
-        rules.append(RenameRule(a.view.style, b.view.style, formed))
+        rules.append(RenameRule(a.view.style, b.view.style, len(formed)))
         upgrade = ("--optimizer-keys", _form(b.view.style))
     rules.sort(key=lambda rule: -rule.keys)
     moves = [("--prefix", f"{_dotted(old)}={_dotted(new)}") for old, new in roots]
@@ -95,7 +97,7 @@ def explain(a: Subject, b: Subject, pairs: Pairs) -> Explained:
     ]
     renames = (ways[0], (*ways[1], "--keys-only")) if ways[0] else ()
     wraps = any(token in (*WRAPPERS, DDP_WRAPPER) for step in steps for token in step.edit.new)
-    return Explained(tuple(rules), renames, upgrade, wraps)
+    return Explained(tuple(rules), renames, upgrade, frozenset(formed), wraps)
 
 
 def _in_order(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

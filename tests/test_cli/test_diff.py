@@ -154,6 +154,8 @@ def test_narrow_terminals(samples: Path, healthy: Path, monkeypatch: pytest.Monk
         ("2.13.0/model_only_nested", "2.13.0/model_only_flat", ["rename"]),
         ("2.13.0/model_only_flat", "2.13.0/model_only_nested", ["rename"]),
         ("2.13.0/single_raw_osd_fp32", "2.13.0/fsdp2_list_fp32", ["upgrade"]),
+        ("2.9.1/wrapped_names_w4", "2.13.0/single_raw_osd_fp32", ["rename", "upgrade"]),
+        ("2.0.1/single_raw_osd_fp32", "2.13.0/fsdp2_list_fp32", ["upgrade"]),
         ("2.0.1/fsdp2_list_fp32", "2.13.0/fsdp2_list_fp32", ["upgrade"]),
         ("2.13.0/fsdp2_list_fp32", "2.2.2/fsdp2_list_fp32", ["upgrade"]),
         ("2.13.0/wrapped_names_w4", "2.13.0/fsdp2_flat_fp32", ["rename", "upgrade"]),
