@@ -10,6 +10,7 @@ import numpy as np
 from dcpctl.errors import Refused
 from dcpctl.formats.records import StoredTensor
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Grid, Literal, TensorDraft
+from dcpctl.model.optimizer.source import StateEntry
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.shard_file import rank_and_number
 from dcpctl.repair.options import RepairOptions
@@ -68,11 +69,15 @@ def give_up_state(
     """
     gone = {lost.fqn for lost in left}
     slots = {
-        parameter.name: {slot: entry.fqn for slot, entry in parameter.slots.items()}
+        parameter.name: {
+            fqn: slot
+            for slot, entry in parameter.slots.items()
+            for fqn in _entries_of(entry, draft)
+        }
         for parameter in OptimizerView(draft).parameters
-        if any(entry.fqn in gone and entry.parts == 1 for entry in parameter.slots.values())
     }
-    state = {fqn: slot for found in slots.values() for slot, fqn in found.items()}
+    slots = {name: held for name, held in slots.items() if not gone.isdisjoint(held)}
+    state = {fqn: slot for held in slots.values() for fqn, slot in held.items()}
     others = [lost for lost in left if lost.fqn not in state]
     if not state:
         return draft, GivenUp((), (), others)
@@ -98,6 +103,14 @@ def give_up_state(
         what = FILLED
     remedies = tuple(Remedy(what, fqn) for fqn in draft.entries if fqn in state)
     return made, GivenUp(remedies, (warning,), others)
+
+
+def _entries_of(slot: StateEntry, draft: Draft) -> list[str]:
+    """The FQNs that hold a slot; a list (LBFGS) has one for each of its members."""
+    if slot.parts == 1:
+        return [slot.fqn]
+    root = slot.fqn.rpartition(".")[0] + "."
+    return [fqn for fqn in draft.entries if fqn.startswith(root)]
 
 
 def _without(draft: Draft, fqns: set[str]) -> Draft:
