@@ -96,11 +96,12 @@ def _side(side: Side) -> Line:
 
 
 def _layout(layout: LayoutDifference) -> Iterator[Block]:
-    yield Heading(f"layout of {words.count(layout.changed, 'tensor')}")
+    total = sum(len(group.pairs) for group in layout.groups)
+    yield Heading(f"layout of {layout.changed:,} of {words.count(total, 'tensor')}")
     one, other = layout.load_a, layout.load_b
     rows: list[tuple[str, Line]] = []
     if layout.a != layout.b:
-        rows.append(("all in all", _arrow(layout.a, layout.b)))
+        rows.append(("overall", _arrow(layout.a, layout.b)))
     if (one.ranks, one.files) != (other.ranks, other.files):
         ranks = (f"{load.ranks} in {words.count(load.files, 'file')}" for load in (one, other))
         rows.append(("ranks", _arrow(*ranks)))
