@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -189,3 +191,16 @@ def test_layout_map(samples: Path) -> None:
     assert [box["rank"] for box in found["layout_map"]["a"]["boxes"]] == [0, 1, 2, 3]
     assert found["layout_map"]["b"]["boxes"][1] == {"rank": 1, "starts": [4, 0], "stops": [8, 16]}
     assert run(a, a, "--layout-map", "model.norm.weight").exit_code == 0
+
+
+def test_torch_is_not_imported(samples: Path, healthy: Path) -> None:
+    program = (
+        "import sys; from dcpctl.cli.app import app\n"
+        "app(sys.argv[1:], standalone_mode=False)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    arguments = ["diff", str(healthy), str(samples / "fsdp_tp_2x2"), "--values", "--exit-zero"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
