@@ -53,13 +53,13 @@ def _skipped(found: Difference, load: LoadPreview) -> Iterator[Span]:
     if lost is None:
         yield Span(f" Such as {_named(load.skipped)}.", DIM)
         return
-    which = "All of the optimizer" if lost.whole else "Of the optimizer"
-    yield Span(f" {which}: {words.count(len(lost.fqns), 'key')}")
+    parts = [words.count(len(lost.fqns), "key")]
     if lost.parameters:
-        yield Span(f", the state of {words.count(lost.parameters, 'parameter')}")
+        parts.append(f"the state of {words.count(lost.parameters, 'parameter')}")
     if lost.nbytes:
-        yield Span(f", {words.size(lost.nbytes)}")
-    yield Span(".")
+        parts.append(words.size(lost.nbytes))
+    which = "All of the optimizer" if lost.whole else "Of the optimizer"
+    yield Span(f" {which}: {', '.join(parts)}.")
     if found.anew and not load.raises:
         those = words.count(len(found.anew), "parameter")
         yield Span(f" The optimizer would begin anew, from zero moments, for {those}.", BAD)
@@ -69,11 +69,11 @@ def _raised(load: LoadPreview) -> Iterator[Span]:
     """How many keys raise, beyond the one that torch names first."""
     clauses = []
     if len(load.missing) > 1:
-        clauses.append(f"{len(load.missing):,} keys that A lacks")
+        clauses.append(f"{len(load.missing):,} keys in all that A lacks")
     if load.mismatched and len(load.mismatched) + len(load.missing) > 1:
         clauses.append(f"{words.count(len(load.mismatched), 'key')} of another shape")
     if clauses:
-        yield Span(f" ({' and '.join(clauses)} in all)", DIM)
+        yield Span(f" ({' and '.join(clauses)})", DIM)
 
 
 def _named(fqns: tuple[str, ...] | list[str]) -> str:
