@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, get_args
 
 
 def with_options(
-    common: Callable[..., None], name: str, make: Callable[[dict[str, Any]], Any]
+    common: Callable[..., None],
+    name: str,
+    make: Callable[[dict[str, Any]], Any],
+    hidden: Collection[str] = (),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give the decorated command the options of another signature.
 
@@ -17,12 +21,16 @@ def with_options(
         common: never called; its parameters are the options.
         name: the keyword argument by which the command takes what is made of them.
         make: makes it of the options' values by name.
+        hidden: options that the help does not show, since the command says why it has none.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = _parameters(function)
         own.pop(name)
-        more = _parameters(common)
+        more = {
+            option: _hidden(parameter) if option in hidden else parameter
+            for option, parameter in _parameters(common).items()
+        }
 
         @functools.wraps(function)
         def command(**given: Any) -> None:
@@ -37,6 +45,13 @@ def with_options(
         return command
 
     return decorate
+
+
+def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
+    kind, info = get_args(parameter.annotation)
+    info = copy.copy(info)
+    info.hidden = True
+    return parameter.replace(annotation=Annotated[kind, info])
 
 
 def _parameters(function: Callable[..., None]) -> dict[str, inspect.Parameter]:

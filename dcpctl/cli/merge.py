@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dcpctl.cli.surgery_options import Run, with_run
+from dcpctl.cli.surgery_options import Run, with_run_anew
 from dcpctl.errors import UsageError
 
 
-@with_run
+@with_run_anew
 def merge(
     paths: Annotated[
         list[Path],

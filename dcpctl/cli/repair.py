@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcpctl.cli.options import Form
-from dcpctl.cli.surgery_options import Run, warn, with_run
+from dcpctl.cli.surgery_options import Run, warn, with_run_anew
 from dcpctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ UnsummedOption = Annotated[
 ]
 
 
-@with_run
+@with_run_anew
 def repair(
     source: WreckArgument,
     target: MadeArgument,

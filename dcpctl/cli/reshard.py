@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcpctl.cli.surgery_options import Run, SourceArgument, TargetArgument, with_run
+from dcpctl.cli.surgery_options import Run, SourceArgument, with_run_anew
 from dcpctl.errors import UsageError, quote
 
 if TYPE_CHECKING:
@@ -34,10 +34,13 @@ LikeOption = Annotated[
 ]
 
 
-@with_run
+@with_run_anew
 def reshard(
     source: SourceArgument,
-    target: TargetArgument = None,
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="DST", help="The directory to make.", show_default=False),
+    ] = None,
     world_size: WorldSizeOption = None,
     mesh: MeshOption = None,
     placements: PlacementsOption = None,
@@ -62,9 +65,10 @@ def reshard(
     """
     if run.in_place:
         raise UsageError("a reshard rewrites tensors, so there is no --in-place")
-    path = run.alone(target)
+    if target is None:
+        raise UsageError("no destination", hint="name a new directory")
     edit = reshard_edit(world_size, mesh, placements, like)
-    run.carry_out("reshard", source, path, [edit])
+    run.carry_out("reshard", source, target, [edit])
 
 
 def reshard_edit(

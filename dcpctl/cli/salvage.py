@@ -10,10 +10,10 @@ from dcpctl.cli.repair import (
     WreckArgument,
     carry_out,
 )
-from dcpctl.cli.surgery_options import Run, with_run
+from dcpctl.cli.surgery_options import Run, with_run_anew
 
 
-@with_run
+@with_run_anew
 def salvage(
     source: WreckArgument,
     target: MadeArgument,

@@ -230,6 +230,8 @@ class Run:
 
 #: Gives a command the common options; it takes them as one keyword argument `run`.
 with_run = with_options(common_options, "run", Run.of)
+#: The same for commands that always make a new directory.
+with_run_anew = with_options(common_options, "run", Run.of, hidden=("in_place",))
 
 
 def warn(sentence: str) -> None:
