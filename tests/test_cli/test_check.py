@@ -17,7 +17,8 @@ TORCH = ("--torch", "2.13")
 
 
 def check(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["check", *map(str, arguments), *TORCH])
+    command = ["check", *map(str, arguments), *TORCH]
+    return CliRunner().invoke(app, command, env={"COLUMNS": "200"})
 
 
 def documents(*arguments: str | Path) -> dict:
