@@ -6,7 +6,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,10 +60,23 @@ def run(command: Sequence[str | Path]) -> Run:
     return Run(wall, usage.ru_maxrss * 1024)
 
 
-def paired(a: Sequence[str | Path], b: Sequence[str | Path], runs: int) -> Paired:
-    """Run A and B in turn, `runs` times each after one warm-up of both."""
-    run(a), run(b)
-    results = [(run(a), run(b)) for _ in range(runs)]
+def paired(
+    a: Sequence[str | Path],
+    b: Sequence[str | Path],
+    runs: int,
+    before: Callable[[], object] = lambda: None,
+) -> Paired:
+    """Run A and B in turn, `runs` times each after one warm-up of both.
+
+    `before` is called before each, and not timed.
+    """
+
+    def once(command: Sequence[str | Path]) -> Run:
+        before()
+        return run(command)
+
+    once(a), once(b)
+    results = [(once(a), once(b)) for _ in range(runs)]
     return Paired([x for x, _ in results], [y for _, y in results])
 
 

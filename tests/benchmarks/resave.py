@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +13,6 @@ def main() -> None:
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
     source, destination = (Path(argument) for argument in sys.argv[1:])
-    shutil.rmtree(destination, ignore_errors=True)
     metadata = dcp.FileSystemReader(source).read_metadata()
     state = {
         fqn: torch.empty(entry.size, dtype=entry.properties.dtype)

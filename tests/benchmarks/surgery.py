@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.benchmarks.measure import Paired, median, paired, run
@@ -25,11 +25,11 @@ def surgery(runs: int) -> Iterator[Row]:
             f"{median([r.wall for r in upgrades]):.2f} s",
             "at most 1 s",
         )
-        reshard = _anew(out, dcpctl("reshard", source, out, "--world-size", "3"))
-        against = paired(reshard, _anew(out, ["cp", "-r", source, out]), runs)
+        reshard = dcpctl("reshard", source, out, "--world-size", "3")
+        against = paired(reshard, ["cp", "-r", source, out], runs, _without(out))
         yield _pair("reshard --world-size 3, 2.7 GB: time", "cp -r", against, "at most 1.5")
-        resave = _anew(out, [sys.executable, "-m", "tests.benchmarks.resave", source, out])
-        against_torch = paired(reshard, resave, max(1, runs // 2))
+        resave = [sys.executable, "-m", "tests.benchmarks.resave", source, out]
+        against_torch = paired(reshard, resave, runs, _without(out))
         name = "torch loads and saves"
         yield _pair("reshard --world-size 3, 2.7 GB: time", name, against_torch, "at most 0.2")
         yield _single("reshard --world-size 3, 2.7 GB: peak RSS", _peak(against), "under 300 MB")
@@ -39,8 +39,8 @@ def twice(runs: int) -> Iterator[Row]:
     """`dcpctl reshard` of 5.4 GB on 8 ranks."""
     with scratch(in_memory=True) as directory:
         source, out = _source("training_twice", directory), directory / "out"
-        reshard = _anew(out, dcpctl("reshard", source, out, "--world-size", "3"))
-        against = paired(reshard, _anew(out, ["cp", "-r", source, out]), runs)
+        reshard = dcpctl("reshard", source, out, "--world-size", "3")
+        against = paired(reshard, ["cp", "-r", source, out], runs, _without(out))
     yield _pair("reshard --world-size 3, 5.4 GB: time", "cp -r", against, "at most 1.5")
     yield _single("reshard --world-size 3, 5.4 GB: peak RSS", _peak(against), "as with 2.7 GB")
 
@@ -51,9 +51,8 @@ def torchrun(runs: int) -> Iterator[Row]:
         source, out = _source("training", directory), directory / "out"
         reshard = ["-m", "dcpctl", "reshard", source, out, "--world-size", "8"]
         launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
-        against = paired(
-            _anew(out, [*launch, "4", *reshard]), _anew(out, [*launch, "1", *reshard]), runs
-        )
+        four, one = [*launch, "4", *reshard], [*launch, "1", *reshard]
+        against = paired(four, one, runs, _without(out))
     yield _pair("torchrun with 4 ranks, reshard of 2.7 GB: time", "1 rank", against, "")
 
 
@@ -67,9 +66,9 @@ def _source(kind: str, directory: Path) -> Path:
     return source
 
 
-def _anew(out: Path, command: Sequence[str | Path]) -> list[str | Path]:
-    """The command after the removal of what it writes: both of a pair find the same free memory."""
-    return ["sh", "-c", 'rm -rf "$0" && exec "$@"', out, *command]
+def _without(out: Path) -> Callable[[], None]:
+    """Removes what the run before has written, so that every run finds the same free memory."""
+    return lambda: shutil.rmtree(out, ignore_errors=True)
 
 
 def _single(what: str, figure: str, goal: str) -> Row:
