@@ -113,6 +113,7 @@ def _child(request: dict[str, Any], answer: int) -> None:
     faulthandler.register(signal.SIGXCPU, chain=True)
     resource.setrlimit(resource.RLIMIT_CPU, (KILL_AFTER, KILL_AFTER + 2))
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    sys.dont_write_bytecode = True  # what Python keeps of a first import is no deed of ours
     sys.addaudithook(WATCH)
     WATCH.on = True
     start = time.process_time()
