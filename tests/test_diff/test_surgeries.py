@@ -50,7 +50,7 @@ def test_upgrade_adds_group_keys(samples: Path, tmp_path: Path) -> None:
 
 
 def test_upgrade_to_other_names_in_the_optimizer(healthy: Path, tmp_path: Path) -> None:
-    found = after(healthy, tmp_path, edits.Upgrade(None, None, "index", None))
+    found = after(healthy, tmp_path, edits.Upgrade("2.13", None, "index", None))
     assert counted(found) == {"keys": 63}
     assert len(found.pairing.renamed) == 63
     assert found.pairing.commands == (("upgrade", "--optimizer-keys", "index", "--torch", "2.14"),)
@@ -64,9 +64,9 @@ def test_upgrade_to_other_names_in_the_optimizer(healthy: Path, tmp_path: Path) 
 def test_upgrade_to_other_forms_of_groups(
     healthy: Path, tmp_path: Path, form: str, keys: int
 ) -> None:
-    result = made(healthy, tmp_path / "flat", edits.Upgrade(None, None, "flat", None))
+    result = made(healthy, tmp_path / "flat", edits.Upgrade("2.13", None, "flat", None))
     if form != "flat":
-        result = made(result, tmp_path / form, edits.Upgrade(None, None, form, None))
+        result = made(result, tmp_path / form, edits.Upgrade("2.13", None, form, None))
     found = differ(healthy, result)
     assert found.counts["keys"] == keys
     assert not found.counts["optimizer"]
