@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterable
 
 _MAX_QUOTED = 200
+#: How many offenders of one kind a message names before it counts the rest.
+MOST_NAMED = 5
 # A CI runner obeys `##[add-mask]x` (GitHub) and `##vso[...]` (Azure) wherever in a line it stands.
 _RUNNER_COMMAND = re.compile(r"##(?=\w*\[)")
 
@@ -22,6 +25,20 @@ def quote(text: object) -> str:
     safe = printable(shown)
     tail = f"...({len(raw)} characters)" if len(raw) > _MAX_QUOTED else ""
     return f"'{safe}{tail}'"
+
+
+def listed(
+    names: Iterable[str],
+    most: int = MOST_NAMED,
+    *,
+    separator: str = ", ",
+    show: Callable[[str], str] = quote,
+) -> str:
+    """Return the first few names for a message, quoted, and how many more there are."""
+    every = list(names)
+    more = len(every) - most
+    shown = separator.join(map(show, every[:most]))
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def printable(text: object) -> str:

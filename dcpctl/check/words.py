@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dcpctl.errors import quote
+from dcpctl.errors import listed
 
 _SHOWN = 3
 
@@ -26,9 +26,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 def some(names: Iterable[str]) -> str:
     """The first three names, quoted, and how many more there are."""
-    every = list(names)
-    more = len(every) - _SHOWN
-    return ", ".join(map(quote, every[:_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
+    return listed(names, _SHOWN)
 
 
 def size(nbytes: int) -> str:

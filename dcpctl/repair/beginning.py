@@ -25,7 +25,7 @@ from dcpctl.repair.options import RepairOptions
 from dcpctl.repair.rebuilt import survey_rebuilt
 from dcpctl.repair.steps import check_one_save
 from dcpctl.repair.survey import METADATA, OTHER, REBUILT, TEMPORARY, Survey
-from dcpctl.repair.wording import listed, sentence_of
+from dcpctl.repair.wording import clauses, sentence_of
 from dcpctl.storage.local import LocalStorage
 
 #: Forms of which every item has checksums of its own.
@@ -117,7 +117,7 @@ def _check_stale(made: Survey, sibling: Checkpoint | None) -> None:
     exchanged = any(file.holds for file in odd)
     if sibling is not None and not exchanged:
         return
-    said = listed((f"{file.name}: {file.why}" for file in odd), quoted=False)
+    said = clauses(f"{file.name}: {file.why}" for file in odd)
     hint = RENAME
     if not exchanged:
         hint = f"{_FROM}; SRC itself will do, if its metadata are an older save's"
@@ -135,7 +135,7 @@ def _compare(made: Survey, mine: Checkpoint, sibling: Checkpoint, options: Repai
     if said.contradictions:
         raise Refused(
             f"{quote(made.storage.root)} is not in the order of {quote(sibling.path)}: "
-            f"{listed(said.contradictions, quoted=False)}",
+            f"{clauses(said.contradictions)}",
             hint=f"files may have been exchanged; {RENAME}",
         )
     if made.basis == REBUILT and said.compared >= _ENOUGH and not said.confirmed:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcpctl.errors import Refused, quote
+from dcpctl.errors import Refused, listed, quote
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import Draft
 from dcpctl.model.sections import classify
@@ -19,7 +19,7 @@ from dcpctl.repair.parts import PartsBin, collect_copies
 from dcpctl.repair.remedy import LEFT_OUT, Remedy
 from dcpctl.repair.state import give_up_state
 from dcpctl.repair.survey import REBUILT, Lost, Survey
-from dcpctl.repair.wording import count, listed, sentence_of
+from dcpctl.repair.wording import count, sentence_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

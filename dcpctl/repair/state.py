@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dcpctl.errors import Refused
+from dcpctl.errors import Refused, listed
 from dcpctl.formats.records import StoredTensor
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Grid, Literal, TensorDraft
 from dcpctl.model.optimizer.source import StateEntry
@@ -16,7 +16,6 @@ from dcpctl.model.shard_file import rank_and_number
 from dcpctl.repair.options import RepairOptions
 from dcpctl.repair.remedy import DROPPED, FILLED, Remedy
 from dcpctl.repair.survey import Lost, Survey
-from dcpctl.repair.wording import listed
 
 #: Slots that torch's optimizers begin with zeros in; others begin with something else (NAdam's
 #: `mu_product` with 1, Rprop's `step_size` with lr).

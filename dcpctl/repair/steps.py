@@ -9,7 +9,7 @@ from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.repair.survey import Survey
-from dcpctl.repair.wording import listed
+from dcpctl.repair.wording import clauses
 
 #: Parameters of a file that have to share a step for it to be the file's.
 _FEWEST = 3
@@ -49,8 +49,7 @@ def check_one_save(survey: Survey, mine: Checkpoint, sibling: Checkpoint | None)
             files[step].append(file)
     said = [f"step {step:g} in {', '.join(files[step][:3])}" for step in sorted(files)]
     raise Refused(
-        f"the files of {quote(survey.storage.root)} are of different saves: "
-        f"{listed(said, quoted=False)}",
+        f"the files of {quote(survey.storage.root)} are of different saves: {clauses(said)}",
         hint="a save that overwrote another one did not finish; take the one before both",
     )
 

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dcpctl.errors import quote
+from dcpctl.errors import listed
 from dcpctl.repair.survey import WHOLE, Survey
 
-_SHOWN = 5
 
-
-def listed(names: Iterable[str], *, quoted: bool = True) -> str:
-    """The first five, and how many more there are."""
-    every = list(names)
-    shown = [quote(name) if quoted else name for name in every[:_SHOWN]]
-    more = len(every) - len(shown)
-    return (", " if quoted else "; ").join(shown) + (f" and {more:,} more" if more > 0 else "")
+def clauses(said: Iterable[str]) -> str:
+    """The first few clauses, and how many more there are."""
+    return listed(said, separator="; ", show=str)
 
 
 def count(number: int, noun: str) -> str:
@@ -25,4 +20,4 @@ def count(number: int, noun: str) -> str:
 
 def sentence_of(survey: Survey) -> str:
     """What is wrong with the files, in words."""
-    return listed((f"{f.name}: {f.why}" for f in survey.files if f.state != WHOLE), quoted=False)
+    return clauses(f"{f.name}: {f.why}" for f in survey.files if f.state != WHOLE)

@@ -7,12 +7,12 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dcpctl.errors import NothingSelected, Refused, UsageError, quote
+from dcpctl.errors import NothingSelected, Refused, UsageError, listed, quote
 from dcpctl.formats import dtypes
 from dcpctl.model.draft import Draft, EntryDraft, TensorDraft
 from dcpctl.model.globs import matching
 from dcpctl.model.sections import MODEL, OPTIMIZER
-from dcpctl.surgery.globs import in_section, listed, selected
+from dcpctl.surgery.globs import in_section, selected
 from dcpctl.surgery.names import survey
 from dcpctl.surgery.outcome import Change, Outcome
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dcpctl.errors import NothingSelected, quote
+from dcpctl.errors import NothingSelected, listed
 from dcpctl.model.draft import Draft
 from dcpctl.model.globs import matching
 from dcpctl.model.sections import Sections
-
-MOST_NAMED = 5
 
 
 def selected(draft: Draft, globs: Sequence[str], among: Collection[str] | None = None) -> list[str]:
@@ -49,13 +47,6 @@ def in_section(sections: Sections, section: str) -> list[str]:
             f"the checkpoint has no {section}", hint=f"its sections: {', '.join(have)}"
         )
     return found
-
-
-def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
-    """Quote names for a message: the first few and a count."""
-    shown = ", ".join(quote(name) for name in names[:most])
-    more = len(names) - most
-    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def _nearest(draft: Draft, name: str) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dcpctl.errors import Refused, quote
+from dcpctl.errors import Refused, listed, quote
 from dcpctl.model.draft import Draft, EntryDraft
 from dcpctl.model.fqn import is_index, strip_wrappers
 from dcpctl.model.optimizer.source import RawOptimizer
 from dcpctl.surgery import values
-from dcpctl.surgery.globs import listed
 from dcpctl.surgery.names import Names
 from dcpctl.surgery.outcome import Change, Outcome
 

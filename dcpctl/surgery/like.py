@@ -6,13 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dcpctl.errors import NothingSelected, Refused, quote
+from dcpctl.errors import NothingSelected, Refused, listed, quote
 from dcpctl.model import boxes
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import Draft, Grid, TensorDraft
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer.coverage import Parameter
-from dcpctl.surgery.globs import listed
 
 
 def world_size(other: Checkpoint) -> int:

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dcpctl.errors import Refused, printable, quote
+from dcpctl.errors import Refused, listed, printable, quote
 from dcpctl.model import boxes
 from dcpctl.model.checkpoint import Part
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal, TensorDraft
 from dcpctl.model.entry import TensorEntry
-from dcpctl.surgery.globs import MOST_NAMED
 from dcpctl.surgery.names import GROUPS, NAME_LISTS, PARAMS, survey
 from dcpctl.surgery.outcome import Change, Outcome
 from dcpctl.surgery.values import alike, same
@@ -59,9 +58,8 @@ def merge(drafts: Sequence[Draft]) -> Outcome:
                 shared += 1
                 made[fqn] = both
     if conflicts:
-        more = f" and {len(conflicts) - MOST_NAMED:,} more" if len(conflicts) > MOST_NAMED else ""
         raise Refused(
-            f"two keys would become one: {'; '.join(conflicts[:MOST_NAMED])}{more}",
+            f"two keys would become one: {listed(conflicts, separator='; ', show=str)}",
             hint="rename or drop one of them first: dcpctl edit does so in the same pass",
         )
     if any(part.planner_data is not None for part in parts):

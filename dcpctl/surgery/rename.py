@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from dcpctl.errors import NothingSelected, Refused, quote
+from dcpctl.errors import NothingSelected, Refused, listed, quote
 from dcpctl.model.draft import Draft
 from dcpctl.model.optimizer.source import UNKNOWN
 from dcpctl.model.sections import MODEL
 from dcpctl.surgery import values
-from dcpctl.surgery.globs import MOST_NAMED, listed
 from dcpctl.surgery.names import Names, Site, every_name, survey
 from dcpctl.surgery.outcome import Change, Outcome
 from dcpctl.surgery.paths import renamed_paths
@@ -261,5 +260,5 @@ def _refuse_collisions(new: Mapping[str, str], what: str) -> None:
         if other != old:
             clashes.append(f"{quote(other)} and {quote(old)} would both be {quote(to)}")
     if clashes:
-        more = f" and {len(clashes) - MOST_NAMED:,} more" if len(clashes) > MOST_NAMED else ""
-        raise Refused(f"two {what} would become one: {'; '.join(clashes[:MOST_NAMED])}{more}")
+        said = listed(clashes, separator="; ", show=str)
+        raise Refused(f"two {what} would become one: {said}")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dcpctl.errors import NothingSelected, Refused, UsageError, quote
+from dcpctl.errors import NothingSelected, Refused, UsageError, listed, quote
 from dcpctl.formats import dtypes
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
@@ -26,7 +26,6 @@ from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.sections import MODEL, is_buffer
 from dcpctl.surgery import like
 from dcpctl.surgery.balance import ITEM_BYTES, Loads
-from dcpctl.surgery.globs import listed
 from dcpctl.surgery.placements import (
     Mesh,
     Placements,

@@ -10,12 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from dcpctl.errors import quote
+from dcpctl.errors import listed, quote
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.training.comparing import STEP, WEIGHT, Comparer, Comparison, Difference
 from dcpctl.training.errors import UnresumedState
 from dcpctl.training.opened import opened
-from dcpctl.training.words import listed
 
 #: Differences that a rank tells the others.
 _MOST_SENT = 10_000

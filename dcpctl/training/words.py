@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dcpctl.errors import printable, quote
+from dcpctl.errors import MOST_NAMED, listed, printable, quote
 from dcpctl.model.contract import Spec
 from dcpctl.model.sections import OTHER, SECTIONS, classify
 from dcpctl.training.causes import causes
 from dcpctl.training.errors import LoadRefused
 from dcpctl.training.reports import Together
 from dcpctl.training.stored import StoredKeys
-
-_MOST_NAMED = 5
 
 
 def refusal(found: Together, stored: StoredKeys, *, partial: bool) -> LoadRefused | None:
@@ -40,13 +38,6 @@ def refusal(found: Together, stored: StoredKeys, *, partial: bool) -> LoadRefuse
         listed_globs = ", ".join(f'"{printable(glob)}"' for glob in globs(skipped, stored))
         lines.append(f"  to leave all that on disk: StrictLoadPlanner(ignore=[{listed_globs}])")
     return LoadRefused("\n".join(lines))
-
-
-def listed(names: Sequence[str], most: int = _MOST_NAMED) -> str:
-    """Quote names for a message: the first five and a count."""
-    shown = ", ".join(quote(name) for name in names[:most])
-    more = len(names) - most
-    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def by_section(fqns: Sequence[str], stored: StoredKeys) -> dict[str, list[str]]:
@@ -94,20 +85,17 @@ def _keys(found: Together, missing: Sequence[str], left: dict[str, list[str]]) -
     ranks: dict[tuple[int, ...], list[str]] = {}
     for fqn, others in found.torn.items():
         ranks.setdefault(others, []).append(quote(fqn))
-    for others, names in list(ranks.items())[:_MOST_NAMED]:
-        who = ", ".join(map(str, others[:_MOST_NAMED]))
-        more = f" and {len(others) - _MOST_NAMED:,} more" if len(others) > _MOST_NAMED else ""
-        yield from _under(
-            f"not asked for by {'ranks' if len(others) > 1 else 'rank'} {who}{more}", names
-        )
+    for others, names in list(ranks.items())[:MOST_NAMED]:
+        who = listed(map(str, others), show=str)
+        yield from _under(f"not asked for by {'ranks' if len(others) > 1 else 'rank'} {who}", names)
 
 
 def _under(head: str, lines: Sequence[str]) -> Iterator[str]:
     """A head with its count, the first lines below it, and how many more there are."""
     yield f"  {head} ({len(lines):,}):"
-    yield from (f"    {line}" for line in lines[:_MOST_NAMED])
-    if len(lines) > _MOST_NAMED:
-        yield f"    and {len(lines) - _MOST_NAMED:,} more"
+    yield from (f"    {line}" for line in lines[:MOST_NAMED])
+    if len(lines) > MOST_NAMED:
+        yield f"    and {len(lines) - MOST_NAMED:,} more"
 
 
 def spec_text(spec: Spec) -> str:
@@ -129,7 +117,7 @@ def globs(left: Sequence[str], stored: StoredKeys) -> list[str]:
         node[None] = fqn
     found = _branches(tree, "", set(left))
     found += [fqn for fqn in left if fqn not in stored.entries]  # in another rank's metadata
-    return [*found[:_MOST_NAMED], *(["..."] if len(found) > _MOST_NAMED else [])]
+    return [*found[:MOST_NAMED], *(["..."] if len(found) > MOST_NAMED else [])]
 
 
 def _branches(node: dict[Any, Any], prefix: str, left: set[str]) -> list[str]:

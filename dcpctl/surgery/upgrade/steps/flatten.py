@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from dcpctl.errors import Refused
+from dcpctl.errors import Refused, listed
 from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.records import StoredTensor
 from dcpctl.model import tree
@@ -15,7 +15,6 @@ from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal, TensorDra
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.optimizer.naming import is_optimizer_name
 from dcpctl.model.tree import Path
-from dcpctl.surgery.globs import listed
 from dcpctl.surgery.upgrade import inner_tensors
 from dcpctl.surgery.upgrade.context import Context, stored_parts
 from dcpctl.surgery.upgrade.registry import Done, step

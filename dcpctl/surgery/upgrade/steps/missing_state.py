@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from dcpctl.errors import Refused
+from dcpctl.errors import Refused, listed
 from dcpctl.model.draft import Draft, EntryDraft, Fill, Grid, TensorDraft
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer import coverage
 from dcpctl.model.optimizer.coverage import Parameter
-from dcpctl.surgery.globs import listed
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 

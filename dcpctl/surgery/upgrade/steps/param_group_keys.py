@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dcpctl.errors import Refused
+from dcpctl.errors import Refused, listed
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal
 from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer.catalogue import TorchOptimizer, catalogue, version_key
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.groups import Group, groups_of, with_keys
 from dcpctl.surgery.upgrade.registry import Done, step
-
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +116,10 @@ def _undecided(torn: dict[tuple[str, ...], list[tuple[Group, str, dict[str, obje
     clauses = []
     for names, cases in torn.items():
         labels = list(dict.fromkeys(group.label for group, _, _ in cases))
-        more = f" and {len(labels) - _MOST_NAMED:,} more" if len(labels) > _MOST_NAMED else ""
         _, key, defaults = cases[0]
         each = ", ".join(f"{value!r} for {name}" for name, value in defaults.items())
         clauses.append(
-            f"param group {', '.join(labels[:_MOST_NAMED])}{more} may be {' or '.join(names)}, and "
+            f"param group {listed(labels, show=str)} may be {' or '.join(names)}, and "
             f"the default of {key} is {each}"
         )
     choices = list(dict.fromkeys(name for names in torn for name in names))

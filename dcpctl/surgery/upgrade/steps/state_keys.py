@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dcpctl.errors import Refused, quote
+from dcpctl.errors import Refused, listed, quote
 from dcpctl.model.draft import Draft
 from dcpctl.model.fqn import is_index
 from dcpctl.model.optimizer.source import RawOptimizer
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.globs import listed
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 from dcpctl.surgery.upgrade.renaming import (
