@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dcpctl.formats import dtypes
 from dcpctl.formats.chunk_read import ChunkSource, locate_raw, open_chunk
 from dcpctl.formats.pickles.standins import TensorRef
-from dcpctl.formats.strided import StridedBytes
+from dcpctl.formats.strided import StridedBytes, in_order, row_major
 from dcpctl.formats.tensor_read import read_box
 from dcpctl.formats.torch_zip import TorchItem
 from dcpctl.formats.zip_directory import ZipRecord
@@ -119,7 +119,7 @@ class ChunkOpener:
         if source.encoding == "raw":
             storage, name, base = locate_raw(storage, source)
             storage.read(name, base + source.nbytes, 0)  # refused where the file ends before
-            steps = _row_major(source.shape, width)
+            steps = row_major(source.shape, width)
             return OpenChunk(storage, name, base, steps, source.shape, source.dtype, True, None)
         key = (source.dtype, source.shape, source.length)
         if not source.transforms:
@@ -152,25 +152,8 @@ def _placed(
         strides,
         ref.shape,
         ref.dtype,
-        lazy is None and _in_order(ref.shape, strides, width),
+        lazy is None and in_order(ref.shape, strides, width),
         # 0 is what writers that do not sum leave there.
         (data.crc32 or None) if numbers == data.size else None,
         lazy,
     )
-
-
-def _row_major(shape: Point, width: int) -> Point:
-    strides = []
-    for size in reversed(shape):
-        strides.append(width)
-        width *= size
-    return tuple(reversed(strides))
-
-
-def _in_order(shape: Point, strides: Point, width: int) -> bool:
-    """Whether the numbers lie in row-major order without gaps; the stride of a 1 is no matter."""
-    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if size != 1 and stride != width:
-            return False
-        width *= size
-    return True

@@ -95,3 +95,21 @@ class StridedBytes:
         """Return the bytes from the first to behind the last element."""
         steps = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         return self.dtype.itemsize + steps
+
+
+def row_major(shape: Sequence[int], width: int) -> tuple[int, ...]:
+    """Bytes between neighbours of a contiguous array of `width`-byte elements, per dimension."""
+    strides = []
+    for size in reversed(shape):
+        strides.append(width)
+        width *= size
+    return tuple(reversed(strides))
+
+
+def in_order(shape: Sequence[int], strides: Sequence[int], width: int) -> bool:
+    """Whether the numbers lie in row-major order without gaps; the stride of a 1 is no matter."""
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != width:
+            return False
+        width *= size
+    return True

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dcpctl.errors import MalformedItem, quote
 from dcpctl.formats import dtypes
 from dcpctl.formats.crc import combine, crc32
+from dcpctl.formats.strided import row_major
 from dcpctl.formats.tensor_read import read_box
 from dcpctl.model import boxes
 from dcpctl.model.entry import TensorEntry
@@ -155,7 +156,7 @@ class Gatherer:
             block[place] = read_box(*chunk.lazy, starts, stops)
             return
         sizes = tuple(b - a for a, b in zip(starts, stops, strict=True))
-        steps = _steps(chunk.sizes, block.itemsize)
+        steps = row_major(chunk.sizes, block.itemsize)
         span = _dot(tuple(size - 1 for size in sizes), steps) + block.itemsize
         if not chunk.plain or span > SPAN_BYTES:
             block[place] = chunk.array.read(starts, stops)
@@ -200,7 +201,7 @@ class _Run:
 
 def _runs(parts: list[Part], segment: NewTensor, width: int) -> list[_Run] | None:
     """The parts as runs of bytes in the order of the result; None if one of them is not a run."""
-    steps = _steps(segment.sizes, width)
+    steps = row_major(segment.sizes, width)
     runs = []
     for part in parts:
         chunk = part.chunk
@@ -212,7 +213,7 @@ def _runs(parts: list[Part], segment: NewTensor, width: int) -> list[_Run] | Non
             return None
         if not _in_row_order(inside, until, segment.sizes):
             return None
-        source = chunk.base + _dot(starts, _steps(chunk.sizes, width))
+        source = chunk.base + _dot(starts, row_major(chunk.sizes, width))
         runs.append(_Run(_dot(inside, steps), source, math.prod(part.sizes) * width, part))
     runs.sort(key=lambda run: run.at)
     position = 0
@@ -238,15 +239,6 @@ def _overlap(parts: list[Part]) -> bool:
         if shared.all(axis=1).any():
             return True
     return False
-
-
-def _steps(sizes: Point, width: int) -> Point:
-    """Bytes between neighbours of a contiguous array, per dimension."""
-    steps = []
-    for size in reversed(sizes):
-        steps.append(width)
-        width *= size
-    return tuple(reversed(steps))
 
 
 def _dot(a: Point, b: Point) -> int:

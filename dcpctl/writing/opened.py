@@ -12,7 +12,7 @@ from dcpctl.formats.chunk_read import ChunkSource, locate_raw, open_chunk
 from dcpctl.formats.crc import crc32
 from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.records import Chunk
-from dcpctl.formats.strided import StridedBytes
+from dcpctl.formats.strided import StridedBytes, in_order, row_major
 from dcpctl.formats.torch_zip import TorchItem
 from dcpctl.formats.zip_directory import ZipRecord
 from dcpctl.model.entry import TensorEntry
@@ -166,7 +166,7 @@ class ChunkOpener:
             strides,
             ref.shape,
             ref.dtype,
-            _in_order(ref.shape, strides, width),
+            in_order(ref.shape, strides, width),
             record,
             None,
         )
@@ -174,22 +174,5 @@ class ChunkOpener:
 
 def _raw(chunk: ChunkSource, storage: Storage) -> OpenChunk:
     storage, name, offset = locate_raw(storage, chunk)
-    strides = _strides(chunk.shape, dtypes.itemsize(chunk.dtype))
+    strides = row_major(chunk.shape, dtypes.itemsize(chunk.dtype))
     return OpenChunk(storage, name, offset, strides, chunk.shape, chunk.dtype, True, None, None)
-
-
-def _strides(shape: tuple[int, ...], width: int) -> tuple[int, ...]:
-    strides = []
-    for size in reversed(shape):
-        strides.append(width)
-        width *= size
-    return tuple(reversed(strides))
-
-
-def _in_order(shape: tuple[int, ...], strides: tuple[int, ...], width: int) -> bool:
-    """Whether the numbers lie in row-major order without gaps; the stride of a 1 is no matter."""
-    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if size != 1 and stride != width:
-            return False
-        width *= size
-    return True
