@@ -66,7 +66,7 @@ class StridedBytes:
 
     def _fill(self, view: NDArray[Any], strides: tuple[int, ...], first: int) -> None:
         """Fill `view`, whose element at index 0 lies at byte `first`, widest stride first."""
-        if view.strides == strides:
+        if view.flags.c_contiguous and view.strides == strides:
             self.storage.read_into(self.file, first, view.reshape(-1).view(np.uint8).data)
             return
         rows = self._rows_at_once(view.shape, strides)

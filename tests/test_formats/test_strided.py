@@ -135,3 +135,12 @@ def test_unusual_dtypes_keep_their_bytes(dtype):
     width = whole.itemsize
     part = read_raw_box(Spy(raw), "f", 0, dtype, (2, 6), (0, 1), (2, 3))
     assert part.tobytes() == raw[width : 3 * width] + raw[7 * width : 9 * width]
+
+
+def test_gaps_alike_in_the_file_and_in_the_result(monkeypatch):
+    """Rows of a transposed result have the file's own strides, and are no run of bytes for that."""
+    monkeypatch.setattr(strided, "BLOCK_BYTES", 1)
+    full = np.arange(12, dtype="<u2").reshape(3, 4)
+    array = full[:2, :3].T[::2]
+    source = StridedBytes(Spy(b"head" + full.tobytes()), "f", 4, array.dtype, array.strides)
+    assert source.read((0, 0), array.shape).tolist() == array.tolist()
