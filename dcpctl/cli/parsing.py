@@ -27,6 +27,10 @@ class Command(TyperCommand):
         """Return the parameters, `--help` among them, that are parsed."""
         return convert_plainly(super().get_params(ctx))
 
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Return the whole first sentence, which the list of commands wraps; never cut short."""
+        return (self.help or "").partition("\n\n")[0]
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put in the value that `--keys` at the end, or before another option, stands for."""
         made: list[str] = []

@@ -95,11 +95,14 @@ class Column:
         name: its heading.
         right: numbers, set to the right.
         folds: may be folded over several lines where the width is short.
+        prose: holds sentences, which are folded to the width of paragraphs where nothing says how
+            wide the output is; all else stays on one line then, for `grep`.
     """
 
     name: str
     right: bool = False
     folds: bool = False
+    prose: bool = False
 
 
 @dataclass(frozen=True, slots=True)

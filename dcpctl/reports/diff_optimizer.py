@@ -49,7 +49,11 @@ def optimizer_blocks(found: OptimizerDifference) -> Iterator[Block]:
         yield Facts(rows)
     if found.changes:
         table = [row for change in found.changes for row in _group_rows(change)]
-        columns = [Column("group"), Column("of", right=True), Column("what", folds=True)]
+        columns = [
+            Column("group"),
+            Column("of", right=True),
+            Column("what", folds=True, prose=True),
+        ]
         columns += [Column("in A", folds=True), Column("in B", folds=True)]
         yield Table(columns, table)
 

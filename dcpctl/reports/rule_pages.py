@@ -39,7 +39,7 @@ def list_blocks(rules: Iterable[Rule]) -> Iterator[Block]:
         (Span(rule.id, NAME), Span(rule.severity, TONES[rule.severity]), rule.title)
         for rule in rules
     ]
-    yield Table([Column("rule"), Column("severity"), Column("finds", folds=True)], rows)
+    yield Table([Column("rule"), Column("severity"), Column("finds", folds=True, prose=True)], rows)
 
 
 def page_blocks(page: str) -> Iterator[Block]:

@@ -56,8 +56,8 @@ def write(blocks: Iterable[Block], stream: TextIO, *, color: bool) -> None:
 
     Args:
         blocks: what to print.
-        stream: where to; where neither it nor COLUMNS says how wide it is, tables are as wide as
-            they need to be, so that every row is one line for `grep`.
+        stream: where to; where neither it nor COLUMNS says how wide it is, a row of a table is one
+            line for `grep`, unless it holds sentences.
         color: with colours, or without a single escape code.
     """
     width = width_of(stream)
@@ -113,7 +113,7 @@ def _lines(block: Block, width: int | None) -> Iterator[Line]:
         yield from _facts(block, room)
     elif isinstance(block, Table):
         rows = [[_safe(cell) for cell in row] for row in block.rows]
-        yield from _indented(lay_out(block.columns, rows, width and width - _INDENT))
+        yield from _indented(lay_out(block.columns, rows, width and room, room))
     elif isinstance(block, Tree):
         for root in block.roots:
             yield from _tree(root, " " * _INDENT, " " * _INDENT)

@@ -16,7 +16,10 @@ _LEAST = 20
 
 
 def lay_out(
-    columns: Sequence[Column], rows: Sequence[Sequence[Spans]], width: int | None
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Spans]],
+    width: int | None,
+    prose: int,
 ) -> Iterator[Spans]:
     """Yield the lines of a table.
 
@@ -24,15 +27,21 @@ def lay_out(
         columns: the columns.
         rows: cells, safe to print.
         width: columns of the terminal; None for as many as needed.
+        prose: columns that sentences are folded to where `width` is None.
     """
     natural = [
         max([cell_len(column.name), *(_width(row[number]) for row in rows)])
         for number, column in enumerate(columns)
     ]
-    widths = _fit(columns, natural, width)
-    if widths is None:
-        yield from _stacked(columns, rows, width or 80)
-        return
+    if width is None:
+        widths = _fit(natural, prose, [n for n, column in enumerate(columns) if column.prose])
+        widths = widths or natural
+    else:
+        fitted = _fit(natural, width, [n for n, column in enumerate(columns) if column.folds])
+        if fitted is None:
+            yield from _stacked(columns, rows, width)
+            return
+        widths = fitted
     header = tuple((Span(column.name, DIM),) for column in columns)
     yield from _row(columns, header, widths)
     yield (Span("─" * (sum(widths) + _GAP * (len(widths) - 1)), DIM),)
@@ -40,13 +49,10 @@ def lay_out(
         yield from _row(columns, row, widths)
 
 
-def _fit(columns: Sequence[Column], natural: list[int], width: int | None) -> list[int] | None:
+def _fit(natural: Sequence[int], width: int, folding: Sequence[int]) -> list[int] | None:
     """Widths that fit, the widest of the folding columns made narrower; None if none do."""
     widths = list(natural)
-    if width is None:
-        return widths
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
-    folding = [number for number, column in enumerate(columns) if column.folds]
     while excess > 0:
         able = [number for number in folding if widths[number] > _LEAST]
         if not able:
@@ -62,7 +68,7 @@ def _fit(columns: Sequence[Column], natural: list[int], width: int | None) -> li
 
 def _row(columns: Sequence[Column], row: Sequence[Spans], widths: Sequence[int]) -> Iterator[Spans]:
     cells = [
-        fold(cell, width) if column.folds or _width(cell) > width else [cell]
+        fold(cell, width) if _width(cell) > width else [cell]
         for column, cell, width in zip(columns, row, widths, strict=True)
     ]
     for number in range(max(len(cell) for cell in cells)):

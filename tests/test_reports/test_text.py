@@ -112,3 +112,22 @@ def test_a_terminal_without_unicode_gets_ascii_rules(monkeypatch) -> None:
     stream.flush()
     assert b"  ----" in raw.getvalue()
     assert b"`- b" in raw.getvalue()
+
+
+def test_sentences_fold_in_a_pipe_and_keys_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    key, said = "layers." * 30, "a sentence of many words " * 8
+    stream = io.StringIO()
+    columns = [Column("key", folds=True), Column("said", folds=True, prose=True)]
+    text.write([Table(columns[:1], [(key,)]), Table(columns, [("k", said)])], stream, color=False)
+    lines = stream.getvalue().splitlines()
+    assert any(key in line for line in lines)
+    assert max(len(line) for line in lines if "sentence" in line) <= 100
+
+
+def test_the_list_of_commands_is_not_cut() -> None:
+    from dcpctl.cli.commands import Commands
+
+    for name, command in Commands().items():
+        short = command.get_short_help_str()
+        assert short.endswith("."), name
