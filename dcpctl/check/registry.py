@@ -146,7 +146,9 @@ def _matching(pattern: str, names: Sequence[str]) -> list[str]:
 
 
 def explain(rule_id: str) -> str:
-    """Return the page of a rule, in Markdown: what it means, why it matters, how to mend it.
+    """Return the page of a rule, in Markdown: what it means, why it matters, how to fix it.
+
+    It ends with a fenced block of the dcpctl command to run next (`check.fix` fills it in).
 
     Raises:
         NothingSelected: there is no such rule.

@@ -21,7 +21,7 @@ def explain(
 ) -> None:
     """Explain a rule of check, or list them all.
 
-    A rule's page says what a finding means, why it matters and how to mend it.
+    A rule's page says what a finding means, why it matters and how to fix it.
 
     Examples:
       dcpctl explain DCP103

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dcpctl.check.baseline import Waiver
 from dcpctl.check.finding import ERROR, INFO, WARNING, CheckResult, Finding, Skipped
+from dcpctl.check.fix import fix_for
 from dcpctl.errors import quote
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
@@ -35,7 +36,7 @@ def check_blocks(result: CheckResult) -> Iterator[Block]:
     yield from finding_blocks(result)
     if result.skipped:
         yield Table(
-            [Column("skipped"), Column("because", folds=True)],
+            [Column("skipped"), Column("because", folds=True, prose=True)],
             [(", ".join(rules), because) for because, rules in _by_reason(result.skipped).items()],
         )
     yield from waiver_blocks([result], result.unused_waivers)
@@ -52,9 +53,13 @@ def finding_blocks(result: CheckResult) -> Iterator[Block]:
                 Column("rule"),
                 Column("severity"),
                 Column("subject", folds=True),
-                Column("finding", folds=True),
+                Column("finding", folds=True, prose=True),
             ],
             [_row(finding) for finding in result.findings],
+        )
+        yield Table(
+            [Column("next"), Column("command", folds=True)],
+            [(rules, Span(command, NAME)) for command, rules in _next(result).items()],
         )
     if result.left_off > 0:
         yield Paragraph(Span(f"{words.count(result.left_off, 'more finding')} not listed", WARN))
@@ -73,7 +78,11 @@ def waiver_blocks(results: Sequence[CheckResult], unused: Sequence[Waiver]) -> I
         said = f"{what} nothing pass in what was checked; --update-baseline removes "
         yield Paragraph(Span(said + ("it:" if one else "them:"), WARN))
         yield Table(
-            [Column("rule"), Column("subject", folds=True), Column("waived", folds=True)],
+            [
+                Column("rule"),
+                Column("subject", folds=True),
+                Column("waived", folds=True, prose=True),
+            ],
             [(one.rule, Span(one.subject, NAME), one.message) for one in unused],
         )
 
@@ -131,6 +140,18 @@ def _row(finding: Finding) -> Sequence[Line]:
         Span(finding.subject, NAME),
         (Span(finding.message), Span(where(finding), DIM)),
     )
+
+
+def _next(result: CheckResult) -> dict[str, str]:
+    """The commands to run next, each once, with the rules that ask for it.
+
+    Of the findings of one rule the first decides: they differ in the key alone.
+    """
+    found: dict[str, list[str]] = {}
+    first = {finding.rule: finding for finding in reversed(result.findings)}
+    for rule in sorted(first):
+        found.setdefault(fix_for(result, first[rule]), []).append(rule)
+    return {command: ", ".join(rules) for command, rules in found.items()}
 
 
 def _by_reason(skipped: Sequence[Skipped]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dcpctl.check.baseline import Waiver
 from dcpctl.check.finding import SEVERITIES, Checked, CheckResult, Finding, Unreadable
+from dcpctl.check.fix import fix_for
 
 SCHEMA = "dcpctl.check/1"
 
@@ -23,7 +24,7 @@ def one_document(result: CheckResult, *, strict: bool) -> Document:
     """
     head = {"schema": SCHEMA, **_result(result, strict=strict)}
     unused = map(_waiver, result.unused_waivers)
-    return head, {"findings": _findings(result.findings), "unused_waivers": unused}
+    return head, {"findings": _findings(result, result.findings), "unused_waivers": unused}
 
 
 def many_document(checked: Checked, *, strict: bool) -> Document:
@@ -42,7 +43,7 @@ def many_document(checked: Checked, *, strict: bool) -> Document:
         "unused_waivers": map(_waiver, checked.unused_waivers),
         "unreadable": (_unreadable(one) for one in checked.unreadable),
         "checkpoints": (
-            {**_result(one, strict=strict), "findings": list(_findings(one.findings))}
+            {**_result(one, strict=strict), "findings": list(_findings(one, one.findings))}
             for one in checked.results
         ),
     }
@@ -62,7 +63,7 @@ def _result(result: CheckResult, *, strict: bool) -> dict[str, Any]:
         "skipped": [{"rule": one.rule, "because": one.because} for one in result.skipped],
         "notes": list(result.notes),
         "baseline": None if result.baseline is None else str(result.baseline),
-        "waived": list(_findings(result.waived)),
+        "waived": list(_findings(result, result.waived)),
         "items": {"all": result.items, "verified": result.items_verified},
         "bytes": {"stored": result.bytes_stored, "read": result.bytes_read},
     }
@@ -85,7 +86,7 @@ def _waiver(waiver: Waiver) -> dict[str, Any]:
     return {"rule": waiver.rule, "subject": waiver.subject, "message": waiver.message}
 
 
-def _findings(findings: Iterable[Finding]) -> Iterator[dict[str, Any]]:
+def _findings(result: CheckResult, findings: Iterable[Finding]) -> Iterator[dict[str, Any]]:
     for finding in findings:
         yield {
             "rule": finding.rule,
@@ -94,4 +95,5 @@ def _findings(findings: Iterable[Finding]) -> Iterator[dict[str, Any]]:
             "message": finding.message,
             "file": finding.file,
             "offset": finding.offset,
+            "fix": fix_for(result, finding),
         }

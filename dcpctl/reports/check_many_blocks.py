@@ -89,7 +89,11 @@ def _skipped(results: Sequence[CheckResult]) -> Table:
         (", ".join(rules), f"{max(rules.values()):,}", because)
         for because, rules in by_reason.items()
     ]
-    columns = [Column("skipped"), Column("in", right=True), Column("because", folds=True)]
+    columns = [
+        Column("skipped"),
+        Column("in", right=True),
+        Column("because", folds=True, prose=True),
+    ]
     return Table(columns, rows)
 
 

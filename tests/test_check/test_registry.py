@@ -32,7 +32,7 @@ def test_a_page_says_what_why_and_how(rule_id: str) -> None:
     assert page.startswith(f"# {rule_id}: {known.title}\n")
     assert f"Severity: {known.severity}" in page
     headings = [line for line in page.splitlines() if line.startswith("## ")]
-    assert headings == ["## What it means", "## Why it matters", "## How to mend it"]
+    assert headings == ["## What it means", "## Why it matters", "## How to fix it"]
 
 
 def test_a_rule_lies_in_the_file_of_its_family() -> None:

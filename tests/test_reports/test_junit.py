@@ -107,7 +107,11 @@ def test_all_findings_of_a_rule_stand_in_its_case() -> None:
     failure = case(root, "DCP103").find("failure")
     assert failure is not None
     assert failure.get("message") == "w0: x (and 2 more)"
-    assert failure.text == "w0: x\nw1: x\nw2: x\nSee: dcpctl explain DCP103"
+    assert failure.text == (
+        "w0: x\nw1: x\nw2: x\n"
+        "Next: dcpctl salvage run/step-10 run/step-10-fixed\n"
+        "See: dcpctl explain DCP103"
+    )
     assert case(root, "DCP103").findtext("system-out") == "info: w9: y"
 
 

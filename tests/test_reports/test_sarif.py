@@ -73,7 +73,8 @@ def test_real_checkpoints(samples: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("DCP506", "error", "sample_checkpoints/silent_reset/step-9500/.metadata"),
     ]
     flipped = run["results"][1]
-    assert flipped["properties"] == {"byteOffset": 15900}
+    assert flipped["properties"]["byteOffset"] == 15900
+    assert flipped["properties"]["fix"].startswith("dcpctl repair ")
     assert flipped["locations"][0]["logicalLocations"] == [
         {"fullyQualifiedName": "model.tok_embeddings.weight"}
     ]
@@ -88,7 +89,7 @@ def test_rules_carry_their_pages(samples: Path) -> None:
     for name, rule in rules.items():
         assert rule["shortDescription"]["text"] == titles[name]
         assert rule["help"]["markdown"].startswith(f"# {name}: ")
-        assert "## How to mend it" in rule["help"]["markdown"]
+        assert "## How to fix it" in rule["help"]["markdown"]
         assert "##" not in rule["fullDescription"]["text"]
         assert f"{name[:4]}xx" in rule["properties"]["tags"]
     assert rules["DCP103"]["fullDescription"]["text"].startswith("Some elements of a tensor lie")

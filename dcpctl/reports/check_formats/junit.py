@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from dcpctl.check.finding import ERROR, WARNING, Checked, CheckResult, Finding, Unreadable
+from dcpctl.check.fix import fix_for
 from dcpctl.check.registry import all_rules
 from dcpctl.errors import printable
 from dcpctl.reports import words
@@ -75,7 +76,8 @@ def _fill(
     because = [printable(one.because) for one in result.skipped if one.rule == rule]
     if bad:
         failure = SubElement(case, "failure", type=bad[0].severity, message=_summary(bad))
-        failure.text = "\n".join([*map(sentence, bad), f"See: dcpctl explain {rule}"])
+        then = [f"Next: {printable(fix_for(result, bad[0]))}", f"See: dcpctl explain {rule}"]
+        failure.text = "\n".join([*map(sentence, bad), *then])
     elif because and rule not in result.rules_run:
         SubElement(case, "skipped", message="; ".join(because))
         return

@@ -24,6 +24,7 @@ from dcpctl.check.finding import (
     CheckResult,
     Unreadable,
 )
+from dcpctl.check.fix import fix_for
 from dcpctl.check.registry import Rule, all_rules, explain
 from dcpctl.errors import DcpctlError, printable
 from dcpctl.reports.check_formats import Look
@@ -124,8 +125,10 @@ def _results(result: CheckResult) -> Iterator[dict[str, Any]]:
                 "locations": [_location(result.path / file, finding.subject)],
                 "partialFingerprints": _fingerprint(result.path, *same, seen[same]),
             }
+            more: dict[str, Any] = {"fix": printable(fix_for(result, finding))}
             if finding.offset is not None:
-                made["properties"] = {"byteOffset": finding.offset}
+                more["byteOffset"] = finding.offset
+            made["properties"] = more
             if waived:
                 why = printable(f"waived by {result.baseline}")
                 made["suppressions"] = [
