@@ -78,6 +78,14 @@ def inspect(
     chunks: Annotated[
         bool, typer.Option("--chunks", help="With --json: every chunk of every tensor.")
     ] = False,
+    torch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="The torch release that is to load it. [default: the installed one]",
+            show_default=False,
+        ),
+    ] = None,
     form: FormOption = None,
     json: JsonOption = False,
     output: OutputOption = None,
@@ -116,10 +124,13 @@ def inspect(
         raise UsageError(f"{' and '.join(chosen)} are different views; ask for one at a time")
     if chunks and (not out.is_json or chosen not in ([], ["--keys"], ["--key"])):
         raise UsageError("--chunks is for --json, of all keys or with --keys or --key")
-    _run(path, out, chosen[0] if chosen else "", key or keys or stats or "", chunks=chunks)
+    if torch is not None and chosen:
+        raise UsageError(f"--torch is for the default view, not for {chosen[0]}")
+    what = key or keys or stats or ""
+    _run(path, out, chosen[0] if chosen else "", what, chunks=chunks, torch=torch)
 
 
-def _run(path: Path, out: Output, view: str, what: str, *, chunks: bool) -> None:
+def _run(path: Path, out: Output, view: str, what: str, *, chunks: bool, torch: str | None) -> None:
     from dcpctl.model.opening import open_checkpoint
 
     try:
@@ -129,7 +140,7 @@ def _run(path: Path, out: Output, view: str, what: str, *, chunks: bool) -> None
         return
     with checkpoint:
         if not view:
-            _summary(checkpoint, out, chunks)
+            _summary(checkpoint, out, chunks, torch)
         elif view == "--keys":
             _keys(checkpoint, out, what, chunks)
         elif view == "--key":
@@ -166,10 +177,10 @@ def _list_run(path: Path, out: Output, view: str, error: DcpctlError) -> None:
         out.blocks(run_blocks(str(path), saves))
 
 
-def _summary(checkpoint: Checkpoint, out: Output, chunks: bool) -> None:
+def _summary(checkpoint: Checkpoint, out: Output, chunks: bool, torch: str | None) -> None:
     from dcpctl.inspect.summary import summarize
 
-    summary = summarize(checkpoint)
+    summary = summarize(checkpoint, torch)
     if out.is_json:
         from dcpctl.reports.inspect_json import entry_documents, summary_document
         from dcpctl.reports.json_lines import document

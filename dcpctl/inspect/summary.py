@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from dcpctl import torch_bridge
+from dcpctl.errors import listed
 from dcpctl.inspect.releases import Releases, tell_releases
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.layout import Layouts, survey
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.releases import obstacles
 from dcpctl.model.sections import SECTIONS, Sections, classify
 
 
@@ -64,6 +67,8 @@ class Summary:
         nbytes: bytes of all tensors' numbers.
         disk_bytes: bytes of the shard files on disk; files that are not there count nothing.
         absent_files: shard files that the metadata names and that are not there.
+        target: the torch release that the verdict is for; None if none was named or installed.
+        obstacles: why that release does not load the checkpoint as it is, a clause each.
     """
 
     checkpoint: Checkpoint
@@ -76,31 +81,51 @@ class Summary:
     nbytes: int
     disk_bytes: int
     absent_files: tuple[str, ...]
+    target: str | None = None
+    obstacles: tuple[str, ...] = ()
 
 
-def summarize(checkpoint: Checkpoint) -> Summary:
+def summarize(checkpoint: Checkpoint, torch: str | None = None) -> Summary:
     """Survey a checkpoint; reads hyperparameters and steps, and no tensor larger than one number.
 
     Args:
         checkpoint: an open checkpoint; the summary reads from it, so keep it open.
+        torch: the release that is to load it; None for the installed one, if there is one.
     """
+    target = torch or torch_bridge.installed_version()
     sections = classify(checkpoint)
     tensors = checkpoint.tensors
     replicated = any(part.stored.replicas for part in checkpoint.parts)
     layouts = survey(tensors, checkpoint.files, replicated=replicated)
     sizes = {fqn: entry.nbytes for fqn, entry in tensors.items()}
+    view = OptimizerView(checkpoint, sections)
     return Summary(
         checkpoint=checkpoint,
         releases=tell_releases([part.stored for part in checkpoint.parts]),
         sections=tuple(_shares(checkpoint, sections, layouts, sizes)),
         dtypes=_dtypes(tensors, sizes),
         layouts=layouts,
-        optimizer=OptimizerView(checkpoint, sections),
+        optimizer=view,
         chunks=sum(entry.num_chunks for entry in tensors.values()),
         nbytes=sum(sizes.values()),
         disk_bytes=sum(file.size or 0 for file in checkpoint.files),
         absent_files=tuple(file.name for file in checkpoint.files if file.size is None),
+        target=target,
+        obstacles=() if target is None else tuple(_obstacles(checkpoint, view, target)),
     )
+
+
+def _obstacles(checkpoint: Checkpoint, view: OptimizerView, target: str) -> Iterator[str]:
+    """Why a release does not load the checkpoint: its metadata first, then its param groups."""
+    found = dict.fromkeys(
+        reason for part in checkpoint.parts for reason in obstacles(part.stored, target)
+    )
+    if found:
+        yield from found
+    elif not view.param_groups_pickled:  # a whole list loads through torch's fallback
+        keys = dict.fromkeys(gone.key for gone in view.missing_group_keys(target))
+        if keys:
+            yield f"its optimizer asks for {listed(list(keys))}, which the param groups lack"
 
 
 def _dtypes(tensors: Mapping[str, TensorEntry], sizes: Mapping[str, int]) -> tuple[DTypeShare, ...]:

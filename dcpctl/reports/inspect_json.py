@@ -66,6 +66,8 @@ def summary_document(summary: Summary) -> dict[str, Any]:
             for share in summary.sections
         },
         "optimizer": optimizer_document(summary.optimizer),
+        "torch": summary.target,
+        "obstacles": list(summary.obstacles),
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
+from dcpctl import torch_bridge
 from dcpctl.inspect.summary import Summary
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.reports import words
@@ -73,8 +75,20 @@ def summary_blocks(summary: Summary) -> Iterator[Block]:
     )
     yield Heading("optimizer")
     yield Paragraph(Span(view.sentence, TONES[view.verdict]))
+    if summary.obstacles:
+        yield Paragraph(Span(_not_as_it_is(summary), WARN))
     yield Facts(list(optimizer_facts(view)))
     yield from groups
+
+
+def _not_as_it_is(summary: Summary) -> str:
+    """Say that the target release does not load it, why, and the command that changes that."""
+    path = str(summary.checkpoint.path)
+    command = f"dcpctl upgrade {shlex.quote(path)} {shlex.quote(path + '-fixed')}"
+    if summary.target != torch_bridge.installed_version():
+        command += f" --torch {summary.target}"
+    why = "; ".join(summary.obstacles)
+    return f"Not with torch {summary.target} as it is: {why}. Run: {command}"
 
 
 def _facts(summary: Summary) -> Iterator[tuple[str, Line]]:

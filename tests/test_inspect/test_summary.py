@@ -62,3 +62,12 @@ def test_a_run_is_listed_newest_first_whatever_is_in_it(samples: Path, tmp_path:
         *(None, "unsafe-pickle", "interrupted-save", None)
     ]
     assert saves[3].steps == (8500,)
+
+
+@pytest.mark.parametrize(("torch", "why"), [("2.13", "'decoupled_weight_decay'"), ("2.4", "")])
+def test_the_answer_is_for_a_release(samples: Path, torch: str, why: str) -> None:
+    with open_checkpoint(samples / "legacy") as checkpoint:
+        summary = summarize(checkpoint, torch)
+    assert summary.target == torch
+    assert bool(summary.obstacles) == bool(why)
+    assert why in " ".join(summary.obstacles)
