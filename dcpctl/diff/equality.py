@@ -8,19 +8,22 @@ from typing import Any
 from dcpctl.formats.pickles.standins import Opaque, Record, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.fqn import is_index
-from dcpctl.model.values import type_name
+from dcpctl.model.values import Unknown, type_name
 
 
 def equal_values(a: Any, b: Any) -> bool | None:
     """Say whether two decoded values are equal, types and all; None where it cannot be told.
 
-    NaN equals NaN. It cannot be told of objects that dcpctl does not decode, where all else is
-    equal.
+    NaN equals NaN. It cannot be told of what could not be read, nor of objects that dcpctl does
+    not decode, where all else is equal.
     """
     certain = True
     pending = [(a, b)]
     while pending:
         one, other = pending.pop()
+        if isinstance(one, Unknown) or isinstance(other, Unknown):
+            certain = False
+            continue
         if isinstance(one, (Opaque, TensorRef)) and isinstance(other, type(one)):
             if type_name(one) != type_name(other):
                 return False

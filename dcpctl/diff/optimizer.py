@@ -10,6 +10,7 @@ from dcpctl.diff.subject import Subject
 from dcpctl.model.fqn import is_index, strip_wrappers
 from dcpctl.model.optimizer.groups import ParamGroup
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.values import Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ class OptimizerDifference:
         parameters: number of trained parameters.
         groups: number of param groups.
         changes: the param groups that differ.
+        unknown: what could not be read of each; nothing is concluded from it.
+        kinds_told: what could not be read leaves no doubt whether the kinds differ.
+        steps_told: the steps of all parameters could be read.
     """
 
     kind: tuple[str | None, str | None]
@@ -60,13 +64,25 @@ class OptimizerDifference:
     parameters: tuple[int, int]
     groups: tuple[int, int]
     changes: tuple[GroupChange, ...]
+    unknown: tuple[tuple[Unknown, ...], tuple[Unknown, ...]] = ((), ())
+    kinds_told: bool = True
+    steps_told: bool = True
+
+    @property
+    def kinds_differ(self) -> bool:
+        """Whether the kinds are known to differ."""
+        return self.kinds_told and self.kind[0] != self.kind[1]
+
+    @property
+    def steps_differ(self) -> bool:
+        """Whether the steps are known to differ."""
+        return self.steps_told and tuple(self.steps[0]) != tuple(self.steps[1])
 
     @property
     def changed(self) -> int:
         """How many things differ."""
-        steps = tuple(tuple(steps) for steps in self.steps)
-        pairs = (self.kind, self.verdict, steps)
-        return sum(a != b for a, b in pairs) + len(self.slots) + len(self.changes)
+        differ = (self.kinds_differ, self.verdict[0] != self.verdict[1], self.steps_differ)
+        return sum(differ) + len(self.slots) + len(self.changes)
 
 
 def compare_optimizers(
@@ -98,7 +114,17 @@ def compare_optimizers(
         parameters=(len(one.parameters), len(other.parameters)),
         groups=(len(one.param_groups), len(other.param_groups)),
         changes=tuple(_group_changes(one, other, names)),
+        unknown=(one.unknown, other.unknown),
+        kinds_told=_kinds_told(one, other),
+        steps_told=not one.steps_unread and not other.steps_unread,
     )
+
+
+def _kinds_told(a: OptimizerView, b: OptimizerView) -> bool:
+    """Whether the kinds are known of both sides, or known to have no candidate in common."""
+    if a.kind_unread is None and b.kind_unread is None:
+        return True
+    return bool(a.candidates and b.candidates and not {*a.candidates} & {*b.candidates})
 
 
 def _group_changes(
@@ -166,7 +192,8 @@ def _compare(
     left: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     # Indices of one optimizer and names of the other do not tell who is who.
-    if _indexed(members_a) == _indexed(members_b):
+    known = a.unknown is None and b.unknown is None
+    if known and _indexed(members_a) == _indexed(members_b):
         left = tuple(own for name, own in members_a.items() if name not in members_b)
         joined = tuple(own for name, own in members_b.items() if name not in members_a)
     change = GroupChange(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from dcpctl import limits
@@ -35,6 +36,33 @@ _STANDINS: dict[type, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Unknown:
+    """The value of what could not be read: neither None nor equal to anything, itself included.
+
+    It is false, so that a condition which holds for some values only does not hold for it.
+
+    Attributes:
+        fqn: the entry that holds it.
+        reason: why it is not known, a clause.
+    """
+
+    fqn: str
+    reason: str
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return "unknown"
+
+
 def type_name(value: Any) -> str:
     """The type that a value had when it was pickled, as `module.Class`.
 
@@ -54,7 +82,8 @@ def to_json(value: Any) -> Any:
     Scalars, lists and dicts are themselves and tuples are lists. What JSON lacks is a dict with one
     tag, as in `{"__bytes_hex__": "00ff"}`, `{"__tensor__": {"dtype", "shape", "values"}}` or
     `{"__repr__": "torch.bfloat16", "__type__": "torch.dtype"}`; NaN and infinities are the strings
-    `NaN`, `Infinity` and `-Infinity`; an opaque object is null.
+    `NaN`, `Infinity` and `-Infinity`; an opaque object is null, and what could not be read is
+    `{"__unknown__": reason}`.
 
     Raises:
         LimitExceeded: the value is nested deeper than `limits.PICKLE_DEPTH`, refers to itself, or
@@ -123,6 +152,9 @@ class _Encoder:
     def tensor_ref(self, value: Any, depth: int) -> Any:
         return {"__tensor__": {"dtype": value.dtype, "shape": list(value.shape), "values": None}}
 
+    def unknown(self, value: Any, depth: int) -> Any:
+        return {"__unknown__": value.reason}
+
     def array(self, value: Any, depth: int) -> Any:
         values = self.numbers(value, depth)
         return {
@@ -154,6 +186,7 @@ _ENCODERS: tuple[tuple[Any, Encode], ...] = (
     (TensorValue, _Encoder.tensor),
     (TensorRef, _Encoder.tensor_ref),
     (Record, _Encoder.record),
+    (Unknown, _Encoder.unknown),
     (_Array, _Encoder.array),
 )
 

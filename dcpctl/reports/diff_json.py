@@ -155,6 +155,9 @@ def _optimizer(found: OptimizerDifference) -> dict[str, Any]:
         "parameters": list(found.parameters),
         "groups": list(found.groups),
         "changes": [_group(change) for change in found.changes],
+        "unknown": [
+            [{"fqn": gone.fqn, "reason": gone.reason} for gone in side] for side in found.unknown
+        ],
     }
 
 

@@ -34,17 +34,18 @@ def optimizer_blocks(found: OptimizerDifference) -> Iterator[Block]:
         yield Facts([(name, _whole(found, side)) for side, name in enumerate("AB")])
         return
     rows: list[tuple[str, Line]] = []
-    if found.kind[0] != found.kind[1]:
+    if found.kinds_differ:
         rows.append(("kind", _arrow(found.kind[0] or "unknown", found.kind[1] or "unknown")))
     if found.verdict[0] != found.verdict[1]:
         one, other = (Span(verdict, TONES.get(verdict, "")) for verdict in found.verdict)
         rows.append(("state", (one, Span(" -> ", DIM), other)))
     if found.slots:
         rows.append(("parameters with", tuple(_slots(found.slots))))
-    if tuple(found.steps[0]) != tuple(found.steps[1]):
+    if found.steps_differ:
         rows.append(("step", tuple(_stepped(found))))
     if found.groups[0] != found.groups[1]:
         rows.append(("param groups", _arrow(str(found.groups[0]), str(found.groups[1]))))
+    rows += list(_unknown(found))
     if rows:
         yield Facts(rows)
     if found.changes:
@@ -56,6 +57,18 @@ def optimizer_blocks(found: OptimizerDifference) -> Iterator[Block]:
         ]
         columns += [Column("in A", folds=True), Column("in B", folds=True)]
         yield Table(columns, table)
+
+
+def _unknown(found: OptimizerDifference) -> Iterator[tuple[str, Line]]:
+    """What could not be read of a side, and what that leaves untold."""
+    untold = [] if found.kinds_told else ["kind"]
+    untold += [] if found.steps_told else ["step"]
+    for side, unknown in zip("AB", found.unknown, strict=True):
+        if unknown:
+            entries = words.count(len(unknown), "entry", "entries")
+            first = " and ".join([*untold, "what they hold"])
+            text = f"{entries} could not be read, so {first} cannot be compared: "
+            yield f"unknown in {side}", Span(text + unknown[0].reason, WARN)
 
 
 def _whole(found: OptimizerDifference, side: int) -> Line:

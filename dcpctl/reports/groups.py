@@ -21,7 +21,7 @@ def group_blocks(view: OptimizerView) -> Iterator[Block]:
     keys = list(dict.fromkeys(key for values in shown for key in values))
     common = [key for key in keys if len({values.get(key) for values in shown}) == 1]
     if len(groups) == 1:
-        label = f"group of {words.count(len(groups[0].params), 'parameter')}"
+        label = f"group of {_members(groups[0])}"
         yield Facts([(label, _pairs(shown[0], keys))])
         return
     differing = [key for key in keys if key not in common]
@@ -35,7 +35,7 @@ def group_blocks(view: OptimizerView) -> Iterator[Block]:
         [
             (
                 str(number),
-                f"{len(group.params):,}",
+                "unknown" if group.unknown is not None else f"{len(group.params):,}",
                 *(shown[number].get(key, "-") for key in differing),
                 Span(_first(group), DIM),
             )
@@ -47,6 +47,12 @@ def group_blocks(view: OptimizerView) -> Iterator[Block]:
         rows.append(("not shown", f"{len(groups) - _MOST} more groups; --json has all"))
     if rows:
         yield Facts(rows)
+
+
+def _members(group: ParamGroup) -> str:
+    if group.unknown is not None:
+        return "unknown parameters"
+    return words.count(len(group.params), "parameter")
 
 
 def _first(group: ParamGroup) -> str:

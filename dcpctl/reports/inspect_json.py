@@ -99,6 +99,7 @@ def optimizer_document(view: OptimizerView) -> dict[str, Any]:
         "frozen": list(view.frozen),
         "tied": dict(view.tied),
         "unreadable": list(view.unreadable),
+        "unknown": [{"fqn": gone.fqn, "reason": gone.reason} for gone in view.unknown],
         "notes": list(view.notes),
     }
 

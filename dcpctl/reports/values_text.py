@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dcpctl.errors import DcpctlError
-from dcpctl.model.values import to_json, type_name
+from dcpctl.model.values import Unknown, to_json, type_name
 from dcpctl.reports import words
 
 _MOST = 60
@@ -20,6 +20,8 @@ def short(value: Any) -> str:
         text = words.number(value)
     elif isinstance(value, _PLAIN):
         text = repr(value) if isinstance(value, str) else words.number(value)
+    elif isinstance(value, Unknown):
+        text = "unknown"
     elif isinstance(value, Mapping) or type(value).__module__ == "builtins":
         text = _json(value)
     elif type_name(value) in ("torch.Size", "torch.dtype", "torch.device"):

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dcpctl.diff.equality import equal_values
 from dcpctl.errors import LimitExceeded
 from dcpctl.formats.dtypes import DTYPES, numpy_dtype
 from dcpctl.formats.pickles.standins import Device, DType, Opaque, Record, Size, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
-from dcpctl.model.values import to_json, type_name
+from dcpctl.model.values import Unknown, to_json, type_name
 
 
 @pytest.mark.parametrize(
@@ -112,3 +113,14 @@ def test_a_record_as_key_is_only_named() -> None:
 )
 def test_types(value: Any, expected: str) -> None:
     assert type_name(value) == expected
+
+
+def test_unknown_is_neither_none_nor_equal_to_anything() -> None:
+    unknown = Unknown("optimizer.param_groups.0.lr", "its file is not here")
+    assert unknown is not None
+    assert unknown != Unknown("optimizer.param_groups.0.lr", "its file is not here")
+    assert not unknown
+    assert repr(unknown) == "unknown"
+    assert to_json({"lr": unknown}) == {"lr": {"__unknown__": "its file is not here"}}
+    assert equal_values([unknown], [1.0]) is None
+    assert equal_values([unknown, 1], [unknown, 2]) is False

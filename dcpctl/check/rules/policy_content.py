@@ -35,6 +35,8 @@ def other_optimizer(run: Run) -> Iterator[Hit]:
     if not expected:
         raise NotAsked("the policy names no optimizer")
     view = run.optimizer
+    if view.kind_unread is not None:
+        raise CannotRun(f"what tells the optimizer could not be read: {view.kind_unread.reason}")
     if sorted(view.kinds) != sorted(expected):
         what = view.kind or (f"of a kind that cannot be told ({view.how})" if view.how else "none")
         yield Hit("optimizer", f"the optimizer is {what}, expected {' + '.join(expected)}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dcpctl.check import words
 from dcpctl.check.finding import ERROR, WARNING
-from dcpctl.check.registry import Hit, NotAsked, rule
+from dcpctl.check.registry import CannotRun, Hit, NotAsked, rule
 from dcpctl.check.run import Run
 from dcpctl.errors import quote
 from dcpctl.model.contract import Contract, Spec, contract_of
@@ -64,7 +64,8 @@ def other_dtypes(run: Run) -> Iterator[Hit]:
 def other_optimizer(run: Run) -> Iterator[Hit]:
     """The kind of the optimizer, and the keys of its param groups."""
     contract, stored = _contract(run), contract_of(run.checkpoint, run.optimizer)
-    if contract.optimizer != stored.optimizer:
+    unread = run.optimizer.kind_unread
+    if contract.optimizer != stored.optimizer and unread is None:
         yield Hit(
             "optimizer",
             f"the optimizer is {stored.optimizer or 'of no known kind'}, in the contract it is "
@@ -81,6 +82,8 @@ def other_optimizer(run: Run) -> Iterator[Hit]:
         differences = ["the same keys in other groups"]
     if differences:
         yield Hit("optimizer.param_groups", f"group keys differ: {'; '.join(differences)}")
+    if unread is not None:
+        raise CannotRun(f"what tells the optimizer could not be read: {unread.reason}")
 
 
 def _contract(run: Run) -> Contract:

@@ -13,6 +13,7 @@ from dcpctl.check.registry import Hit, rule
 from dcpctl.check.run import Run
 from dcpctl.formats.records import ChunkTable
 from dcpctl.model.optimizer.coverage import Parameter
+from dcpctl.model.values import Unknown
 
 # What a schedule changes all the time, and what is no hyperparameter.
 _PASSING = frozenset({"lr", "params", "param_names", "step", "k"})
@@ -61,6 +62,10 @@ def layout(run: Run) -> Iterator[Hit]:
 def _changes(before: Parameter, after: Parameter) -> Iterator[tuple[str, str, str]]:
     for key in dict.fromkeys([*before.values, *after.values]):
         if key in _PASSING:
+            continue
+        if isinstance(before.values.get(key), Unknown) or isinstance(
+            after.values.get(key), Unknown
+        ):
             continue
         old, new = _value(before, key), _value(after, key)
         if old != new:

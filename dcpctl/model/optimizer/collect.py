@@ -26,6 +26,7 @@ from dcpctl.model.optimizer.source import (
     entry_of_value,
     read,
 )
+from dcpctl.model.values import Unknown
 
 Placed = tuple[str, Place]
 
@@ -69,11 +70,18 @@ def _optimizers_under(
     if not raw.state and not raw.groups:
         _read_loose(raw, others, entries)
     raw.fqns = [fqn for fqn, _ in places if fqn in entries]
-    if raw.state or raw.absent or raw.groups or raw.groups_absent or raw.style == UNKNOWN:
+    if _is_optimizer(raw):
         yield raw
     for fqn, place in places:
         if place.what == naming.WHOLE and fqn in entries:
             yield from _pickled(fqn, entries[fqn])
+
+
+def _is_optimizer(raw: RawOptimizer) -> bool:
+    """Whether anything of an optimizer was found, be it that it could not be read."""
+    named = raw.state or raw.absent or raw.groups or raw.groups_absent
+    unread = raw.state_unknown or raw.groups_unknown is not None
+    return bool(named or unread) or raw.style == UNKNOWN
 
 
 def _is_bare_optimizer(states: list[Placed], groups: list[Placed]) -> bool:
@@ -89,7 +97,7 @@ def _read_states(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, 
     for fqn, place in places:
         if not place.rest:
             if fqn in entries and not hasattr(entries[fqn], "shape"):
-                state = read(entry_of(fqn, entries[fqn]), raw.unreadable)
+                state = read(entry_of(fqn, entries[fqn]), raw.unknown)
                 _add_state_dict(raw, fqn, state)
             continue
         if place.bounds:
@@ -101,7 +109,7 @@ def _read_states(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, 
             if slot is not None and slot not in raw.absent[parameter]:
                 raw.absent[parameter].append(slot)
         elif slot is None:
-            slots = read(entry_of(fqn, entries[fqn]), raw.unreadable)
+            slots = read(entry_of(fqn, entries[fqn]), raw.unknown)
             _add_slots(raw, fqn, parameter, slots)
         else:
             _add(raw, parameter, slot, entry_of(fqn, entries[fqn]))
@@ -123,13 +131,17 @@ def _add(raw: RawOptimizer, parameter: str, slot: str, entry: StateEntry) -> Non
 
 def _add_slots(raw: RawOptimizer, fqn: str, parameter: str, slots: object) -> None:
     """A parameter whose whole state is one pickled dict: it held no tensor (2.0 to 2.3)."""
-    if isinstance(slots, Mapping):
+    if isinstance(slots, Unknown):
+        raw.state_unknown[parameter] = slots
+    elif isinstance(slots, Mapping):
         for slot, value in slots.items():
             _add(raw, parameter, str(slot), entry_of_value(fqn, value))
 
 
 def _add_state_dict(raw: RawOptimizer, fqn: str, state: object) -> None:
-    if isinstance(state, Mapping):
+    if isinstance(state, Unknown):
+        raw.state_unknown[""] = state
+    elif isinstance(state, Mapping):
         for parameter, slots in state.items():
             _add_slots(raw, fqn, str(parameter), slots)
 
@@ -141,19 +153,19 @@ def _read_groups(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, 
         if not place.rest:
             if fqn in entries:
                 raw.groups_pickled = True
-                _add_group_dicts(raw, read(entry_of(fqn, entries[fqn]), raw.unreadable))
+                _add_group_dicts(raw, read(entry_of(fqn, entries[fqn]), raw.unknown))
             continue
         owner, key = naming.split_group(place)
         if fqn not in entries:
             absent[owner] = None
         elif key is None:
-            _add_group_dicts(raw, [read(entry_of(fqn, entries[fqn]), raw.unreadable)])
+            _add_group_dicts(raw, [read(entry_of(fqn, entries[fqn]), raw.unknown)])
         else:
             owners.setdefault(owner, {}).setdefault(key, entry_of(fqn, entries[fqn]))
     for owner, values in owners.items():
         if isinstance(owner, str):
             raw.style = FLAT
-            raw.groups.append(RawGroup(LazyValues(values, raw.unreadable), (owner,)))
+            raw.groups.append(RawGroup(LazyValues(values, raw.unknown), (owner,)))
         else:
             raw.groups.append(_indexed_group(raw, values))
     raw.groups_absent = [str(owner) for owner in absent]
@@ -161,15 +173,20 @@ def _read_groups(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, 
 
 def _indexed_group(raw: RawOptimizer, values: dict[str, StateEntry]) -> RawGroup:
     params, names = (
-        _strings(read(values.pop(key), raw.unreadable)) if key in values else ()
+        read(values.pop(key), raw.unknown) if key in values else ()
         for key in ("params", "param_names")
     )
-    return RawGroup(LazyValues(values, raw.unreadable), params, names)
+    unknown = params if isinstance(params, Unknown) else None
+    return RawGroup(LazyValues(values, raw.unknown), _strings(params), _strings(names), unknown)
 
 
 def _add_group_dicts(raw: RawOptimizer, groups: object) -> None:
+    if isinstance(groups, Unknown):
+        raw.groups_unknown = groups
     for group in groups if isinstance(groups, (list, tuple)) else ():
-        if isinstance(group, Mapping):
+        if isinstance(group, Unknown):
+            raw.groups_unknown = group
+        elif isinstance(group, Mapping):
             values = {
                 str(key): entry_of_value("", value).value()
                 for key, value in group.items()
@@ -215,10 +232,17 @@ def _pickled(fqn: str, entry: Any) -> Iterator[RawOptimizer]:
     """
     if hasattr(entry, "shape"):
         return
-    unreadable: list[str] = []
-    value: Any = read(entry_of(fqn, entry), unreadable)
-    if unreadable:
-        yield RawOptimizer(fqn, PICKLED, fqns=[fqn], unreadable=unreadable)
+    unknown: list[Unknown] = []
+    value: Any = read(entry_of(fqn, entry), unknown)
+    for gone in unknown:
+        yield RawOptimizer(
+            fqn,
+            PICKLED,
+            fqns=[fqn],
+            state_unknown={"": gone},
+            groups_unknown=gone,
+            unknown=unknown,
+        )
     several = isinstance(value, (list, tuple))
     for index, item in enumerate(value if several else [value]):
         if not isinstance(item, Mapping) or not {"state", "param_groups"} & item.keys():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dcpctl.model.fqn import is_index, strip_wrappers
 from dcpctl.model.optimizer.catalogue import SlotRule
-from dcpctl.model.optimizer.kind import Kind, tell_kind
+from dcpctl.model.optimizer.kind import DECOUPLED, Kind, tell_kind
 from dcpctl.model.optimizer.parameters import (
     ModelParameter,
     has_trained_neighbour,
@@ -16,7 +16,8 @@ from dcpctl.model.optimizer.parameters import (
     stateless_modules,
     trained_modules,
 )
-from dcpctl.model.optimizer.source import BUCKETS, RawOptimizer, StateEntry
+from dcpctl.model.optimizer.source import BUCKETS, RawGroup, RawOptimizer, StateEntry
+from dcpctl.model.values import Unknown
 
 Shape = tuple[int, ...]
 
@@ -25,6 +26,7 @@ NO_STATE_NEEDED = "needs no state"
 LOST = "lost"
 NEVER_TRAINED = "never trained or lost"
 UNCLEAR = "unclear"
+UNREAD = "unknown"
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class Parameter:
         shape: of the parameter; None when neither model nor state tells.
         values: its group's hyperparameters; empty when they were not saved.
         has_group: its group was saved.
+        unread: why its state is not known, where what holds it could not be read.
         slots: state slot to the entry that holds it.
         expected: slots that it should have.
         absent: slots that the planner data name and no entry holds.
@@ -57,6 +60,7 @@ class Parameter:
     slots: Mapping[str, StateEntry] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    unread: Unknown | None = None
     kind: Kind = field(default_factory=lambda: Kind(None, (), ""))
     status: str = UNCLEAR
     why: str = ""
@@ -101,16 +105,17 @@ def _trained(
     for group in raw.groups:
         keys.update(dict.fromkeys(group.params, group.values))
     grouped = set(keys)
-    common = raw.groups[0].values if len(raw.groups) == 1 and not grouped else {}
+    common = _common_values(raw.groups) if not grouped else {}
     for key in raw.groups_absent:
         if not is_index(key):
             keys.setdefault(key, {})
-    if not grouped or raw.groups_absent:
+    if not grouped or raw.groups_absent or raw.params_unknown:
         names = {strip_wrappers(key) for key in [*raw.state, *raw.absent]}
-        for key in [*raw.state, *raw.absent]:
+        for key in [*raw.state, *raw.absent, *filter(None, raw.state_unknown)]:
             keys.setdefault(key, common)
         named = any(parameter.name in names for parameter in model)
-        if not grouped and only_optimizer and named and raw.style != BUCKETS:
+        told = not grouped and not raw.params_unknown and raw.style != BUCKETS
+        if told and only_optimizer and named:
             for parameter in model:
                 if parameter.name not in names:
                     keys.setdefault(parameter.name, common)
@@ -133,8 +138,22 @@ def _trained(
                 has_group=bool(len(values)),
                 slots=slots,
                 absent=tuple(raw.absent.get(key, ())),
+                unread=raw.state_unknown.get(key, raw.state_unknown.get("")),
             )
         )
+    return found
+
+
+def _common_values(groups: Sequence[RawGroup]) -> Mapping[str, object]:
+    """Hyperparameters of parameters whose group is not known: those that all groups share."""
+    if len(groups) == 1:
+        return groups[0].values
+    if not groups or len({frozenset(group.values) for group in groups}) > 1:
+        return {}
+    found: dict[str, object] = {}
+    for key, value in groups[0].values.items():
+        alike = len({repr(group.values[key]) for group in groups}) == 1
+        found[key] = value if alike else Unknown(key, "the param groups differ in it")
     return found
 
 
@@ -174,6 +193,7 @@ def _tell_kinds(raw: RawOptimizer, parameters: Sequence[Parameter]) -> None:
     alike: dict[tuple[str, ...], list[Parameter]] = {}
     for parameter in parameters:
         alike.setdefault(_signature(parameter.values), []).append(parameter)
+    _join_unknown(alike)
     kinds: dict[tuple[str, ...], Kind] = {}
     for signature, members in alike.items():
         slots = frozenset(slot for member in members for slot in member.slots)
@@ -192,13 +212,24 @@ def _tell_kinds(raw: RawOptimizer, parameters: Sequence[Parameter]) -> None:
             member.kind = kind
 
 
+def _join_unknown(alike: dict[tuple[str, ...], list[Parameter]]) -> None:
+    """Let the groups whose one value is unknown follow the others of this optimizer, if all agree.
+
+    `decoupled_weight_decay` tells Adam from AdamW, and one optimizer is of one class.
+    """
+    for signature in [s for s in alike if s and s[-1] == "unknown"]:
+        others = [s for s in alike if s[:-1] == signature[:-1] and s != signature]
+        if len(others) == 1:
+            alike[others[0]].extend(alike.pop(signature))
+
+
 def _signature(values: Mapping[str, object]) -> tuple[str, ...]:
-    """Group keys and the one value that tells Adam from AdamW."""
+    """Group keys and the one value that tells Adam from AdamW; unknown where it is."""
     if not values:
         return ()
-    decoupled = "decoupled_weight_decay"
-    value = (str(bool(values[decoupled])),) if decoupled in values else ()
-    return (*sorted(values), *value)
+    value = values.get(DECOUPLED)
+    told = repr(value) if isinstance(value, Unknown) else str(bool(value))
+    return (*sorted(values), *((told,) if DECOUPLED in values else ()))
 
 
 def _expect(parameters: Sequence[Parameter]) -> None:
@@ -219,7 +250,9 @@ def _expect(parameters: Sequence[Parameter]) -> None:
             common = usual.get((kind_id, not matrix)) or ()
         for member in members:
             rules = member.kind.rules
-            if rules is None:
+            if member.unread is not None and not member.slots:
+                member.expected = ()
+            elif rules is None:
                 member.expected = common
             elif member.kind.global_state and member is not first:
                 member.expected = ()
@@ -247,7 +280,10 @@ def _judge(parameters: Sequence[Parameter]) -> None:
     modules = stateless_modules(names, without)
     trained = trained_modules(names, without)
     for parameter in parameters:
-        if not parameter.expected:
+        if parameter.unread is not None and not parameter.slots:
+            parameter.status = UNREAD
+            parameter.why = f"it could not be read: {parameter.unread.reason}"
+        elif not parameter.expected:
             parameter.status = NO_STATE_NEEDED
         elif not parameter.missing:
             parameter.status = COMPLETE

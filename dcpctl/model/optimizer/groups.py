@@ -9,6 +9,7 @@ from dcpctl.model.optimizer.catalogue import TorchOptimizer, catalogue, version_
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.kind import Kind
 from dcpctl.model.optimizer.source import RawOptimizer
+from dcpctl.model.values import Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,14 @@ class ParamGroup:
         values: hyperparameters in their stored order, without `params`.
         params: names of its parameters; indices where their names are not certain.
         kind: which optimizer it configures.
+        unknown: why its parameters are not known, where that could not be read.
     """
 
     root: str
     values: Mapping[str, object]
     params: tuple[str, ...]
     kind: Kind
+    unknown: Unknown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +60,20 @@ def param_groups(raw: RawOptimizer, parameters: Sequence[Parameter]) -> list[Par
     make one group, in the order of their first parameters. This reads every value.
     """
     named = {parameter.key: parameter for parameter in parameters}
-    merged: dict[object, tuple[Mapping[str, object], list[str], Kind]] = {}
+    merged: dict[object, tuple[Mapping[str, object], list[str], Kind, Unknown | None]] = {}
     flattened = len(raw.groups) > 1 and all(len(group.params) == 1 for group in raw.groups)
     for index, group in enumerate(raw.groups):
         values = {key: group.values[key] for key in group.values}
         owners = [named[param] for param in group.params if param in named]
         names = [named[param].name if param in named else param for param in group.params]
+        if not owners and group.unknown is not None:
+            owners = list(parameters)
         kind = owners[0].kind if owners else Kind(None, (), "")
         same = repr(sorted(values.items())) if flattened else index
-        merged.setdefault(same, (values, [], kind))[1].extend(names)
+        merged.setdefault(same, (values, [], kind, group.unknown))[1].extend(names)
     return [
-        ParamGroup(raw.root, values, tuple(names), kind) for values, names, kind in merged.values()
+        ParamGroup(raw.root, values, tuple(names), kind, unknown)
+        for values, names, kind, unknown in merged.values()
     ]
 
 

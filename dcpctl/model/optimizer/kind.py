@@ -18,8 +18,9 @@ from dcpctl.model.optimizer.catalogue import (
     catalogue,
     version_key,
 )
+from dcpctl.model.values import Unknown
 
-_DECOUPLED = "decoupled_weight_decay"
+DECOUPLED = "decoupled_weight_decay"
 # Keys that people set in the groups they make; a dict keeps those before the defaults.
 _OFTEN_SET = frozenset({"lr", "betas", "eps", "weight_decay", "momentum", "initial_lr"})
 
@@ -142,10 +143,12 @@ def _decide(
     """Tell Adam from AdamW where both have these keys; everything else is certain."""
     names = [optimizer.name for optimizer in found]
     tie = {"Adam", "AdamW"} <= set(names)
-    if tie and _DECOUPLED in own:
-        value = values.get(_DECOUPLED)
+    if tie and isinstance(values.get(DECOUPLED), Unknown):
+        because = f"{because} {' and '.join(names)}, which differ only in {DECOUPLED}, unknown here"
+    elif tie and DECOUPLED in own:
+        value = values.get(DECOUPLED)
         found = [o for o in found if o.name == ("AdamW" if value else "Adam")]
-        because = f"{because} {found[0].name}, {_DECOUPLED} is {value}"
+        because = f"{because} {found[0].name}, {DECOUPLED} is {value}"
     elif tie and (ordered := _by_order(own, found)) is not None:
         found = [ordered]
         because = (
@@ -156,7 +159,7 @@ def _decide(
     else:
         because = f"{because} {' and '.join(names)}"
         if tie:
-            because = f"{because}, which differ only in {_DECOUPLED} (2.7)"
+            because = f"{because}, which differ only in {DECOUPLED} (2.7)"
     first = found[0]
     chosen = tuple(optimizer.name for optimizer in found)
     return Kind(" or ".join(chosen), chosen, because, first.slots, tuple(found), first.global_state)

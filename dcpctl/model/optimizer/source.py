@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from dcpctl.errors import DcpctlError
 from dcpctl.model.fqn import Path
+from dcpctl.model.values import Unknown
 
 PLAIN = "one entry per parameter and slot"
 FLAT = "flattened by parameter name"
@@ -97,31 +98,31 @@ def entry_of_value(fqn: str, value: Any) -> StateEntry:
     return StateEntry(fqn, tuple(shape), str(dtype), lambda: value)
 
 
-def read(entry: StateEntry, unreadable: list[str]) -> object:
-    """Read an entry's value; None and a note in `unreadable` where the file does not give it.
+def read(entry: StateEntry, unknown: list[Unknown]) -> object:
+    """Read an entry's value; an `Unknown`, noted in `unknown`, where the file does not give it.
 
     What is wrong with a damaged file is for `check` to say; the view of the rest must stand.
     """
     try:
         return entry.value()
-    except DcpctlError:
-        unreadable.append(entry.fqn)
-        return None
+    except DcpctlError as error:
+        unknown.append(Unknown(entry.fqn, str(error)))
+        return unknown[-1]
 
 
 class LazyValues(Mapping[str, object]):
     """The hyperparameters of a param group; each is read when it is first asked for."""
 
-    __slots__ = ("_entries", "_unreadable", "_values")
+    __slots__ = ("_entries", "_unknown", "_values")
 
-    def __init__(self, entries: Mapping[str, StateEntry], unreadable: list[str]) -> None:
+    def __init__(self, entries: Mapping[str, StateEntry], unknown: list[Unknown]) -> None:
         self._entries = dict(entries)
-        self._unreadable = unreadable
+        self._unknown = unknown
         self._values: dict[str, object] = {}
 
     def __getitem__(self, key: str) -> object:
         if key not in self._values:
-            self._values[key] = read(self._entries[key], self._unreadable)
+            self._values[key] = read(self._entries[key], self._unknown)
         return self._values[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -139,11 +140,13 @@ class RawGroup:
         values: hyperparameters in their stored order, without `params`.
         params: names or indices (as strings) of its parameters.
         names: `param_names`, where torch kept them (2.6 and later, named parameters).
+        unknown: why its parameters are not known, where `params` could not be read.
     """
 
     values: Mapping[str, object]
     params: tuple[str, ...]
     names: tuple[str, ...] = ()
+    unknown: Unknown | None = None
 
 
 @dataclass(slots=True)
@@ -159,7 +162,11 @@ class RawOptimizer:
         groups_pickled: `param_groups` is one pickled list (torch 2.0 to 2.3 and 1.13).
         groups_absent: parameters whose hyperparameters the planner data name and no entry holds.
         fqns: every entry that belongs to it.
-        unreadable: entries whose values were asked for and could not be read.
+        state_unknown: parameters whose whole state could not be read; the empty name stands for
+            all parameters.
+        groups_unknown: why the param groups are not known, where one entry holds them all or a
+            whole one, and could not be read.
+        unknown: what was asked for and could not be read.
     """
 
     root: str
@@ -170,4 +177,13 @@ class RawOptimizer:
     groups_pickled: bool = False
     groups_absent: list[str] = field(default_factory=list)
     fqns: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    state_unknown: dict[str, Unknown] = field(default_factory=dict)
+    groups_unknown: Unknown | None = None
+    unknown: list[Unknown] = field(default_factory=list)
+
+    @property
+    def params_unknown(self) -> bool:
+        """Whether it is not known of every group which parameters are in it."""
+        return self.groups_unknown is not None or any(
+            group.unknown is not None for group in self.groups
+        )

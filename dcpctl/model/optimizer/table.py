@@ -12,7 +12,8 @@ from dcpctl.model.optimizer.source import RawOptimizer, StateEntry, entry_of, re
 # Where a step is kept that is no state slot: Apex' and Transformer Engine's FusedAdam count in
 # the group, schedulefree in its key `k`.
 _GROUP_STEPS = ("step", "k")
-_STEP_SLOT = "step"
+#: The slot that counts the steps of a parameter.
+STEP_SLOT = "step"
 # What jobs call their own count of optimizer steps: torchtitan, Lightning, Megatron, and others.
 _JOB_STEPS = (
     "train_state.step",
@@ -84,12 +85,12 @@ def steps_of(raw: RawOptimizer, parameters: Sequence[Parameter]) -> dict[str, fl
     """Read the step of every parameter that has one, by name."""
     found: dict[str, float] = {}
     for parameter in parameters:
-        entry = parameter.slots.get(_STEP_SLOT)
+        entry = parameter.slots.get(STEP_SLOT)
         if entry is None:
             key = next((key for key in _GROUP_STEPS if key in parameter.values), None)
             value = parameter.values[key] if key is not None else None
         else:
-            value = read(entry, raw.unreadable) if entry.is_scalar else None
+            value = read(entry, raw.unknown) if entry.is_scalar else None
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             found[parameter.name] = value
     return found

@@ -11,6 +11,7 @@ from dcpctl.model.fqn import common_prefixes
 from dcpctl.model.optimizer import coverage
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.source import BUCKETS, SLOT_FIRST, RawOptimizer
+from dcpctl.model.values import Unknown
 
 COMPLETE, PARTIAL, ABSENT = "complete", "partial", "absent"
 
@@ -33,7 +34,8 @@ def judge(
         `complete`, `partial` or `absent`. An optimizer that needs no state is complete with its
         param groups alone.
     """
-    if unreadable and not parameters:
+    unread = any(parameter.status == coverage.UNREAD for parameter in parameters)
+    if unread or (unreadable and not parameters):
         return PARTIAL
     some = any(parameter.slots for parameter in parameters)
     needed = any(parameter.expected for parameter in parameters)
@@ -52,7 +54,7 @@ def sentence(
     *,
     has_groups: bool,
     groups_lost: Sequence[str] = (),
-    unreadable: Sequence[str] = (),
+    unread: Sequence[Unknown] = (),
     job_step: tuple[str, float] | None = None,
     unknown: Sequence[str] = (),
 ) -> str:
@@ -87,13 +89,23 @@ def sentence(
     if groups_lost:
         listed = shorten(groups_lost)
         reasons.append(f"the hyperparameters of {_count(groups_lost)} are lost ({listed})")
-    if unreadable:
-        entries = "entry" if len(unreadable) == 1 else "entries"
-        reasons.append(f"{len(unreadable)} optimizer {entries} could not be read")
+    if unread:
+        reasons.append(_unread(unread))
     return printable(
         f"Do not resume from this as it is: {_upper(name)} state is partial{at}; "
         f"{'; '.join(reasons)}.{ending}"
     )
+
+
+def _unread(unread: Sequence[Unknown]) -> str:
+    """Say what could not be read, and why, for a few reasons."""
+    why = list(dict.fromkeys(gone.reason for gone in unread))
+    more = f" and {len(why) - 1} more reasons" if len(why) > 1 else ""
+    return f"{len(unread)} optimizer {_entries(unread)} could not be read: {why[0]}{more}"
+
+
+def _entries(of: Sequence[object]) -> str:
+    return "entry" if len(of) == 1 else "entries"
 
 
 def _upper(name: str) -> str:

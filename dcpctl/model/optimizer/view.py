@@ -16,6 +16,7 @@ from dcpctl.model.optimizer.groups import (
     missing_group_keys,
     param_groups,
 )
+from dcpctl.model.optimizer.kind import DECOUPLED
 from dcpctl.model.optimizer.parameters import ModelParameter, tied_names
 from dcpctl.model.optimizer.source import (
     BUCKETS,
@@ -27,6 +28,7 @@ from dcpctl.model.optimizer.source import (
     StateEntry,
 )
 from dcpctl.model.optimizer.table import (
+    STEP_SLOT,
     MissingState,
     SlotCount,
     job_step,
@@ -35,6 +37,7 @@ from dcpctl.model.optimizer.table import (
     steps_of,
 )
 from dcpctl.model.sections import OTHER, Sections, classify, is_buffer
+from dcpctl.model.values import Unknown
 
 
 class OptimizerView:
@@ -68,7 +71,7 @@ class OptimizerView:
             (raw, cover(raw, self.model, only_optimizer=alone)) for raw in self.optimizers
         ]
         # What the verdict needs has been read by now; steps are read later and do not change it.
-        self._blind = bool(self.unreadable)
+        self._blind = any(raw.unknown for raw in self.optimizers)
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -124,6 +127,24 @@ class OptimizerView:
         """The kind of optimizer; several joined with ` + `; None when it cannot be told."""
         return " + ".join(self.kinds) or None
 
+    @cached_property
+    def kind_unread(self) -> Unknown | None:
+        """What could not be read and leaves the kind in doubt; None where nothing does."""
+        doubtful = (p.values[DECOUPLED] for p in self.parameters if DECOUPLED in p.values)
+        found = [value for value in doubtful if isinstance(value, Unknown)]
+        for raw in self.optimizers:
+            found += [gone for gone in raw.state_unknown.values() if not raw.state]
+            found += [raw.groups_unknown] if raw.groups_unknown is not None else []
+        certain = self.kinds and len(self.candidates) == len(self.kinds)
+        return found[0] if found and not certain else None
+
+    @cached_property
+    def steps_unread(self) -> tuple[str, ...]:
+        """Parameters that keep a step which could not be read."""
+        unread = {gone.fqn for gone in self.unknown}
+        with_step = (p for p in self.parameters if STEP_SLOT in p.slots)
+        return tuple(p.name for p in with_step if p.slots[STEP_SLOT].fqn in unread)
+
     @property
     def how(self) -> str:
         """How the kind was told, or why it was not."""
@@ -167,6 +188,8 @@ class OptimizerView:
     @cached_property
     def frozen_count(self) -> int:
         """How many of the model's parameters look frozen, nameable or not."""
+        if self.params_unknown:
+            return 0
         if self._nameless and not any(self._bucketed(p) for p in self.parameters):
             return max(0, len(self.model) - len(self.parameters))
         return len(self.frozen)
@@ -211,9 +234,21 @@ class OptimizerView:
         return tuple(name for raw in self.optimizers for name in raw.groups_absent)
 
     @property
+    def unknown(self) -> tuple[Unknown, ...]:
+        """What was asked for and could not be read, once an entry; asks for steps and groups."""
+        _ = self.steps, self.param_groups
+        found = {gone.fqn: gone for raw in self.optimizers for gone in raw.unknown}
+        return tuple(found.values())
+
+    @property
     def unreadable(self) -> tuple[str, ...]:
-        """Entries whose values were asked for and could not be read."""
-        return tuple(dict.fromkeys(fqn for raw in self.optimizers for fqn in raw.unreadable))
+        """The entries of what is unknown."""
+        return tuple(gone.fqn for gone in self.unknown)
+
+    @property
+    def params_unknown(self) -> bool:
+        """Whether which parameters are trained could not be read of some group."""
+        return any(raw.params_unknown for raw in self.optimizers)
 
     def missing_group_keys(self, target: str) -> list[MissingGroupKey]:
         """Return the group keys that a torch release will ask for and not find here.
@@ -248,7 +283,7 @@ class OptimizerView:
             list(self.steps),
             has_groups=self._has_groups,
             groups_lost=self.groups_lost,
-            unreadable=self.unreadable,
+            unread=self.unknown,
             job_step=self.job_step,
             unknown=[raw.root for raw in self.optimizers if raw.style == UNKNOWN],
         )
@@ -282,7 +317,7 @@ class OptimizerView:
     @cached_property
     def _untrained(self) -> tuple[str, ...]:
         """The model's parameters that no optimizer names."""
-        if self._nameless or not self.parameters:
+        if self._nameless or self.params_unknown or not self.parameters:
             return ()
         trained = {strip_wrappers(parameter.name) for parameter in self.parameters}
         return tuple(p.name for p in self.model if p.name not in trained)
