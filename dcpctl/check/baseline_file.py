@@ -98,7 +98,7 @@ def _waiver(path: Path, number: int, found: Any) -> Waiver:
     if type(count) is not int or count < 1:
         raise BaselineError(f"{where}: 'count' is no number above 0")
     if texts["severity"] not in SEVERITIES:
-        raise BaselineError(f"{where}: 'severity' is none of {', '.join(SEVERITIES)}")
+        raise BaselineError(f"{where}: 'severity' is not one of {', '.join(SEVERITIES)}")
     unknown = sorted(set(found) - {*texts, "count"})
     if unknown:
         raise BaselineError(f"{where}: unknown key {quote(unknown[0])}")

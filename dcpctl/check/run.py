@@ -188,5 +188,5 @@ class Run:
         if self.compared_moments is not None and self.history is not None:
             said.append(self.compared_moments.note(self.history, shown=self.restart is not None))
         if self.options.like is not None:
-            said.append(f"Loads were foreseen for a run like {quote(self.options.like.path)}.")
+            said.append(f"Loads were predicted for a run like {quote(self.options.like.path)}.")
         return tuple(filter(None, said))

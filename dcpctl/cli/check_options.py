@@ -57,7 +57,7 @@ def check_options(
         typer.Option(
             "--torch",
             metavar="RELEASE",
-            help="The torch release that shall load it. [default: the installed one]",
+            help="The torch release that is to load it. [default: the installed one]",
         ),
     ] = None,
     expect_step: Annotated[
@@ -101,7 +101,7 @@ def check_options(
         _load(
             "--like",
             metavar="PATH",
-            help="Foresee its load by a run with this state dict: a contract, or a checkpoint.",
+            help="Predict its load by a run with this state dict: a contract, or a checkpoint.",
         ),
     ] = None,
     receipt: Annotated[

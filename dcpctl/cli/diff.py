@@ -63,7 +63,7 @@ Tolerance = Annotated[
     typer.Option(
         "--tolerance",
         metavar="NUMBER",
-        help="With --values: differences up to this are none. [default: 0]",
+        help="With --values: differences up to this do not count. [default: 0]",
     ),
 ]
 Ignore = Annotated[

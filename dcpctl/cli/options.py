@@ -93,7 +93,7 @@ class Output:
         if style is not None and form not in (None, Form.TABLE):
             raise UsageError("--table-style is for --format table")
         if style is not None and json:
-            raise UsageError("--table-style is for --format table, and --json is none")
+            raise UsageError("--table-style is for --format table, not for --json")
         chosen = Form.JSON if json else form or (Form.TABLE if style else Form.TEXT)
         return cls(chosen, path, color, style or "simple")
 

@@ -96,6 +96,6 @@ def parse_mesh(text: str) -> dict[str, int]:
     for part in text.split(","):
         axis, _, size = (piece.strip() for piece in part.partition("="))
         if not axis or axis in mesh or not size.isdecimal() or not int(size[:9]) > 0:
-            raise UsageError(f"{quote(text)} is no mesh", hint="such as fsdp=4,tp=2")
+            raise UsageError(f"{quote(text)} is not a mesh", hint="such as fsdp=4,tp=2")
         mesh[axis] = int(size[:9])
     return mesh

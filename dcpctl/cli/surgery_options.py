@@ -78,7 +78,7 @@ def common_options(
         bool, _in_panel("--overwrite", help="Replace a checkpoint that is at DST.")
     ] = False,
     resume: Annotated[
-        bool, _in_panel("--resume", help="Go on where an interrupted run of the same stopped.")
+        bool, _in_panel("--resume", help="Continue where an interrupted run of the same stopped.")
     ] = False,
     dry_run: Annotated[
         bool, _in_panel("--dry-run", help="Say what would be done, and write nothing.")

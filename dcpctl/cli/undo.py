@@ -33,8 +33,8 @@ def undo(
 ) -> None:
     """Take back the last edit that was made with --in-place.
 
-    The metadata from before it are put back, and the shard file that it added is removed. Edits
-    are taken back one by one, the last first. A checkpoint that was saved anew since is refused.
+    The metadata from before it is put back, and the shard file that it added is removed. Edits
+    are taken back one by one, the last first. A checkpoint that was saved again since is refused.
 
     Examples:
       dcpctl set sample_checkpoints/healthy/step-8500 out/edited lr=1e-4

@@ -13,7 +13,7 @@ TorchOption = Annotated[
     typer.Option(
         "--torch",
         metavar="X.Y",
-        help="The release that shall load it. [default: the installed one]",
+        help="The release that is to load it. [default: the installed one]",
     ),
 ]
 OptimizerOption = Annotated[
@@ -23,7 +23,7 @@ OptimizerOption = Annotated[
 OptimizerKeysOption = Annotated[
     str | None,
     typer.Option(
-        "--optimizer-keys", metavar="fqn|index|flat", help="How parameters shall be named in it."
+        "--optimizer-keys", metavar="fqn|index|flat", help="How the optimizer names its parameters."
     ),
 ]
 FillOption = Annotated[

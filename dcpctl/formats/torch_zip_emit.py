@@ -113,10 +113,10 @@ def value_item(value: object) -> bytes:
             storages.append(_numbers(part))
             return _rebuild(part.dtype, part.shape, str(len(storages) - 1))
         if isinstance(part, Opaque):
-            raise Refused(f"an object of the class {quote(part.type)} cannot be written anew")
+            raise Refused(f"an object of the class {quote(part.type)} cannot be written again")
         if isinstance(part, TensorRef):
             what = f"{part.dtype}{list(part.shape)}"
-            raise Refused(f"a tensor {what} in a bytes entry is too large to be written anew")
+            raise Refused(f"a tensor {what} in a bytes entry is too large to be written again")
         raise Refused(f"a {quote(type(part).__name__)} cannot be written to a bytes entry")
 
     archive = _Archive()

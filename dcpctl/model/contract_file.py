@@ -74,7 +74,7 @@ def read_contract(path: Path) -> Contract:
     if "digest" in found and found["digest"] != digest(contract):
         raise MalformedContract(
             f"{quote(path)} was changed: its digest is that of another contract",
-            hint="write it anew with dcpctl contract, or take the digest out of it",
+            hint="write it again with dcpctl contract, or take the digest out of it",
         )
     return contract
 

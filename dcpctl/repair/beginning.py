@@ -36,6 +36,10 @@ RENAME = "give each file the name of the rank that wrote it"
 _ENOUGH = 4
 _OTHERS = "of another save than the files"
 _FROM = "--from SIBLING names another save of the same run, which tells what is in which file"
+_MAKE_ONE = (
+    "; to make one, start the job with the same model, optimizer and parallel layout, train one "
+    "step and save"
+)
 
 
 def survey(
@@ -102,9 +106,9 @@ def _such_as(path: Path) -> str:
     try:
         steps = [step for step in directories.find_steps(run) if step.path.parent == run]
     except DcpctlError:
-        return ""
+        return _MAKE_ONE
     names = [s.path.name for s in steps if s.state == "complete" and s.path.name != path.name]
-    return f", such as {quote(path.parent / names[0])}" if names else ""
+    return f", such as {quote(path.parent / names[0])}" if names else _MAKE_ONE
 
 
 def _check_stale(made: Survey, sibling: Checkpoint | None) -> None:
@@ -120,7 +124,7 @@ def _check_stale(made: Survey, sibling: Checkpoint | None) -> None:
     said = clauses(f"{file.name}: {file.why}" for file in odd)
     hint = RENAME
     if not exchanged:
-        hint = f"{_FROM}; SRC itself will do, if its metadata are an older save's"
+        hint = f"{_FROM}; SRC itself will do, if its .metadata is an older save's"
     raise Refused(f"{made.basis} and the files do not belong together: {said}", hint=hint)
 
 
@@ -150,8 +154,8 @@ def _check_trust(made: Survey, sibling: Checkpoint, compared: int, options: Repa
     """
     if not options.trust_order:
         raise Refused(
-            f"none of {compared:,} tensors in {quote(made.storage.root)} goes on where those of "
-            f"{quote(sibling.path)} were: it is of another run, or in another order",
+            f"none of {compared:,} tensors in {quote(made.storage.root)} continues those of "
+            f"{quote(sibling.path)}: it belongs to another run, or is in another order",
             hint="name a save of the same run; --trust-order takes the names by order, dtypes and "
             "shapes alone",
         )

@@ -139,7 +139,7 @@ def _examine(storage: LocalStorage, name: str, size: int | None, item: Wanted) -
     found = look(storage, name, item.offset, item.length, transforms=item.transforms)
     if found.good and item.kind == TENSOR and not item.fits(found):
         what = f"{found.dtype}{list(found.sizes)}" if found.kind == TENSOR else "an object"
-        unlike = f"it holds {what}, the metadata say {item.what}"
+        unlike = f"it holds {what}, .metadata describes {item.what}"
         return Found(item.offset, item.length, found.kind, problem=unlike)
     return found
 
@@ -167,7 +167,10 @@ def _take(
     if size is None:
         state, why = MISSING, "it is missing"
     elif places:
-        state, why = OTHER, "its items lie elsewhere than the metadata say: it is of another save"
+        state, why = (
+            OTHER,
+            "its items are not where .metadata places them: it belongs to another save",
+        )
         for other, theirs in zip(survey.layout.files, wanted, strict=True):
             if places == {(item.offset, item.length) for item in theirs}:
                 why, holds = f"it holds the items that belong into {other}", other

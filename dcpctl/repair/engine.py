@@ -65,7 +65,7 @@ def repair(
     if found.is_sound():
         raise NothingToRepair(
             f"nothing is wrong with the files of {quote(path)}: {found.verified:,} items are where "
-            "the metadata say and have their checksums",
+            ".metadata places them, with matching checksums",
             hint="dcpctl check looks at what is in them",
         )
     _check_doubts(found)

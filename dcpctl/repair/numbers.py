@@ -105,7 +105,7 @@ def continuity(
             own, wrong = _partners([p.mine for p in some], [p.theirs for p in some])
             confirmed += int((own > _CONFIRMED / np.sqrt(len(some[0].mine))).sum())
             said += [
-                f"the numbers of '{some[a].key[0]}' go on where '{some[b].key[0]}' was"
+                f"the numbers of '{some[a].key[0]}' continue those of '{some[b].key[0]}'"
                 for a, b in wrong
             ]
     said += _files(survey, held)
@@ -130,7 +130,7 @@ def _files(survey: Survey, held: Sequence[_Pair]) -> list[str]:
             theirs = [np.concatenate([p.theirs for p in by_file[f]]) for f in some]
             _, wrong = _partners(joined, theirs)
             said += [
-                f"the numbers in {names[some[a]]} go on where the sibling's {names[some[b]]} was"
+                f"the numbers in {names[some[a]]} continue those in the sibling's {names[some[b]]}"
                 for a, b in wrong
             ]
     return said

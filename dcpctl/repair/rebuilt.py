@@ -177,7 +177,7 @@ def _take(
                 survey.lost.append(Lost(owner.fqn, owner.row, name, why, doubt))
     state, why = _state(file, items, good)
     holds = _whose(survey, number, wanted, files) if file.match.how == NONE else ""
-    why += f"; its items are those of the sibling's {holds}" if holds else ""
+    why += f"; its items match the sibling's {holds}" if holds else ""
     size = None if file.walk is None else file.walk.size
     survey.files.append(FileState(name, state, size, len(items), len(good), why, holds))
 

@@ -85,7 +85,7 @@ def give_up_state(
         made = _without(draft, set(state))
         warning = (
             f"all optimizer state of {len(slots):,} parameters is dropped ({names}): a load that "
-            "asks for it fails; with allow_partial_load they begin anew"
+            "asks for it fails; with allow_partial_load they start from zero"
         )
         what = DROPPED
     else:
@@ -97,7 +97,7 @@ def give_up_state(
             )
         made = _renewed(draft, survey, set(state))
         warning = (
-            f"the optimizer begins anew for {len(slots):,} parameters ({names}): zeros, and step 0"
+            f"the optimizer starts over for {len(slots):,} parameters ({names}): zeros, and step 0"
         )
         what = FILLED
     remedies = tuple(Remedy(what, fqn) for fqn in draft.entries if fqn in state)

@@ -62,7 +62,7 @@ def _skipped(found: Difference, load: LoadPreview) -> Iterator[Span]:
     yield Span(f" {which}: {', '.join(parts)}.")
     if found.anew and not load.raises:
         those = words.count(len(found.anew), "parameter")
-        yield Span(f" The optimizer would begin anew, from zero moments, for {those}.", BAD)
+        yield Span(f" The optimizer would start from zero moments for {those}.", BAD)
 
 
 def _raised(load: LoadPreview) -> Iterator[Span]:

@@ -49,7 +49,7 @@ def contents_blocks(found: Difference) -> Iterator[Block]:
                     for group in found.rewritten[:_MOST_ROWS]
                 ],
             )
-            yield Paragraph(Span("So their checksums say; --values reads by how much.", DIM))
+            yield Paragraph(Span("Told by checksums; --values reads by how much they differ.", DIM))
     for lost in contents.unread[:_MOST_ROWS]:
         yield Paragraph((Span(lost.a, NAME), Span(f" was not compared: {lost.failure}", BAD)))
 

@@ -172,7 +172,7 @@ def _facts(repaired: Repaired) -> Iterator[tuple[str, Line]]:
     yield "proof", f"{survey.verified:,} of {survey.items:,} items have their checksums ({read})"
     if survey.confirmed:
         said = words.count(survey.confirmed, "chunk")
-        yield "numbers", f"{said} go on where the sibling's were"
+        yield "numbers", f"{said} continue the sibling's"
     done = Counter(remedy.what for remedy in mended.remedies)
     if done:
         yield "remedies", ", ".join(f"{count:,} {what}" for what, count in done.items())

@@ -171,7 +171,7 @@ def _from_json(path: Path, text: str) -> dict[str, str]:
     try:
         names = json.loads(text)
     except (ValueError, RecursionError):
-        raise UsageError(f"{quote(path)} begins like a JSON object and is none") from None
+        raise UsageError(f"{quote(path)} begins like a JSON object and is not one") from None
     if not all(isinstance(new, str) and old and new for old, new in names.items()):
         raise UsageError(f"{quote(path)}: expected an object of names, old to new")
     return dict(names)

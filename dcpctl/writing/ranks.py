@@ -89,5 +89,5 @@ def _gone(error: RuntimeError) -> RankFailed:
     first = str(error).strip().splitlines()[:1]
     return RankFailed(
         f"another process of the job is gone ({''.join(first)}); nothing was published",
-        hint="go on with --resume",
+        hint="continue with --resume",
     )

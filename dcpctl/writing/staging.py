@@ -71,7 +71,7 @@ class Staging:
             notes.append(f"going on with {quote(own)}: {len(journal.finished)} files are finished")
             return staging
         if resume:
-            notes.append("there is nothing to go on with; starting anew")
+            notes.append("there is nothing to resume; starting from the beginning")
         elif any(staging.files.iterdir()):
             notes.append(f"removed what an interrupted run had left in {quote(own)}")
         _empty(staging.files)

@@ -47,7 +47,7 @@ def undo(path: str | os.PathLike[str], *, dry_run: bool = False) -> UndoReport:
 
     Raises:
         NotACheckpoint: there is no `.metadata`.
-        Refused: there is nothing to undo, or the checkpoint was saved anew since.
+        Refused: there is nothing to undo, or the checkpoint was saved again since.
         ReadFailed: the operating system failed.
     """
     directory = Path(path).resolve()
@@ -93,6 +93,6 @@ def _check_there(directory: Path, described: dict[str, int], backup: Path) -> No
             raise Refused(
                 f"{quote(backup.name)} describes {end:,} bytes of {quote(name)}, "
                 + (f"which has {size:,}" if size >= 0 else "which is gone")
-                + ": the checkpoint was saved anew since",
+                + ": the checkpoint was saved again since",
                 hint=f"if that is so, remove {quote(backup)}",
             )

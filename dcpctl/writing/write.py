@@ -57,7 +57,9 @@ def write(plan: Plan, options: WriteOptions | None = None) -> Report:
     except (ReadFailed, DestinationExists, KeyboardInterrupt) as error:
         kept = staging.leave()
         if kept and isinstance(error, ReadFailed) and error.hint is None:
-            error.hint = f"what is finished is kept in {quote(staging.root)}; go on with --resume"
+            error.hint = (
+                f"what is finished is kept in {quote(staging.root)}; continue with --resume"
+            )
         raise
     except BaseException:
         staging.remove()

@@ -161,7 +161,7 @@ GOOD = {"rule": "DCP404", "subject": "a", "message": "b", "severity": "error"}
         ([{**GOOD, "reason": 3}], "'reason' is missing or no text"),
         ([{**GOOD, "count": 0}], "'count' is no number above 0"),
         ([{**GOOD, "count": True}], "'count' is no number above 0"),
-        ([{**GOOD, "severity": "grave"}], "'severity' is none of"),
+        ([{**GOOD, "severity": "grave"}], "'severity' is not one of"),
         ([{**GOOD, "resaon": "typo"}], "unknown key 'resaon'"),
     ],
     ids=str,

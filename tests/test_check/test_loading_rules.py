@@ -48,7 +48,7 @@ def test_the_run_that_saved_it_loads_all_of_it(ckpt: Path) -> None:
     result = foreseen(ckpt, asked_at(ckpt))
     assert not result.findings
     assert len(result.rules_run) == 6
-    assert result.notes[-1] == "Loads were foreseen for a run like 'like'."
+    assert result.notes[-1] == "Loads were predicted for a run like 'like'."
 
 
 def test_a_run_without_optimizer_resets_it_silently(ckpt: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_run_without_optimizer_resets_it_silently(ckpt: Path) -> None:
     assert (found.rule, found.severity) == ("DCP803", "error")
     assert found.message.startswith(
         "the run asks for none of the optimizer: 28 entries of 2 parameters (72 bytes) would stay "
-        "on disk, torch would not say so, and training would go on from zero moments: "
+        "on disk, torch would not say so, and training would continue from zero moments: "
     )
     part = the(foreseen(ckpt, asked_at(ckpt, "optimizer.state.layers.1")))
     assert "asks for a part of the optimizer only: 3 entries of 1 parameter" in part.message
@@ -162,7 +162,7 @@ def test_a_load_that_left_state_on_disk(ckpt: Path) -> None:
     lost = the(gated(ckpt, receipt_of(ckpt, "optimizer.state")))
     assert (lost.rule, lost.severity) == ("DCP812", "error")
     assert lost.message.startswith(
-        "the load left 6 of 28 entries of the optimizer on disk, so the run went on from zero "
+        "the load left 6 of 28 entries of the optimizer on disk, so the run continued from zero "
         "moments: "
     )
     other = the(gated(ckpt, receipt_of(ckpt, "scheduler")))

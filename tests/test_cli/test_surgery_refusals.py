@@ -49,7 +49,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["merge", "SRC"], 2, "no destination"),
     (["merge", "SRC", "DST", "--in-place"], 2, "no --in-place"),
     (["reshard", "SRC", "DST"], 2, "error[usage]"),
-    (["reshard", "SRC", "DST", "--mesh", "fsdp"], 2, "'fsdp' is no mesh"),
+    (["reshard", "SRC", "DST", "--mesh", "fsdp"], 2, "'fsdp' is not a mesh"),
     (["reshard", "SRC", "--world-size", "2", "--in-place"], 2, "no --in-place"),
     (["upgrade", "SRC", "DST", "--torch", "soon"], 2, "no torch release"),
     (["upgrade", "SRC", "DST", "more"], 2, "more"),

@@ -163,7 +163,7 @@ def test_tensors_in_values(torch, dtype):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([Opaque("lib.Scheduler")], "the class 'lib.Scheduler' cannot be written anew"),
+        ([Opaque("lib.Scheduler")], "the class 'lib.Scheduler' cannot be written again"),
         (TensorRef("float32", (9,), (1,), 0, "0", 9, "float32"), r"float32\[9\] in a bytes entry"),
         ({"rng": np.arange(3)}, "a 'ndarray' cannot be written"),
     ],

@@ -231,7 +231,7 @@ def test_undo_after_a_new_save_is_refused(source):
         run(edited(Draft.of(checkpoint), lr=1), source, in_place=True)
     os.truncate(source / "__1_0.distcp", 100)
     before = hashes(source)
-    with pytest.raises(Refused, match="saved anew"):
+    with pytest.raises(Refused, match="saved again"):
         undo(source)
     assert hashes(source) == before
 

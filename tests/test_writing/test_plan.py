@@ -70,7 +70,7 @@ def test_a_replaced_value_goes_into_one_new_file(checkpoint, tmp_path):
     made = plan(edited(Draft.of(checkpoint), lr=0.5, more=1), tmp_path / "out")
     assert made.counts.added == ("more",)
     assert made.counts.replaced == ("lr",)
-    # The old value is over 1/64 of its small file, which is therefore written anew.
+    # The old value is over 1/64 of its small file, which is therefore written again.
     assert [(file.name, file.link is None) for file in made.files] == [
         ("__0_0.distcp", True),
         ("__1_0.distcp", False),

@@ -80,7 +80,7 @@ def group_keys(run: Run) -> Iterator[Hit]:
     target = _target(run)
     for part in run.checkpoint.parts:
         for reason in releases.obstacles(part.stored, target):
-            raise CannotRun(f"torch {target} cannot load the metadata in the first place: {reason}")
+            raise CannotRun(f"torch {target} cannot load the metadata: {reason}")
     view = run.optimizer
     if view.verdict == ABSENT and not view.param_groups:
         raise CannotRun("there are no param groups")

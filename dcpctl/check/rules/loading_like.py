@@ -57,7 +57,7 @@ def skipped_optimizer(run: Run) -> Iterator[Hit]:
         f"the run asks for {whole}: "
         f"{words.count(len(skipped.fqns), 'entry', 'entries')} of "
         f"{words.count(skipped.parameters, 'parameter')} ({words.size(skipped.nbytes)}) would stay "
-        f"on disk, torch would not say so, and training would go on from zero moments: "
+        f"on disk, torch would not say so, and training would continue from zero moments: "
         f"{words.some(skipped.fqns)}",
     )
 

@@ -32,7 +32,7 @@ def skipped_optimizer(run: Run) -> Iterator[Hit]:
         yield Hit(
             left[0],
             f"the load left {len(left):,} of {total:,} entries of the optimizer on disk, so "
-            f"the run went on from zero moments: {words.some(left)}",
+            f"the run continued from zero moments: {words.some(left)}",
         )
 
 

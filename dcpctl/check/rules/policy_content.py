@@ -112,7 +112,7 @@ def other_sizes(run: Run) -> Iterator[Hit]:
                 )
 
 
-@rule("DCP716", ERROR, "the optimizer did not go on by the steps that the policy expects")
+@rule("DCP716", ERROR, "the optimizer did not advance by the steps that the policy expects")
 def other_advance(run: Run) -> Iterator[Hit]:
     """Steps from one save to the next against `[check.expect] step_advance`."""
     expected = _policy(run).expect.step_advance

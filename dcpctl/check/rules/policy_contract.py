@@ -68,8 +68,8 @@ def other_optimizer(run: Run) -> Iterator[Hit]:
     if contract.optimizer != stored.optimizer and unread is None:
         yield Hit(
             "optimizer",
-            f"the optimizer is {stored.optimizer or 'of no known kind'}, in the contract it is "
-            f"{contract.optimizer or 'of no known kind'}",
+            f"the optimizer is {stored.optimizer or 'unknown'}, in the contract it is "
+            f"{contract.optimizer or 'unknown'}",
         )
     asked = {key for group in contract.group_keys for key in group}
     have = {key for group in stored.group_keys for key in group}

@@ -63,7 +63,7 @@ def _open_all(draft: Draft) -> Done:
         return Done(
             draft,
             0,
-            f"{listed(list(whole))} holds {kinds}, which cannot be pickled anew; all dicts stay "
+            f"{listed(list(whole))} holds {kinds}, which cannot be pickled again; all dicts stay "
             "whole, as torch 2.5 and later still read them",
         )
     return opener.rebuild(opened)
@@ -90,7 +90,7 @@ class _Opener:
         return list(tree.leaves(value, path))
 
     def unknown(self, fqn: str, parts: list[tuple[Path, Any]]) -> Iterable[str]:
-        """Types that cannot be pickled anew, in leaves that are no tensors."""
+        """Types that cannot be pickled again, in leaves that are no tensors."""
         found = self.values.get(fqn)
         for number, (path, value) in enumerate(parts):
             if isinstance(value, TensorRef):

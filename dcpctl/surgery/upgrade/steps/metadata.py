@@ -91,7 +91,7 @@ def _reasons(part: StoredCheckpoint, context: Context) -> Iterator[str]:
         yield f"it loads only where {', '.join(sorted(foreign))} is installed"
     form = releases.form_of(part)
     if form is not None and form.superseded_for(context.torch):
-        yield f"its form was that of torch {form.releases}"
+        yield f"rebuilt from the form of torch {form.releases}"
 
 
 def _fields(
