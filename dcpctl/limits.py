@@ -39,3 +39,5 @@ DECOMPRESSED_VALUE_BYTES = 1 << 30
 LOG_LINE_CHARACTERS = 1 << 20
 #: Largest training log that is one JSON document and no stream of lines, in bytes.
 LOG_DOCUMENT_BYTES = 256 << 20
+#: Most files beside a save's shards that are carried over; a save has a few for each rank.
+SIDE_FILES = 100_000

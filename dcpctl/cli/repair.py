@@ -129,17 +129,18 @@ def carry_out(
             reach = progress.reach if writing.progress else None
             options = dataclasses.replace(options, jobs=writing.jobs, progress=reach)
             mended = mend(source, other, options, opened)
-        made = with_record(plan(mended.draft, target, writing), verb, source, sibling, mended)
+        draft = dataclasses.replace(mended.draft, beside=(source,))
+        made = with_record(plan(draft, target, writing), verb, source, sibling, mended)
         report = write(made, writing)
     if speaks():
-        _print(Repaired(verb, source, target, sibling, mended, report, writing.dry_run), run)
+        _print(Repaired(verb, source, target, sibling, mended, made, report, writing.dry_run), run)
 
 
 def _print(repaired: Repaired, run: Run) -> None:
     """Print a report on stdout, and the warnings on stderr."""
     from dcpctl.reports.repair import repair_blocks, repair_document
 
-    for warning in repaired.mended.warnings:
+    for warning in repaired.warnings:
         warn(warning)
     if run.output.is_json:
         from dcpctl.reports.json_lines import document

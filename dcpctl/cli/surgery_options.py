@@ -83,6 +83,10 @@ def common_options(
     dry_run: Annotated[
         bool, _in_panel("--dry-run", help="Say what would be done, and write nothing.")
     ] = False,
+    no_side_files: Annotated[
+        bool,
+        _in_panel("--no-side-files", help="Leave the files beside the shards where they are."),
+    ] = False,
     link: Annotated[
         Link,
         _in_panel("--link", help="How untouched shard files reach DST; auto never hardlinks."),
@@ -129,6 +133,7 @@ class Run:
         """
         names = ("form", "json", "output", "table_style", "color")
         output = Output.of(*(given.pop(name) for name in names))
+        given["side_files"] = not given.pop("no_side_files")
         settings = {**given, "link": given["link"].value, "memory": parse_size(given["memory"])}
         return cls(given["in_place"], settings, output)
 

@@ -61,6 +61,7 @@ class Checkpoint(Mapping[str, Entry]):
         parts: its directories.
         files: the shard files of all parts, in the order of the chunk tables' file numbers.
         entries: FQN -> entry, in metadata order. An FQN that two parts have is `part/fqn`.
+        homes: FQN -> the part that has it and its FQN there; empty where parts share entries.
     """
 
     def __init__(
@@ -80,12 +81,15 @@ class Checkpoint(Mapping[str, Entry]):
         self.files: tuple[ShardFile, ...] = tuple(files)
         source = Source(self.files, [place for part in made for place in part.places()])
         found: dict[str, Entry] = {}
+        homes: dict[str, tuple[str, str]] = {}
         if entries is not None:
             found = {fqn: _entry(fqn, entry, 0, source) for fqn, entry in entries.items()}
         for part in made if entries is None else ():
             for fqn, entry in part.stored.entries.items():
                 key = f"{part.name}/{fqn}" if fqn in found else fqn
                 found[key] = _entry(key, entry, part.first_file, source)
+                homes[key] = (part.name, fqn)
+        self.homes: Mapping[str, tuple[str, str]] = MappingProxyType(homes)
         self.entries: Mapping[str, Entry] = MappingProxyType(found)
 
     def __repr__(self) -> str:
@@ -143,8 +147,14 @@ class Checkpoint(Mapping[str, Entry]):
     @cached_property
     def planner_data(self) -> dict[str, tuple[Any, ...]] | None:
         """FQN -> object path over all parts; None if no part has one."""
-        maps = [p.stored.planner_data for p in self.parts if p.stored.planner_data is not None]
-        return {fqn: path for part in maps for fqn, path in part.items()} if maps else None
+        names = {home: fqn for fqn, home in self.homes.items()}
+        found: dict[str, tuple[Any, ...]] | None = None
+        for part in self.parts:
+            if part.stored.planner_data is not None:
+                found = {} if found is None else found
+                for fqn, path in part.stored.planner_data.items():
+                    found.setdefault(names.get((part.name, fqn), fqn), path)
+        return found
 
     @cached_property
     def ranks(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Any
 
@@ -165,6 +166,10 @@ class Draft:
             None keeps those of the first source.
         tidy: no byte that belongs to no entry gets into the result; else a file is taken over whole
             though a little of it is of no more use.
+        joined: all entries go into one directory, whatever parts the sources are made of.
+        beside: directories whose files beside the shards are carried over; None takes those of the
+            sources.
+        rewritten: metadata are written anew also where no entry of theirs differs.
     """
 
     sources: tuple[Checkpoint, ...]
@@ -174,6 +179,9 @@ class Draft:
     form: str | None = None
     fields: Mapping[str, Any] | None = None
     tidy: bool = False
+    joined: bool = False
+    beside: tuple[FilePath, ...] | None = None
+    rewritten: bool = False
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Draft:

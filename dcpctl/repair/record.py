@@ -37,7 +37,9 @@ def with_record(plan: Plan, verb: str, source: Path, sibling: Path | None, mende
     }
     data = (json.dumps(_printable(said), indent=1, ensure_ascii=False) + "\n").encode()
     file = OutputFile(NAME, len(data), None, -1, (NewBytes(0, data, NAME),))
-    return dataclasses.replace(plan, files=(*plan.files, file))
+    # The source may have been mended before, and have a record of that.
+    others = [known for known in plan.files if known.name != NAME]
+    return dataclasses.replace(plan, files=(*others, file))
 
 
 def survey_document(survey: Survey) -> dict[str, Any]:

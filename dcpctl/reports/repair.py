@@ -29,6 +29,8 @@ from dcpctl.reports.blocks import (
     Span,
     Table,
 )
+from dcpctl.reports.surgery import side_files_document, side_files_facts
+from dcpctl.writing.plan import Plan
 from dcpctl.writing.report import Report
 
 _MOST = 8
@@ -44,6 +46,7 @@ class Repaired:
         destination: the directory that was made.
         sibling: the other save that was named.
         mended: what was found and done.
+        plan: what that meant for the files.
         report: what the writer did.
         dry_run: nothing was written.
     """
@@ -53,8 +56,14 @@ class Repaired:
     destination: Path
     sibling: Path | None
     mended: Mended
+    plan: Plan
     report: Report
     dry_run: bool
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is lost or may surprise, beside the shards too."""
+        return (*self.mended.warnings, *self.plan.warnings)
 
 
 def repair_document(repaired: Repaired) -> dict[str, Any]:
@@ -69,7 +78,7 @@ def repair_document(repaired: Repaired) -> dict[str, Any]:
         "dry_run": repaired.dry_run,
         **survey_document(repaired.mended.survey),
         "remedies": remedy_documents(repaired.mended.remedies),
-        "warnings": list(repaired.mended.warnings),
+        "warnings": list(repaired.warnings),
         "result": {
             "keys": counts.keys,
             "elements": counts.elements,
@@ -77,6 +86,7 @@ def repair_document(repaired: Repaired) -> dict[str, Any]:
             "files": counts.files,
             "files_whole": counts.files_whole,
             "total_bytes": counts.total_bytes,
+            **side_files_document(repaired.plan),
         },
         "written": {
             "link": report.link,
@@ -102,7 +112,7 @@ def repair_blocks(repaired: Repaired, *, with_warnings: bool = False) -> Iterato
     yield _files(mended.survey)
     yield from _remedies(mended)
     if with_warnings:
-        for warning in mended.warnings:
+        for warning in repaired.warnings:
             yield Paragraph(Span(f"warning: {warning}", WARN))
     yield Facts(list(_facts(repaired)))
     for note in repaired.report.notes:
@@ -178,6 +188,7 @@ def _facts(repaired: Repaired) -> Iterator[tuple[str, Line]]:
         yield "remedies", ", ".join(f"{count:,} {what}" for what, count in done.items())
     size = words.size(counts.tensor_bytes)
     yield "result", f"{counts.keys:,} keys, {size} of tensors"
+    yield from side_files_facts(repaired.plan)
     if report.bytes_written and not repaired.dry_run:
         how = {"reflink": "reflinked", "hardlink": "hardlinked"}.get(report.link, "copied")
         whole = f", {words.count(counts.files_whole, 'whole file')} {how}"

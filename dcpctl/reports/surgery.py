@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dcpctl.errors import listed, printable
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
     DIM,
@@ -62,7 +63,7 @@ class Surgery:
     def warnings(self) -> tuple[str, ...]:
         """What is lost or may surprise, of all edits."""
         found = (warning for edit in self.edits for warning in edit.outcome.warnings)
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys([*found, *self.plan.warnings]))
 
 
 def surgery_document(surgery: Surgery) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def surgery_document(surgery: Surgery) -> dict[str, Any]:
             for edit in surgery.edits
         ],
         "warnings": list(surgery.warnings),
-        "plan": _plan_document(counts),
+        "plan": {**_plan_document(counts), **_parts_document(surgery.plan)},
         "written": {
             "link": report.link,
             "bytes": 0 if surgery.dry_run else report.bytes_written,
@@ -120,6 +121,19 @@ def _plan_document(counts: Counts) -> dict[str, Any]:
         "tensor_bytes_new": counts.tensor_bytes_new,
         "metadata_bytes": counts.metadata_bytes,
         "total_bytes": counts.total_bytes,
+    }
+
+
+def _parts_document(plan: Plan) -> dict[str, Any]:
+    return {"parts": [part.name for part in plan.parts], **side_files_document(plan)}
+
+
+def side_files_document(plan: Plan) -> dict[str, Any]:
+    """What becomes of the files beside the shards, as JSON."""
+    carried = () if plan.in_place else plan.beside.files.values()
+    return {
+        "side_files": [{"file": file.name, "bytes": file.size} for file in carried],
+        "side_files_left": [{"file": one.name, "why": one.why} for one in plan.beside.left],
     }
 
 
@@ -220,6 +234,7 @@ def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
         f"{words.size(counts.tensor_bytes)} in {words.count(counts.elements, 'number')}",
     )
     yield "files", _files(counts)
+    yield from side_files_facts(surgery.plan)
     if counts.items_copied:
         yield (
             "copied",
@@ -243,6 +258,16 @@ def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
         )
     if report.backup is not None:
         yield "undo", (Span("dcpctl undo "), Span(str(surgery.source), NAME))
+
+
+def side_files_facts(plan: Plan) -> Iterator[tuple[str, Line]]:
+    """What is carried over beside the shard files, and the parts that there are."""
+    parts = [part.name for part in plan.parts if part.name]
+    if parts:
+        yield "parts", listed(parts, show=printable)
+    if plan.counts.side_files:
+        names = listed(plan.beside.files, show=printable)
+        yield "beside them", f"{names} ({words.size(plan.counts.side_bytes)}), carried over"
 
 
 def _files(counts: Counts) -> str:

@@ -68,7 +68,7 @@ def merge(drafts: Sequence[Draft]) -> Outcome:
             known = part.planner_data or {}
             planner.update({f: tuple(known.get(f, (f,))) for f in [*part.entries, *known]})
     sources = tuple({id(s): s for draft in drafts for s in draft.sources}.values())
-    merged = dataclasses.replace(drafts[0], sources=sources, world_size=None)
+    merged = dataclasses.replace(drafts[0], sources=sources, world_size=None, joined=True)
     changes = [
         Change("merged", label, f"{len(part.entries):,} keys")
         for label, part in zip(_labels(parts), parts, strict=True)

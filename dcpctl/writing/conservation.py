@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from dcpctl.errors import DcpctlError, quote
+from dcpctl.formats.crc import crc32_range
 from dcpctl.formats.metadata import parse_metadata
 from dcpctl.formats.records import StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.model.draft import TensorDraft
+from dcpctl.storage.local import LocalStorage
 from dcpctl.writing.files import Tally
-from dcpctl.writing.plan import Plan
+from dcpctl.writing.plan import PartPlan, Plan
 from dcpctl.writing.segments import NewTensor
 
 
@@ -27,21 +30,30 @@ def prove(plan: Plan, staged: Path, tally: Tally) -> None:
 
     Args:
         plan: what was planned.
-        staged: where `.metadata` and the files lie; in place, those that were there before do not.
+        staged: where the metadata and the files lie; in place, what was there before does not.
         tally: what was counted while writing.
 
     Raises:
         NotConserved: they differ.
     """
-    found = parse_metadata((staged / ".metadata").read_bytes())
-    _keys(plan, found)
-    for fqn, entry in found.entries.items():
-        _entry(plan, fqn, entry)
-    _files(plan, found, staged)
+    sizes = _sizes(plan, staged)
+    entries = 0
+    for part in plan.parts:
+        entries += len(part.draft.entries)
+        if part.stays:
+            continue
+        found = parse_metadata((staged / part.located(".metadata")).read_bytes())
+        _keys(part, found)
+        for fqn, entry in found.entries.items():
+            _entry(part, fqn, entry)
+        _ends(part, found, sizes)
+    if entries != len(plan.draft.entries):
+        _refuse(f"{entries} keys in all parts for {len(plan.draft.entries)}")
     _tally(plan, tally)
+    _beside(plan, staged, tally)
 
 
-def _keys(plan: Plan, found: StoredCheckpoint) -> None:
+def _keys(plan: PartPlan, found: StoredCheckpoint) -> None:
     wanted, written = list(plan.draft.entries), list(found.entries)
     if wanted != written:
         odd = sorted(set(wanted) ^ set(written))
@@ -55,7 +67,7 @@ def _keys(plan: Plan, found: StoredCheckpoint) -> None:
         _refuse(f"{len(found.orphans)} items belong to no entry")
 
 
-def _entry(plan: Plan, fqn: str, entry: StoredTensor | StoredBytes) -> None:
+def _entry(plan: PartPlan, fqn: str, entry: StoredTensor | StoredBytes) -> None:
     draft = plan.draft.entries[fqn]
     if isinstance(draft, TensorDraft) != isinstance(entry, StoredTensor):
         _refuse(f"{quote(fqn)} is of another kind")
@@ -85,12 +97,17 @@ def _elements(entry: StoredTensor) -> int:
     return int(distinct.prod(axis=1).sum())
 
 
-def _files(plan: Plan, found: StoredCheckpoint, staged: Path) -> None:
+def _sizes(plan: Plan, staged: Path) -> dict[str, int]:
+    """Path in the result -> bytes of every file, having seen that it has as many as planned."""
     for file in plan.files:
         standing = file.link if plan.in_place else None
         size = (standing or staged / file.name).stat().st_size
         if size != file.size:
             _refuse(f"{quote(file.name)} has {size} bytes for {file.size}")
+    return {file.name: file.size for file in plan.files}
+
+
+def _ends(part: PartPlan, found: StoredCheckpoint, sizes: Mapping[str, int]) -> None:
     ends = np.zeros(len(found.files), dtype=np.int64)
     for entry in found.entries.values():
         if isinstance(entry, StoredBytes):
@@ -99,10 +116,10 @@ def _files(plan: Plan, found: StoredCheckpoint, staged: Path) -> None:
             held = entry.chunks.file >= 0
             stop = entry.chunks.offset[held] + entry.chunks.length[held]
             np.maximum.at(ends, entry.chunks.file[held], stop)
-    sizes = {file.name: file.size for file in plan.files}
     for name, end in zip(found.files, ends.tolist(), strict=True):
-        if end > sizes.get(name, -1):
-            _refuse(f"{quote(name)}: items reach to byte {end} of {sizes.get(name)}")
+        size = sizes.get(part.located(name), -1)
+        if end > size:
+            _refuse(f"{quote(part.located(name))}: items reach to byte {end} of {size}")
 
 
 def _tally(plan: Plan, tally: Tally) -> None:
@@ -118,6 +135,18 @@ def _tally(plan: Plan, tally: Tally) -> None:
     )
     if tally.elements != elements:
         _refuse(f"{tally.elements} elements written for {elements}")
+
+
+def _beside(plan: Plan, staged: Path, tally: Tally) -> None:
+    """Compare the files beside the shards that were copied: nothing else has a checksum of them."""
+    with LocalStorage(staged) as storage:
+        for file in plan.files:
+            if file.source < plan.sources.shards or file.name not in tally.files:
+                continue
+            source = plan.sources.files[file.source]
+            wanted = crc32_range(source.storage, source.name, 0, file.size)
+            if crc32_range(storage, file.name, 0, file.size) != wanted:
+                _refuse(f"{quote(file.name)} has other bytes than its source")
 
 
 def _refuse(what: str) -> None:

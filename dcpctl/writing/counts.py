@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dcpctl.model.draft import Draft, Fill, Literal, TensorDraft
 from dcpctl.writing.segments import CopyItem, NewTensor, OutputFile
+from dcpctl.writing.side_files import SideFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,9 @@ class Counts:
         items_new: items that are written anew.
         bytes_new: their bytes.
         tensor_bytes_new: those of tensors among them.
-        metadata_bytes: bytes of `.metadata`.
+        metadata_bytes: bytes of `.metadata`, of all parts together.
+        side_files: files beside the shards that are carried over.
+        side_bytes: their bytes.
     """
 
     keys: int
@@ -50,15 +53,35 @@ class Counts:
     bytes_new: int
     tensor_bytes_new: int
     metadata_bytes: int
+    side_files: int = 0
+    side_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
         """Bytes of the whole result."""
-        return self.bytes_whole + self.bytes_copied + self.bytes_new + self.metadata_bytes
+        written = self.bytes_copied + self.bytes_new + self.metadata_bytes
+        return self.bytes_linked + written
+
+    @property
+    def bytes_linked(self) -> int:
+        """Bytes of the files that are taken over whole, shard files and files beside them."""
+        return self.bytes_whole + self.side_bytes
 
 
-def count(draft: Draft, files: Sequence[OutputFile], metadata_bytes: int) -> Counts:
-    """Count what a plan does."""
+def count(
+    draft: Draft,
+    files: Sequence[OutputFile],
+    metadata_bytes: int,
+    side: Sequence[SideFile] = (),
+) -> Counts:
+    """Count what a plan does.
+
+    Args:
+        draft: the result.
+        files: its shard files.
+        metadata_bytes: bytes of its metadata.
+        side: files beside its shards that are carried over.
+    """
     before = [entry for source in draft.sources for entry in source.entries.values()]
     known = {entry.fqn for entry in before}
     used = {id(entry.source) for entry in draft.entries.values()}
@@ -97,4 +120,6 @@ def count(draft: Draft, files: Sequence[OutputFile], metadata_bytes: int) -> Cou
         bytes_new=sum(part.length for part in new),
         tensor_bytes_new=sum(part.length for part in new if isinstance(part, NewTensor)),
         metadata_bytes=metadata_bytes,
+        side_files=len(side),
+        side_bytes=sum(file.size for file in side),
     )

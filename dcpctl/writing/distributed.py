@@ -106,7 +106,7 @@ class _Together:
             self.plan.destination,
             self.plan.counts,
             aim.link,
-            written + len(self.plan.metadata),
+            written + self.plan.metadata_bytes,
             time.monotonic() - self.started,
             resumed=tuple(run.resumed),
             notes=tuple(notes),
@@ -122,7 +122,10 @@ class _Together:
             if self.options.dry_run:
                 return aim, ({}, {}), [], None
             self.staging = Staging.begin(
-                aim.destination, self.plan.fingerprint, resume=self.options.resume
+                aim.destination,
+                self.plan.fingerprint,
+                self.plan.directories,
+                resume=self.options.resume,
             )
             Run(self.plan, self.options, self.staging, aim.link).check_space()
             journal = self.staging.journal

@@ -7,7 +7,7 @@ look at each.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,7 +81,7 @@ def place_kept(
     names: Names,
     out: OutputFiles,
     *,
-    all_whole: bool,
+    taken_over: Collection[int] = (),
     dead_share: float = DEAD_SHARE,
 ) -> None:
     """Place the items that stay in their file; files in which nothing stays are left out.
@@ -91,7 +91,8 @@ def place_kept(
         sources: of the draft.
         names: gives the files' names.
         out: gets the files.
-        all_whole: take over every file as it is, also one in which nothing stays (in place).
+        taken_over: numbers of files that stay as they are, also where nothing in them does (in
+            place).
         dead_share: the most of a file that may be of no more use, if it is to be taken over whole.
 
     Raises:
@@ -99,19 +100,20 @@ def place_kept(
         TruncatedFile: a file is shorter than described.
     """
     slots = _collect(staying, sources)
-    whole = _whole_files(slots, sources, dead_share) | all_whole
+    whole = _whole_files(slots, sources, dead_share)
+    whole[list(taken_over)] = True
     _lay_out(slots)
-    place = np.searchsorted(slots.file, np.arange(len(sources.files) + 1))
-    numbers = np.full(len(sources.files), -1, dtype=np.int64)
+    place = np.searchsorted(slots.file, np.arange(sources.shards + 1))
+    numbers = np.full(sources.shards, -1, dtype=np.int64)
     at = np.where(whole[slots.file], slots.offset, slots.at) if len(slots.file) else slots.at
-    for number, file in enumerate(sources.files):
+    for number, file in enumerate(sources.files[: sources.shards]):
         rows = np.arange(place[number], place[number + 1])
-        if not len(rows) and not all_whole:
+        if not len(rows) and number not in taken_over:
             continue
         fresh = rows[slots.fresh[rows]]
         size = sources.check_whole(number)
         if whole[number]:
-            name = file.name if all_whole else names.keep(file.name, file.shard.rank)
+            name = file.name if number in taken_over else names.keep(file.name, file.shard.rank)
             numbers[number] = out.add(name, size, file.path, number)
             segments: Sequence[Segment] = _Standing(slots, fresh, staying)
         else:
@@ -176,11 +178,11 @@ def _lay_out(slots: _Slots) -> None:
 
 def _whole_files(slots: _Slots, sources: Sources, dead_share: float) -> NDArray[np.bool_]:
     """Which files are taken over whole: nothing in them changed, and hardly anything is dead."""
-    count = len(sources.files)
+    count = sources.shards
     changed = np.bincount(slots.file[slots.changed], minlength=count) > 0
     whole = np.zeros(count, dtype=bool)
     starts = np.searchsorted(slots.file, np.arange(count + 1))
-    for number, file in enumerate(sources.files):
+    for number, file in enumerate(sources.files[:count]):
         rows = slice(starts[number], starts[number + 1])
         if changed[number] or rows.start == rows.stop:
             continue

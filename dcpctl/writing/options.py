@@ -31,6 +31,7 @@ class WriteOptions:
         memory: bytes of resident memory to stay below.
         jobs: threads; None takes one for each processor, at most 8.
         progress: draw a progress line where somebody watches.
+        side_files: carry over the files beside the shards.
 
     Raises:
         UsageError: an unknown link mode, too little memory, fewer than one thread, or flags that
@@ -45,6 +46,7 @@ class WriteOptions:
     memory: int = 256 << 20
     jobs: int | None = None
     progress: bool = True
+    side_files: bool = True
 
     def __post_init__(self) -> None:
         if self.link not in LINKS:
@@ -60,6 +62,8 @@ class WriteOptions:
             raise UsageError(f"{self.jobs} jobs are asked for; the least is 1")
         if self.in_place and (self.overwrite or self.resume):
             raise UsageError("an edit in place neither overwrites nor resumes")
+        if self.in_place and not self.side_files:
+            raise UsageError("an edit in place leaves the files beside the shards where they are")
 
     def threads(self, *, decompressing: bool = False) -> int:
         """Threads that share the memory, one of which may be holding a decompressed item."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcpctl.errors import Refused, quote
+from dcpctl.errors import Refused, listed, quote
 from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model.draft import Draft
@@ -16,10 +17,36 @@ from dcpctl.writing.counts import Counts, count
 from dcpctl.writing.kept import DEAD_SHARE, place_kept
 from dcpctl.writing.layout import Layout, lay_out
 from dcpctl.writing.names import Names
+from dcpctl.writing.old_descriptions import old_descriptions
 from dcpctl.writing.options import WriteOptions
-from dcpctl.writing.segments import NewBytes, OutputFile
+from dcpctl.writing.parts import PartDraft, part_drafts
+from dcpctl.writing.segments import CopyItem, NewBytes, OutputFile
+from dcpctl.writing.side_files import SideFile, SideFiles, beside
 from dcpctl.writing.sources import Sources, Stamp
 from dcpctl.writing.unfinished import stale_files
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartPlan:
+    """One directory of the result that has metadata of its own.
+
+    Attributes:
+        name: path relative to the destination, with slashes; empty for the destination itself.
+        draft: its entries.
+        stored: the directory as its metadata describe it.
+        metadata: the bytes of its `.metadata`.
+        stays: in place, nothing in it changes, so that it is left alone.
+    """
+
+    name: str
+    draft: Draft
+    stored: StoredCheckpoint
+    metadata: bytes
+    stays: bool = False
+
+    def located(self, name: str) -> str:
+        """A file name of this part, relative to the destination."""
+        return f"{self.name}/{name}" if self.name else name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +58,11 @@ class Plan:
         destination: the directory that it becomes.
         sources: the files that it is made of.
         stamps: what those looked like when the plan was made.
-        files: shard files of the result.
-        stored: the result as its metadata describe it.
-        metadata: the bytes of its `.metadata`.
+        files: shard files of the result by their paths in it, then the files beside them.
+        parts: the directories of the result that have metadata.
+        beside: what lies beside the source's shards.
         counts: the plan in numbers.
+        warnings: sentences on what lies beside the shards and is not as the result would have it.
         in_place: the destination is the source.
     """
 
@@ -43,20 +71,40 @@ class Plan:
     sources: Sources
     stamps: dict[int, Stamp]
     files: tuple[OutputFile, ...]
-    stored: StoredCheckpoint
-    metadata: bytes
+    parts: tuple[PartPlan, ...]
+    beside: SideFiles
     counts: Counts
+    warnings: tuple[str, ...] = ()
     in_place: bool = False
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Paths of the directories below the destination, parents first."""
+        named = [part.name for part in self.parts if part.name]
+        above = [
+            "/".join(name.split("/")[:depth])
+            for name in named
+            for depth in range(1, name.count("/") + 2)
+        ]
+        return tuple(dict.fromkeys([*above, *self.beside.directories]))
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Bytes of all `.metadata` files."""
+        return sum(len(part.metadata) for part in self.parts)
 
     @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits that two runs share if they would write the same from the same."""
-        summed = hashlib.sha256(self.metadata)
-        for part in self._parts():
+        summed = hashlib.sha256()
+        for made in self.parts:
+            summed.update(made.metadata)
+        for part in self._contents():
             summed.update(repr(part).encode())
         return summed.hexdigest()[:32]
 
-    def _parts(self) -> Iterator[object]:
+    def _contents(self) -> Iterator[object]:
+        yield [part.name for part in self.parts], self.directories
         yield sorted(self.stamps.items())
         yield [os.fspath(file.storage.root / file.name) for file in self.sources.files]
         for file in self.files:
@@ -85,33 +133,82 @@ def plan(
     Args:
         draft: the result; its sources are open.
         destination: the directory to make. With `options.in_place`, the source.
-        options: only `in_place` matters here.
+        options: only `in_place` and `side_files` matter here.
 
     Raises:
         Refused: an edit in place that would rewrite a tensor, or of a checkpoint of another form
             than a `.metadata` beside its shard files; an object that cannot be pickled anew.
         MalformedItem, MissingFile, TruncatedFile: the source lacks bytes that the result needs.
     """
-    in_place = options is not None and options.in_place
+    options = options or WriteOptions()
+    in_place = options.in_place
     target = Path(destination)
     if in_place:
         _check_in_place(draft, target)
-    sources = Sources.of(draft)
+    side = beside(draft.sources, draft.beside) if options.side_files else SideFiles()
+    carried = () if in_place else tuple(side.files.values())
+    sources = Sources.of(draft, carried)
     stamps = sources.stamps()
+    files: list[OutputFile] = []
+    parts = []
+    for part in part_drafts(draft):
+        made, its_files = _plan_part(part, sources, in_place=in_place)
+        parts.append(made)
+        files += its_files
+    counts = count(draft, files, sum(len(part.metadata) for part in parts), carried)
+    for number, file in enumerate(carried, sources.shards):
+        files.append(_whole(file, number, sources))
+    return Plan(
+        draft,
+        target,
+        sources,
+        stamps,
+        tuple(files),
+        tuple(parts),
+        side,
+        counts,
+        (*_left(side, in_place), *old_descriptions(side, draft, counts)),
+        in_place,
+    )
+
+
+def _left(side: SideFiles, in_place: bool) -> Iterator[str]:
+    """Sentences on what is not carried over, or not as the result is."""
+    if side.left and not in_place:
+        shown = (f"{quote(one.name)} ({one.why})" for one in side.left)
+        yield f"not carried over: {listed(shown, show=str)}"
+    for name in side.checkpoints:
+        yield f"{quote(name)} is a checkpoint of its own, which the edit leaves as it is"
+
+
+def _plan_part(
+    part: PartDraft, sources: Sources, *, in_place: bool
+) -> tuple[PartPlan, list[OutputFile]]:
+    """Plan one directory; the files are named relative to the destination."""
+    draft = part.draft
     layout = lay_out(draft, sources, in_place=in_place)
-    names = Names(_names_in(draft) if in_place else None)
+    names = Names(_names_in(part) if in_place else None)
     dead = 0.0 if draft.tidy else DEAD_SHARE
-    place_kept(layout.staying, sources, names, layout.out, all_whole=in_place, dead_share=dead)
+    taken_over = part.files if in_place else ()
+    place_kept(layout.staying, sources, names, layout.out, taken_over=taken_over, dead_share=dead)
     if in_place:
         layout.join_new()
     for rank in sorted(layout.new):
         name = f"__{rank}_0.distcp" if draft.world_size is not None else names.new(rank)
         layout.out.files.append(layout.new[rank].build(name, len(layout.out.files)))
     stored = _describe(draft, layout)
-    metadata = emit_metadata(stored, form=draft.form)
-    files = tuple(layout.out.files)
-    counts = count(draft, files, len(metadata))
-    return Plan(draft, target, sources, stamps, files, stored, metadata, counts, in_place)
+    stays = in_place and part.unchanged
+    made = PartPlan(part.name, draft, stored, emit_metadata(stored, form=draft.form), stays)
+    files = [dataclasses.replace(file, name=made.located(file.name)) for file in layout.out.files]
+    return made, files
+
+
+def _whole(file: SideFile, number: int, sources: Sources) -> OutputFile:
+    """A file beside the shards, taken over as it is."""
+    whole = CopyItem(0, file.size, number, 0, "none", (), file.name)
+    segments = (whole,) if file.size else ()
+    path = sources.files[number].path
+    return OutputFile(file.name, file.size, path, number, segments, mode=file.mode)
 
 
 def _describe(draft: Draft, layout: Layout) -> StoredCheckpoint:
@@ -136,19 +233,20 @@ def _fields(draft: Draft) -> dict[str, object]:
     return {}
 
 
-def _names_in(draft: Draft) -> set[str]:
+def _names_in(part: PartDraft) -> set[str]:
     """Names that are taken in the directory; not by what an interrupted edit has left there."""
-    storage = draft.sources[0].parts[0].storage
+    assert part.source is not None
+    storage = part.source.storage
     return {*storage.names(), *storage.odd()} - stale_files(storage.root)
 
 
 def _check_in_place(draft: Draft, target: Path) -> None:
     if len(draft.sources) != 1 or draft.sources[0].path.resolve() != target.resolve():
         raise Refused(f"an edit in place takes one checkpoint and no destination: {quote(target)}")
-    parts = draft.sources[0].parts
-    if len(parts) > 1 or parts[0].name or parts[0].stored.metadata_file != ".metadata":
+    other = [p for p in draft.sources[0].parts if p.stored.metadata_file != ".metadata"]
+    if draft.joined or other:
         raise Refused(
-            f"{quote(target)} is no directory with a .metadata of its own; "
+            f"{quote(target)} is no directory with a .metadata of its own, nor are its parts; "
             "in place, nothing else can be edited",
             hint="write a new directory instead",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from dcpctl.errors import ReadFailed, Refused, quote
@@ -23,12 +24,15 @@ class DestinationExists(Refused):
     id = "destination-exists"
 
 
-def check_destination(destination: Path, sources: Sources, *, overwrite: bool) -> None:
+def check_destination(
+    destination: Path, sources: Sources, parts: Sequence[str] = ("",), *, overwrite: bool
+) -> None:
     """Refuse a destination that is taken, or that lies where writing would touch the source.
 
     Args:
         destination: absolute.
         sources: of the plan.
+        parts: the directories of the result that have metadata, relative to it.
         overwrite: a checkpoint there may be replaced.
 
     Raises:
@@ -54,9 +58,17 @@ def check_destination(destination: Path, sources: Sources, *, overwrite: bool) -
         raise exists(destination)
     if destination.is_symlink() or not destination.is_dir():
         raise Refused(f"{quote(destination)} is no directory; it is not overwritten")
-    replaceable = directories.is_checkpoint(destination) or directories.is_interrupted(destination)
-    if not replaceable and any(destination.iterdir()):
+    if not _is_save(destination, parts) and any(destination.iterdir()):
         raise Refused(f"{quote(destination)} is no checkpoint; it is not overwritten")
+
+
+def _is_save(destination: Path, parts: Sequence[str]) -> bool:
+    """Whether a directory is a checkpoint, or one in the same parts: what may be replaced."""
+    found = [
+        where.is_dir() and (directories.is_checkpoint(where) or directories.is_interrupted(where))
+        for where in [destination, *(destination / part for part in parts)]
+    ]
+    return found[0] or all(found[1:])
 
 
 def exists(destination: Path) -> DestinationExists:

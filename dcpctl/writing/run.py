@@ -47,11 +47,12 @@ def take_aim(plan: Plan, options: WriteOptions) -> Aim:
         ReadFailed: the operating system failed.
     """
     destination = _absolute(plan.destination)
-    check_destination(destination, plan.sources, overwrite=options.overwrite)
+    parts = [part.name for part in plan.parts]
+    check_destination(destination, plan.sources, parts, overwrite=options.overwrite)
     where = nearest_directory(destination.parent)
     whole = [file.link for file in plan.files if file.link is not None]
     link = choose(options.link, whole, where)
-    needed = plan.counts.total_bytes - (0 if link == "copy" else plan.counts.bytes_whole)
+    needed = plan.counts.total_bytes - (0 if link == "copy" else plan.counts.bytes_linked)
     if options.dry_run:
         check_space(where, needed, len(plan.files))
         return Aim(destination, link, needed)
@@ -116,8 +117,8 @@ class Run:
         left = [file for file in self.plan.files if file.name not in done]
         if self.link != "copy":
             left = [file for file in left if file.link is None]
-        needed = sum(file.size for file in left) + len(self.plan.metadata)
-        check_space(self.staging.root, needed, len(left) + 1)
+        needed = sum(file.size for file in left) + self.plan.metadata_bytes
+        check_space(self.staging.root, needed, len(left) + len(self.plan.parts))
 
     def files(self) -> None:
         """Link and write the shard files.
@@ -193,15 +194,20 @@ class Run:
         self.staging.journal.note(file.name, file.size)
 
     def metadata(self) -> None:
-        """Write `.metadata`, the last file; see that all is as planned and the source as it was.
+        """Write each `.metadata`, the last files; see that all is as planned, the source as it was.
 
         Raises:
             NotConserved: it is not.
             SourceChanged: it is not as it was.
         """
+        for file in self.plan.files:
+            if file.mode is not None and self.link != "hardlink":
+                (self.staging.files / file.name).chmod(file.mode)
         self.staging.sync()
-        write_synced(self.staging.files / METADATA, self.plan.metadata)
+        for part in self.plan.parts:
+            write_synced(self.staging.files / part.located(METADATA), part.metadata)
         self.staging.sync()
         step("prove")
+        self.plan.sources.check_unchanged(self.plan.stamps)
         prove(self.plan, self.staging.files, self.tally)
         self.plan.sources.check_unchanged(self.plan.stamps)

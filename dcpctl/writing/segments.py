@@ -81,15 +81,16 @@ Segment = CopyItem | NewTensor | NewBytes
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """One shard file of the result.
+    """One shard file of the result, or a file beside them.
 
     Attributes:
-        name: in the destination.
+        name: its path in the destination, with slashes.
         size: bytes.
         link: the source's file that it is a whole copy of; None if it is written item by item.
         source: number of that file in `Sources.files`; -1 if there is none.
         segments: what it is made of, by position. Of a file with `link`: the items in it, each
             where it stands.
+        mode: permission bits that it is given; None leaves that to the process.
     """
 
     name: str
@@ -97,3 +98,4 @@ class OutputFile:
     link: Path | None
     source: int
     segments: Sequence[Segment]
+    mode: int | None = None

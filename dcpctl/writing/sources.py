@@ -12,6 +12,7 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.shard_file import ShardFile
 from dcpctl.storage.local import LocalStorage
+from dcpctl.writing.side_files import SideFile
 
 
 class SourceChanged(DcpctlError):
@@ -23,7 +24,7 @@ class SourceChanged(DcpctlError):
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A shard file of a source.
+    """A shard file of a source, or a file beside them.
 
     Attributes:
         storage: the directory that it is read through.
@@ -50,16 +51,18 @@ Stamp = tuple[int, int, int, int]
 
 
 class Sources:
-    """Every shard file of a draft's checkpoints, numbered through.
+    """Every shard file of a draft's checkpoints, numbered through, and the files beside them.
 
     Args:
         checkpoints: the draft's sources.
+        side: files beside their shards, whose numbers follow.
 
     Attributes:
         files: the files.
+        shards: number of shard files among them; they come first.
     """
 
-    def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
+    def __init__(self, checkpoints: Sequence[Checkpoint], side: Sequence[SideFile] = ()) -> None:
         self.checkpoints = tuple(checkpoints)
         files: list[SourceFile] = []
         self._first: dict[int, int] = {}
@@ -70,6 +73,11 @@ class Sources:
                 part = _part_of(checkpoint, number)
                 name = part.stored.files[number - part.first_file]
                 files.append(SourceFile(part.storage, name, shard))
+        self.shards = len(files)
+        storages = {file.root: LocalStorage(file.root) for file in side}
+        for file in side:
+            shown = ShardFile(file.name, None, None, file.size, file.size, 0)
+            files.append(SourceFile(storages[file.root], file.name, shown))
         self.files: tuple[SourceFile, ...] = tuple(files)
 
     @property
@@ -82,9 +90,9 @@ class Sources:
         )
 
     @classmethod
-    def of(cls, draft: Draft) -> Sources:
+    def of(cls, draft: Draft, side: Sequence[SideFile] = ()) -> Sources:
         """The sources of a draft."""
-        return cls(draft.sources)
+        return cls(draft.sources, side)
 
     def first_file(self, entry: TensorEntry | BytesEntry) -> int:
         """What to add to an entry's file numbers to get numbers in `files`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from dcpctl.errors import Refused, quote
@@ -36,7 +37,14 @@ class Staging:
         self.notes = notes
 
     @classmethod
-    def begin(cls, destination: Path, fingerprint: str, *, resume: bool) -> Staging:
+    def begin(
+        cls,
+        destination: Path,
+        fingerprint: str,
+        directories: Sequence[str] = (),
+        *,
+        resume: bool,
+    ) -> Staging:
         """Make the staging directory, or take over the one that an interrupted run left.
 
         Leftovers of other plans for the same destination are removed, and so is that of this one
@@ -45,6 +53,7 @@ class Staging:
         Args:
             destination: absolute path of the directory to make.
             fingerprint: of the plan.
+            directories: paths of directories to make in it, parents first.
             resume: keep the files that are finished.
 
         Raises:
@@ -68,6 +77,7 @@ class Staging:
         staging = cls(own, journal, notes)
         known = journal.read(fingerprint)
         if known and resume:
+            staging._make(directories)
             notes.append(f"going on with {quote(own)}: {len(journal.finished)} files are finished")
             return staging
         if resume:
@@ -76,11 +86,20 @@ class Staging:
             notes.append(f"removed what an interrupted run had left in {quote(own)}")
         _empty(staging.files)
         journal.begin(fingerprint)
+        staging._make(directories)
         return staging
+
+    def _make(self, directories: Sequence[str]) -> None:
+        try:
+            for name in directories:
+                (self.files / name).mkdir(exist_ok=True)
+        except OSError as error:
+            raise write_failed(self.root.name, error) from None
 
     def sync(self) -> None:
         """Have the names of the files on disk."""
-        sync_directory(self.files)
+        for where, _, _ in os.walk(self.files, topdown=False):
+            sync_directory(Path(where))
 
     def close(self) -> None:
         """Unlock the directory and leave it, for `--resume`."""
@@ -156,7 +175,7 @@ def _remove_leftover(path: Path, notes: list[str]) -> None:
 
 def _empty(directory: Path) -> None:
     for path in directory.iterdir():
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _busy(path: Path) -> Refused:

@@ -12,9 +12,11 @@ from dcpctl.writing.staging import sync_directory
 from dcpctl.writing.steps import step
 from dcpctl.writing.unfinished import (
     METADATA,
+    Change,
     begin_change,
     described_files,
     end_change,
+    make_ready,
     recover,
 )
 
@@ -51,37 +53,59 @@ def undo(path: str | os.PathLike[str], *, dry_run: bool = False) -> UndoReport:
         ReadFailed: the operating system failed.
     """
     directory = Path(path).resolve()
-    if not (directory / METADATA).is_file():
+    places = _metadata_in(directory)
+    if not places:
         raise NotACheckpoint(f"no .metadata in {quote(path)}")
-    with locked(directory):
-        notes = [] if dry_run else recover(directory)
-        kept = backups(directory)
-        if not kept:
+    with locked(directory, [name.removesuffix(METADATA) for name in places]):
+        notes = () if dry_run else recover(directory).notes
+        kept = {name: backups((directory / name).parent) for name in places}
+        numbers = {number for found in kept.values() for number in found}
+        if not numbers:
             raise Refused(f"no edit in place of {quote(path)} is there to undo")
-        number = max(kept)
-        before = described_files(kept[number])
-        _check_there(directory, before, kept[number])
-        others = [described_files(kept[other]) for other in kept if other != number]
-        needed = set(before).union(*others)
-        removed = tuple(
-            name for name in described_files(directory / METADATA) if name not in needed
-        )
-        report = UndoReport(Path(path), number, removed, len(kept) - 1, tuple(notes))
-        if dry_run:
-            return report
-        staged = begin_change(directory, number, list(removed))
-        try:
-            step("restore")
-            kept[number].replace(directory / METADATA)
-            step("restored")
-            sync_directory(directory)
-            for name in removed:
-                step(f"remove {name}")
-                (directory / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise ReadFailed(f"cannot change {quote(path)}: {error.strerror}") from None
-        end_change(staged)
+        number = max(numbers)
+        edited = [name for name in places if number in kept[name]]
+        removed = [file for name in edited for file in _added(directory, name, number)]
+        report = UndoReport(Path(path), number, tuple(removed), len(numbers) - 1, notes)
+        if not dry_run:
+            _restore(directory, Change(number, report.removed, tuple(edited), undo=True))
     return report
+
+
+def _metadata_in(directory: Path) -> list[str]:
+    """The metadata of a checkpoint, or of the parts of it that were edited in place."""
+    if (directory / METADATA).is_file():
+        return [METADATA]
+    levels = ("*/", "*/*/", "*/*/*/")
+    found = [p for level in levels for p in sorted(directory.glob(f"{level}{METADATA}"))]
+    return [path.relative_to(directory).as_posix() for path in found if path.is_file()]
+
+
+def _added(directory: Path, metadata: str, number: int) -> list[str]:
+    """The shard files of a part that no metadata but the present ones name."""
+    kept = backups((directory / metadata).parent)
+    before = described_files(kept[number])
+    _check_there((directory / metadata).parent, before, kept[number])
+    needed = set(before).union(*(described_files(kept[n]) for n in kept if n != number))
+    place = metadata.removesuffix(METADATA)
+    return [f"{place}{n}" for n in described_files(directory / metadata) if n not in needed]
+
+
+def _restore(directory: Path, change: Change) -> None:
+    staged = begin_change(directory, change)
+    try:
+        make_ready(staged, change)
+        step("restore")
+        for name in change.metadata:
+            (directory / change.backup_of(name)).replace(directory / name)
+        step("restored")
+        for name in change.metadata:
+            sync_directory((directory / name).parent)
+        for name in change.files:
+            step(f"remove {name}")
+            (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ReadFailed(f"cannot change {quote(directory)}: {error.strerror}") from None
+    end_change(staged)
 
 
 def _check_there(directory: Path, described: dict[str, int], backup: Path) -> None:

@@ -46,7 +46,9 @@ def write(plan: Plan, options: WriteOptions | None = None) -> Report:
     aim = take_aim(plan, options)
     if options.dry_run:
         return Report(plan.destination, plan.counts, aim.link, aim.needed, dry_run=True)
-    staging = Staging.begin(aim.destination, plan.fingerprint, resume=options.resume)
+    staging = Staging.begin(
+        aim.destination, plan.fingerprint, plan.directories, resume=options.resume
+    )
     try:
         run = Run(plan, options, staging, aim.link)
         run.check_space()
@@ -69,7 +71,7 @@ def write(plan: Plan, options: WriteOptions | None = None) -> Report:
         plan.destination,
         plan.counts,
         aim.link,
-        run.written + len(plan.metadata),
+        run.written + plan.metadata_bytes,
         time.monotonic() - started,
         resumed=tuple(run.resumed),
         notes=tuple(staging.notes),

@@ -61,6 +61,8 @@ def metadata(draft: Draft, context: Context) -> Done:
     draft, opened = _decompressed(draft, context)
     if opened:
         reasons.append(f"{opened:,} entries decompressed")
+    if reasons:
+        draft = dataclasses.replace(draft, rewritten=True)
     return Done(draft, len(reasons), "; ".join(reasons))
 
 

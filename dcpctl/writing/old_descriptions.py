@@ -1,0 +1,140 @@
+"""Files beside the shards that describe the source as it was: named, since nobody can rewrite them.
+
+What they are is not told by their names. A file that holds a key which the result has no more
+describes the old keys; files numbered as the ranks were belong to one rank each.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from dcpctl.errors import ReadFailed, listed, quote
+from dcpctl.model.draft import Draft
+from dcpctl.writing.counts import Counts
+from dcpctl.writing.side_files import SideFile, SideFiles
+
+#: Larger files are data, and are not looked into.
+_READ_BYTES = 8 << 20
+#: What may be a key, in JSON and in a pickle that torch.save has left uncompressed alike.
+_WORD = re.compile(rb"[\w./\-]{3,}")
+_NUMBER = re.compile(r"\d+")
+
+
+def old_descriptions(side: SideFiles, draft: Draft, counts: Counts) -> tuple[str, ...]:
+    """Return a sentence on each file that says of the source what is not so of the result.
+
+    Args:
+        side: what lies beside the source's shards.
+        draft: the result.
+        counts: what becomes of the source's keys.
+
+    Raises:
+        ReadFailed: a file cannot be read.
+    """
+    return (*_of_keys(side, counts), *_of_ranks(side, draft), *_of_dtypes(side, draft, counts))
+
+
+def _of_keys(side: SideFiles, counts: Counts) -> Iterator[str]:
+    gone = {old for old, _ in counts.renamed} | set(counts.removed)
+    gone -= {new for _, new in counts.renamed}
+    # A file often names parameters, which are keys without the root of the model.
+    short = {fqn.partition(".")[2] for fqn in gone}
+    words = {fqn.encode() for fqn in gone | short if "." in fqn}
+    if not words:
+        return
+    for file in side.files.values():
+        found = sorted(word.decode() for word in words & _words(file))
+        if found:
+            yield (
+                f"{quote(file.name)} is carried over as it is and names what is renamed or gone: "
+                f"{listed(found, 3)}"
+            )
+
+
+def _words(file: SideFile) -> set[bytes]:
+    data = _read(file)
+    words = set(_WORD.findall(data))
+    # A short string in a pickle follows its length, which may look like a letter.
+    return words | {word[1:] for word in words} if not data.startswith(b"{") else words
+
+
+def _read(file: SideFile) -> bytes:
+    if file.size > _READ_BYTES:
+        return b""
+    try:
+        return (file.root / file.name).read_bytes()
+    except OSError as error:
+        raise ReadFailed(f"reading {quote(file.name)} failed: {error.strerror}") from None
+
+
+def _of_ranks(side: SideFiles, draft: Draft) -> Iterator[str]:
+    old = max((len({f.rank for f in source.files}) for source in draft.sources), default=0)
+    new = draft.world_size
+    if new is None or new == old:
+        return
+    for prefix, suffix in _one_a_rank(side, old):
+        shown = quote(f"{prefix}{{0..{old - 1}}}{suffix}" if old > 1 else f"{prefix}0{suffix}")
+        what = f"there is none for rank {old}" if new > old else f"it will look for {new} of them"
+        yield (
+            f"{shown} is one file for each of {old} ranks and is carried over as it is; a job on "
+            f"{new} ranks: {what}"
+        )
+    for file in side.files.values():
+        if file.name.endswith(".json") and old in _members(_parsed(file), ("world_size",)):
+            yield f"{quote(file.name)} is carried over as it is and says world_size {old}"
+
+
+def _one_a_rank(side: SideFiles, ranks: int) -> list[tuple[str, str]]:
+    """What file names begin and end with that have the ranks' numbers in between, and no other."""
+    families: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for name in side.files:
+        for match in _NUMBER.finditer(name):
+            families[(name[: match.start()], name[match.end() :])].add(int(match[0][:9]))
+    wanted = set(range(ranks))
+    return [
+        family
+        for family, numbers in families.items()
+        if numbers == wanted and (ranks > 1 or "rank" in family[0].rpartition("/")[2])
+    ]
+
+
+def _of_dtypes(side: SideFiles, draft: Draft, counts: Counts) -> Iterator[str]:
+    old = {
+        entry.dtype
+        for source in draft.sources
+        for fqn in counts.cast
+        if (entry := source.tensors.get(fqn)) is not None
+    }
+    if not old:
+        return
+    for file in side.files.values():
+        if file.name.endswith(".json"):
+            said = _members(_parsed(file), ("torch_dtype", "dtype"))
+            found = sorted(old & {str(value).removeprefix("torch.") for value in said})
+            if found:
+                yield f"{quote(file.name)} is carried over as it is and says {', '.join(found)}"
+
+
+def _parsed(file: SideFile) -> Any:
+    try:
+        return json.loads(_read(file) or b"null")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _members(value: Any, keys: tuple[str, ...]) -> list[Any]:
+    """The plain values that stand under some key, at any depth."""
+    found = []
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            left.extend(one.values())
+            found += [v for k, v in one.items() if k in keys and isinstance(v, (int, str))]
+        elif isinstance(one, list):
+            left.extend(one)
+    return found
