@@ -164,6 +164,12 @@ class NotALog(InputError):
     id = "not-a-log"
 
 
+class NoSteps(UsageError):
+    """A training log tells no steps, so that nothing shows where a process took over."""
+
+    id = "no-steps"
+
+
 class LimitExceeded(InputError):
     """The input asks for more than the limits in `dcpctl.limits` allow."""
 

@@ -37,6 +37,12 @@ DECOMPRESSED_BYTES = 8 << 30
 DECOMPRESSED_VALUE_BYTES = 1 << 30
 #: Longest line of a training log; a wandb row with a hundred columns takes 10 kB.
 LOG_LINE_CHARACTERS = 1 << 20
+#: Longest line that a trainer prints whose numbers are looked for; what follows is left out.
+LOG_CONSOLE_CHARACTERS = 1 << 16
+#: Most columns of a training log that are looked at; a MoE run of 64 layers writes some 2,000.
+LOG_COLUMNS = 20_000
+#: Most that is left out of lines that are too long, before what holds them is no log.
+LOG_UNBROKEN_CHARACTERS = 1 << 30
 #: Largest training log that is one JSON document and no stream of lines, in bytes.
 LOG_DOCUMENT_BYTES = 256 << 20
 #: Most files beside a save's shards that are carried over; a save has a few for each rank.

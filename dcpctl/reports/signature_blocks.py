@@ -67,7 +67,7 @@ def signature_blocks(result: Result) -> Iterator[Block]:
     if len(result.diagnoses) == 1:
         shown = list(result.diagnoses)
     else:
-        yield from _overview(result.diagnoses)
+        yield from _overview(result.diagnoses, result.log.unit)
     for one in shown:
         yield from _details(one, result.first)
     yield from _read(result)
@@ -82,7 +82,7 @@ def gate_blocks(result: Result) -> Iterator[Block]:
         yield Paragraph(Span("expected a match: there is no resume that could match", WARN))
     else:
         places = ", ".join(words.step(one.resume.step) for one in wrong[:10])
-        yield Paragraph(Span(f"expected a match: not at step {places}", BAD))
+        yield Paragraph(Span(f"expected a match: not at {result.log.unit} {places}", BAD))
 
 
 def _outcome(result: Result) -> Iterator[Span]:
@@ -94,16 +94,16 @@ def _outcome(result: Result) -> Iterator[Span]:
     yield Span(name, TONES.get(name, STRONG))
     yield Span(f", confidence {worst.verdict.confidence}")
     if len(result.diagnoses) > 1:
-        yield Span(f", at step {words.step(worst.resume.step)}")
+        yield Span(f", at {result.log.unit} {words.step(worst.resume.step)}")
         yield Span(f"; {words.count(len(result.diagnoses), 'resume')}")
 
 
-def _overview(diagnoses: Sequence[Diagnosis]) -> Iterator[Block]:
+def _overview(diagnoses: Sequence[Diagnosis], unit: str) -> Iterator[Block]:
     if not diagnoses:
         return
     yield Table(
         [
-            Column("step", right=True), Column("verdict"), Column("confidence"),
+            Column(unit, right=True), Column("verdict"), Column("confidence"),
             Column("loss", right=True), Column("grad norm", right=True),
             Column("first steps"), Column("shown by", folds=True),
         ],
@@ -130,7 +130,7 @@ def _early(one: Diagnosis, quantity: str) -> str:
 def _details(one: Diagnosis, first: int) -> Iterator[Block]:
     yield Heading(
         (
-            Span(f"resume at step {words.step(one.resume.step)}  "),
+            Span(f"resume at {one.evidence.unit} {words.step(one.resume.step)}  "),
             Span(one.verdict.name, TONES.get(one.verdict.name, STRONG)),
         )
     )

@@ -24,6 +24,7 @@ def signature_document(result: Result, *, failed: bool) -> dict[str, Any]:
         "matches": result.matches,
         "suspect_step": result.suspect,
         "rows": len(result.log),
+        "placed_by": result.log.placed,
         "window": result.window,
         "first_steps": result.first,
         "notes": list(result.log.notes),

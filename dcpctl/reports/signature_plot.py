@@ -21,7 +21,7 @@ def plot_blocks(result: Result) -> Iterator[Block]:
     if one is None or not drawn:
         yield Paragraph("There is nothing to draw.")
         return
-    yield Heading(f"around step {step_text(one.resume.step)}")
+    yield Heading(f"around {one.evidence.unit} {step_text(one.resume.step)}")
     for series in drawn:
         label = series.label + (", logarithmic" if series.logarithmic else "")
         yield Literal(label + "\n" + "\n".join(_drawn(series)))

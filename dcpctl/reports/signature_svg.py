@@ -31,7 +31,7 @@ def signature_svg(result: Result) -> Iterator[str]:
     if one is None or not panels:
         yield _text(_LEFT, 28, "no resume to draw", size=15)
     else:
-        title = f"step {step_text(one.resume.step)}: {one.verdict.name}"
+        title = f"{one.evidence.unit} {step_text(one.resume.step)}: {one.verdict.name}"
         yield _text(_LEFT, 26, f"{title}, confidence {one.verdict.confidence}", size=16)
         yield _text(_LEFT, 46, one.verdict.sentence)
         for number, series in enumerate(panels):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
+from dcpctl.errors import NoSteps, quote
+from dcpctl.signature.columns import named_columns
 from dcpctl.signature.evidence import Evidence, gather
-from dcpctl.signature.log import Log
+from dcpctl.signature.log import BY_ROW, Log
 from dcpctl.signature.match import Match, match
 from dcpctl.signature.resumes import Resume, find_resumes, in_order, resume_at
 from dcpctl.signature.shape import Shape
@@ -14,6 +17,8 @@ from dcpctl.signature.verdict import LOST_OPTIMIZER, VERDICTS, Verdict, decide
 
 #: Rows on each side of a resume, and rows that are its first steps.
 WINDOW, FIRST = 100, 10
+#: Resumes of one log that are looked at.
+_MOST = 200
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,26 @@ def diagnose(
         first: rows that are the first steps after a resume.
 
     Raises:
+        NoSteps: the log tells no steps, and nothing else shows where a process took over.
         NothingSelected: the log has no rows on both sides of `resume_step`.
     """
     in_order(log)
-    resumes = find_resumes(log) if resume_step is None else [resume_at(log, resume_step)]
-    ends = [one.row for one in find_resumes(log)]
+    shown = find_resumes(log)
+    if log.placed == BY_ROW and (resume_step is not None or not shown):
+        raise NoSteps(
+            f"no column of {quote(log.name)} holds steps or epochs, so that no resume can be found",
+            hint="--map step=COLUMN says where they are; "
+            + named_columns(name for one in log.sources for name in one.names),
+        )
+    resumes = shown if resume_step is None else [resume_at(log, resume_step)]
+    if len(resumes) > _MOST:
+        log.notes.append(f"{len(resumes):,} resumes; the last {_MOST} are looked at")
+        resumes = resumes[-_MOST:]
+    ends = [one.row for one in shown]
     made = []
     for resume in resumes:
-        end = next((row for row in ends if row > resume.row), len(log))
+        after = bisect_right(ends, resume.row)
+        end = ends[after] if after < len(ends) else len(log)
         evidence = gather(log, resume, end, window=window, first=first)
         verdict, shape = decide(evidence)
         made.append(Diagnosis(evidence, shape, verdict, match(evidence)))

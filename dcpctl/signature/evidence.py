@@ -9,8 +9,8 @@ from math import isfinite, nan, sqrt
 from statistics import median
 
 from dcpctl.signature.columns import GRAD_NORM, LOSS, LR
-from dcpctl.signature.log import MEASURED, Log
-from dcpctl.signature.resumes import Resume
+from dcpctl.signature.log import BY_STEP, MEASURED, Log
+from dcpctl.signature.resumes import Resume, rows_before
 from dcpctl.signature.robust import LEAST, Course, Spread, clipped_mean, course, spread
 
 #: Standard errors and share of the level that a change must have to be one.
@@ -100,7 +100,8 @@ class Evidence:
         steps: the steps of the rows after it, at most a window of them.
         before: the steps of the rows before it that the courses are found from.
         first: number of rows that the gate and `early` look at.
-        apart: steps from one row to the next.
+        apart: steps from one row to the next; NaN where the log tells no steps.
+        unit: what the steps are called: `step`, or `row` where the log tells none.
         replayed: rows that both the process before and the one after logged, on the same data.
         changes: quantity -> what changed; without those that have too few rows.
     """
@@ -110,6 +111,7 @@ class Evidence:
     before: Sequence[float]
     first: int
     apart: float
+    unit: str
     replayed: int
     changes: dict[str, Change]
 
@@ -125,9 +127,7 @@ def gather(log: Log, resume: Resume, end: int, *, window: int, first: int) -> Ev
         first: rows that are the first steps.
     """
     steps = log.steps
-    before = [row for row in range(resume.row) if steps[row] < resume.step][-window:]
-    # Where a branch was given up, what comes before the resume is what both branches share.
-    branch = {steps[row]: row for row in range(resume.row) if steps[row] >= resume.step}
+    before, branch = rows_before(log, resume, window)
     after = list(range(resume.row, min(end, resume.row + window)))
     pairs = [(row, branch[steps[row]]) for row in after if steps[row] in branch]
     replayed = len(pairs) if _same_data(log, pairs) else 0
@@ -138,9 +138,11 @@ def gather(log: Log, resume: Resume, end: int, *, window: int, first: int) -> Ev
         if made is not None:
             changes[quantity] = made
     apart = median([abs(b - a) for a, b in pairwise([steps[row] for row in before])] or [1.0])
+    if log.placed != BY_STEP:
+        apart = nan
     return Evidence(
         resume, [steps[row] for row in after], [steps[row] for row in before], first, apart,
-        replayed, changes,
+        log.unit, replayed, changes,
     )  # fmt: skip
 
 

@@ -6,20 +6,30 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from math import isfinite
+from typing import cast
 
+from dcpctl import limits
 from dcpctl.signature.columns import (
+    EPOCH,
     GRAD_NORM,
     LOSS,
     LR,
+    QUANTITIES,
     SESSION,
     STEP,
     THROUGHPUT,
     TIME,
-    choose,
+    meaning,
 )
 
 #: What is compared before and after a resume.
 MEASURED = (LOSS, GRAD_NORM, LR, THROUGHPUT)
+
+#: What the position of a row was taken from: a column of steps; the rows, which are counted, and
+#: counted again where the epoch goes back; or nothing but the rows.
+BY_STEP, BY_EPOCH, BY_ROW = "step", "epoch", "row"
+#: Rows that a log may take from another column before the one that turns out to be meant.
+_MISTAKEN = 10
 
 #: More steps than any run has, and few enough to be exact as floats.
 _STEPS = 1e15
@@ -37,7 +47,7 @@ class Source:
         path: as it was given; `-` for standard input.
         form: `JSON lines`, `JSON`, `CSV`, `TSV`, `TensorBoard` or `console`.
         columns: quantity -> the column that it was taken from.
-        names: every column that the file has.
+        names: every column that the file has, as far as there is room for.
         rows: rows taken.
         without: rows without a training loss, such as those of an evaluation.
         bad: rows that could not be read.
@@ -62,15 +72,17 @@ class Log:
         name: of all of it, as it was given.
         sources: the files.
         notes: what was done to the rows, for people.
+        placed: what the steps of the rows are: `step`, `epoch` or `row`.
     """
 
     columns: dict[str, list[Value]] = field(
-        default_factory=lambda: {name: [] for name in (STEP, *MEASURED, TIME)}
+        default_factory=lambda: {name: [] for name in (STEP, *MEASURED, TIME, EPOCH)}
     )
     sessions: list[int] = field(default_factory=list)
     name: str = ""
     sources: list[Source] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    placed: str = BY_STEP
 
     def __len__(self) -> int:
         return len(self.sessions)
@@ -78,7 +90,12 @@ class Log:
     @property
     def steps(self) -> list[float]:
         """The step of each row; `finish` sees to it that each has one."""
-        return [0.0 if step is None else step for step in self.columns[STEP]]
+        return cast("list[float]", self.columns[STEP])
+
+    @property
+    def unit(self) -> str:
+        """What a position is called: a step, or a row where the log tells no steps."""
+        return "step" if self.placed == BY_STEP else "row"
 
     def has(self, quantity: str) -> bool:
         """Whether any row has this quantity."""
@@ -111,26 +128,49 @@ class Log:
         for name, column in self.columns.items():
             self.columns[name] = [column[row] for row in kept]
         self.sessions = [self.sessions[row] for row in kept]
-        steps = self.columns[STEP]
         if self.sessions and not self.has(STEP):
-            self.columns[STEP] = [float(row + 1) for row in range(len(kept))]
+            self._count()
+        steps = self.columns[STEP]
+        for row, step in enumerate(steps):
+            if step is None:
+                steps[row] = steps[row - 1] if row else 0.0
+
+    def _count(self) -> None:
+        """Number the rows; where the epoch goes back, the number goes back with it."""
+        epochs = self.columns[EPOCH]
+        self.placed = BY_EPOCH if None not in epochs else BY_ROW
+        if self.placed == BY_ROW:
+            self.columns[STEP] = [float(row + 1) for row in range(len(epochs))]
             self.notes.append("no column holds steps; rows are counted instead")
-        else:
-            for row, step in enumerate(steps):
-                if step is None:
-                    steps[row] = steps[row - 1] if row else 0.0
+            return
+        trail: list[tuple[float, float]] = []
+        made: list[Value] = []
+        for epoch in epochs:
+            now = epoch or 0.0
+            place = trail[-1][1] if trail else 0.0
+            if trail and trail[-1][0] > now:
+                while trail and trail[-1][0] >= now:
+                    place = trail.pop()[1] - 1
+            trail.append((now, place + 1))
+            made.append(place + 1)
+        self.columns[STEP] = made
+        self.notes.append(
+            "no column holds steps; rows are counted, and go back where the epoch does"
+        )
 
 
 class Rows:
     """Takes records out of one file into a log."""
 
     def __init__(self, log: Log, source: Source, mapping: Mapping[str, str]) -> None:
-        self.log, self.source = log, source
-        self._mapping = mapping
+        self.log, self.source, self.mapping = log, source, mapping
+        self._begin = len(log)
         self._first = (log.sessions[-1] + 1) if log.sessions else 0
         self._named: dict[str, int] = {}
         self._name = ""
         self._restarts = 0
+        self._costs: dict[str, float] = {}
+        self._steps: list[tuple[float, int, str]] = []
         log.sources.append(source)
 
     def restart(self) -> None:
@@ -142,19 +182,58 @@ class Rows:
         source = self.source
         for record in records:
             if not record.keys() <= source.names.keys():
-                source.names.update(dict.fromkeys(record))
-                source.columns = choose(source.names, self._mapping)
+                self._learn(record)
             values = {
                 quantity: _READ.get(quantity, number)(record[column])
                 for quantity, column in source.columns.items()
-                if quantity != SESSION and column in record
+                if quantity not in (STEP, SESSION) and column in record
             }
             if not any(values.get(name) is not None for name in MEASURED):
                 source.without += 1
                 continue
+            values[STEP] = self._step(record)
             before = len(self.log)
             self.log.append(values, self._session(record))
             source.rows += len(self.log) - before
+
+    def _learn(self, record: Record) -> None:
+        """Look at the names that are new, and at no name twice."""
+        names, columns = self.source.names, self.source.columns
+        for name in record:
+            if name in names or len(names) >= limits.LOG_COLUMNS:
+                continue
+            names[name] = None
+            mapped = [quantity for quantity, column in self.mapping.items() if column == name]
+            for quantity in mapped:
+                self._choose(quantity, name, -1.0)
+            found = None if mapped else meaning(name)
+            if found is not None and found[0] not in self.mapping:
+                self._choose(found[0], name, found[1])
+        self.source.columns = {name: columns[name] for name in QUANTITIES if name in columns}
+
+    def _choose(self, quantity: str, name: str, cost: float) -> None:
+        if quantity == STEP:
+            self._steps.append((cost, len(self._steps), name))
+            self._steps.sort()
+            return
+        if cost >= self._costs.get(quantity, float("inf")):
+            return
+        mistaken = len(self.log) - self._begin
+        if quantity in self._costs and quantity in MEASURED and mistaken <= _MISTAKEN:
+            # What was read so far was something else that has a similar name.
+            self.log.columns[quantity][self._begin :] = [None] * mistaken
+        self._costs[quantity] = cost
+        self.source.columns[quantity] = name
+
+    def _step(self, record: Record) -> Value:
+        """The step by the best column that this record has; fractions are no steps."""
+        for cost, _, name in self._steps:
+            if name in record:
+                step = number(record[name]) if cost < 0 else counted(record[name])
+                if step is not None and abs(step) < _STEPS:
+                    self.source.columns.setdefault(STEP, name)
+                    return step
+        return None
 
     def _session(self, record: Record) -> int:
         column = self.source.columns.get(SESSION)
@@ -192,10 +271,12 @@ def moment(value: object) -> Value:
 
 
 def counted(value: object) -> Value:
-    """Return a step, which is finite, and of a size that training has; None for anything else."""
-    found = number(value)
-    return found if found is not None and abs(found) < _STEPS else None
+    """Return a step, a whole number of a size that training has, or the N of `N/M`; else None."""
+    found = number(value.partition("/")[0] if isinstance(value, str) else value)
+    if found is None or not abs(found) < _STEPS or found != int(found):
+        return None
+    return found
 
 
 #: What reads a quantity, where it is not `number`.
-_READ = {STEP: counted, TIME: moment}
+_READ = {TIME: moment}

@@ -8,8 +8,8 @@ from itertools import pairwise
 from statistics import median
 
 from dcpctl.errors import NothingSelected
-from dcpctl.signature.columns import TIME
-from dcpctl.signature.log import Log
+from dcpctl.signature.columns import EPOCH, TIME
+from dcpctl.signature.log import BY_EPOCH, Log
 
 #: A gap is a pause of so many times the usual time between rows, and of so many seconds.
 GAP_TIMES, GAP_SECONDS = 20.0, 10.0
@@ -17,6 +17,8 @@ GAP_TIMES, GAP_SECONDS = 20.0, 10.0
 PAUSE_TIMES = 3.0
 #: Share of the rows in which a time that is one goes forward.
 _CLOCK = 0.9
+#: Rows before a resume that are searched for those that come before its step.
+_SEARCHED = 20_000
 #: Of a log in which more than one row in so many goes back, the order is taken for no order.
 _DISORDER = 20
 
@@ -73,9 +75,9 @@ def find_resumes(log: Log) -> list[Resume]:
         why = []
         before, after = steps[row - 1], steps[row]
         if after < before:
-            why.append(f"steps go back from {before:,.0f} to {after:,.0f}")
+            why.append(_back(log, row))
         elif after == before:
-            why.append(f"step {after:,.0f} stands twice")
+            why.append(f"{log.unit} {after:,.0f} stands twice")
         if log.sessions[row] != log.sessions[row - 1]:
             why.append("another process writes")
         if row in gaps:
@@ -83,6 +85,14 @@ def find_resumes(log: Log) -> list[Resume]:
         if why:
             found.append(Resume(row, after, tuple(why)))
     return found
+
+
+def _back(log: Log, row: int) -> str:
+    if log.placed == BY_EPOCH:
+        before, after = log.columns[EPOCH][row - 1 : row + 1]
+        return f"the epoch goes back from {before:g} to {after:g}"
+    before, after = log.steps[row - 1 : row + 1]
+    return f"steps go back from {before:,.0f} to {after:,.0f}"
 
 
 def resume_at(log: Log, step: int) -> Resume:
@@ -103,6 +113,27 @@ def resume_at(log: Log, step: int) -> Resume:
             hint=f"it goes from step {min(steps):,.0f} to {max(steps):,.0f}",
         )
     return Resume(row, steps[row], (ASKED,), exact=False)
+
+
+def rows_before(log: Log, resume: Resume, window: int) -> tuple[list[int], dict[float, int]]:
+    """Return what a resume went on from, and what it threw away.
+
+    Returns:
+        The last rows before it whose steps come before its own, at most a window of them; and step
+        -> row of the other rows between and after these.
+    """
+    steps = log.steps
+    before: list[int] = []
+    branch: dict[float, int] = {}
+    for row in range(resume.row - 1, max(resume.row - _SEARCHED, 0) - 1, -1):
+        if steps[row] < resume.step:
+            before.append(row)
+            if len(before) >= window:
+                break
+        else:
+            # Where a branch was given up, what comes before the resume is what both share.
+            branch.setdefault(steps[row], row)
+    return before[::-1], branch
 
 
 def _gaps(log: Log) -> dict[int, float]:

@@ -5,29 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TextIO
+from typing import Any, TextIO
 
 from dcpctl import limits
 from dcpctl.errors import LimitExceeded, NotALog, quote
-from dcpctl.signature.log import Record, Rows
+from dcpctl.signature.console import read_console
+from dcpctl.signature.log import Record, Rows, number
 
 JSON_LINES, JSON, CSV, TSV, CONSOLE = "JSON lines", "JSON", "CSV", "TSV", "console"
 
 #: Lines looked at to tell the form.
 _LOOKED_AT = 40
-_NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Inf)"
-#: `loss: 1.5`, `lr=3e-4`, `grad norm: 0.4`, `tps: 1,234`.
-_PAIR = re.compile(
-    rf"(?<![\w.])([A-Za-z_][\w./-]*(?: [A-Za-z(][\w./()-]*)*)\s*[:=]\s*({_NUMBER})(?![\w:])"
-)
-#: Megatron's ` iteration      100/  500000 |`.
-_ITERATION = re.compile(r"\biteration\s+(\d+)\s*/\s*\d+")
-_STAMP = re.compile(r"\b(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?)")
 #: Where a JSON document of several lines begins; a console's `[rank0]` is none.
-_BRACKET = re.compile(r'\{\s*("|$)|\[\s*([{\[]|$)')
-_ESCAPES = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
+_BRACKET = re.compile(r'\{\s{0,20}("|$)|\[\s{0,20}([{\[]|$)')
+#: How deep the dicts of a row may lie in each other.
+_DEPTH = 6
 
 
 def read_text(stream: TextIO, rows: Rows) -> None:
@@ -39,25 +33,40 @@ def read_text(stream: TextIO, rows: Rows) -> None:
     """
     lines = _lines(stream)
     head = [line for _, line in zip(range(_LOOKED_AT), lines, strict=False)]
-    first = next((line.strip() for line in head if line.strip()), "")
-    rest = chain(head, lines)
-    if not first:
+    filled = [line.strip() for line in head if line.strip()]
+    if not filled:
         raise NotALog(f"{quote(rows.source.path)} is empty")
-    form, read = _form(first)
+    form, read = _form(filled)
     rows.source.form = form
-    rows.take(read(rest, rows))
+    rows.take(read(chain(head, lines), rows))
 
 
-def _form(first: str) -> tuple[str, Callable[[Iterable[str], Rows], Iterator[Record]]]:
-    found = _decoded(first)
-    if isinstance(found, dict) and not any(map(_is_rows, found.values())):
+def _form(filled: Sequence[str]) -> tuple[str, Callable[[Iterable[str], Rows], Iterator[Record]]]:
+    found = _decoded(filled[0])
+    if isinstance(found, dict) and _table(found) is None:
         return JSON_LINES, _json_lines
-    if found is not None or _BRACKET.match(first):
+    if found is not None or _BRACKET.match(filled[0]):
         return JSON, _document
     for form, mark in ((TSV, "\t"), (CSV, ",")):
-        if mark in first and not _PAIR.search(first):
+        if _tabular([line for line in filled if not line.startswith("#")], mark):
             return form, _separated
     return CONSOLE, _console
+
+
+def _tabular(lines: Sequence[str], mark: str) -> bool:
+    """Whether the first line names as many columns as the next has cells, numbers among them."""
+    if not lines or mark not in lines[0]:
+        return False
+    try:
+        header, *rest = csv.reader(lines[:2], delimiter=mark)
+    except csv.Error:
+        return False
+    cells = [cell for row in rest for cell in row if cell.strip()]
+    named = not any(number(cell) is not None for cell in header if cell.strip())
+    if not rest:
+        return named and not any(":" in cell or "=" in cell for cell in header)
+    numbers = sum(number(cell) is not None for cell in cells)
+    return named and len(rest[0]) == len(header) and 2 * numbers >= max(len(cells), 1)
 
 
 def _decoded(line: str) -> object:
@@ -73,11 +82,40 @@ def _is_rows(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
+def _table(found: Mapping[str, Any]) -> list[Any] | None:
+    """Rows of a document: a list in it, or columns as pandas writes them; None without.
+
+    The list is Hugging Face's `log_history`, or the only list of rows; columns are `{"loss": {"0":
+    1.5, ...}, ...}`, `{"loss": [1.5, ...], ...}` or `{"columns": [...], "data": [[...], ...]}`.
+    """
+    history = found.get("log_history")
+    lists = [value for value in found.values() if _is_rows(value)]
+    if isinstance(history, list) or len(lists) == 1:
+        return history if isinstance(history, list) else lists[0]
+    names, data = found.get("columns"), found.get("data")
+    if isinstance(names, list) and isinstance(data, list):
+        return [
+            dict(zip(map(str, names), row, strict=False)) if isinstance(row, list) else row
+            for row in data
+        ]
+    columns = list(found.values())
+    if len(columns) > 1 and all(isinstance(one, list) and len(one) > 1 for one in columns):
+        return [dict(zip(found, row, strict=True)) for row in zip(*columns, strict=False)]
+    if len(columns) > 1 and all(isinstance(one, dict) and "0" in one for one in columns):
+        keys = max(columns, key=len)
+        return [{name: one.get(key) for name, one in found.items()} for key in keys]
+    return None
+
+
 def _lines(stream: TextIO) -> Iterator[str]:
     """Lines, none of them longer than is sane: the rest of such a line is left out."""
+    size = 0
     while line := stream.readline(limits.LOG_LINE_CHARACTERS):
         yield line
         while not line.endswith("\n") and len(line) == limits.LOG_LINE_CHARACTERS:
+            size += len(line)
+            if size > limits.LOG_UNBROKEN_CHARACTERS:
+                raise LimitExceeded("what the log holds is not in lines")
             line = stream.readline(limits.LOG_LINE_CHARACTERS)
 
 
@@ -96,7 +134,7 @@ def _json_lines(lines: Iterable[str], rows: Rows) -> Iterator[Record]:
 
 
 def _document(lines: Iterable[str], rows: Rows) -> Iterator[Record]:
-    """A list of rows, or Hugging Face's `trainer_state.json` with its `log_history`."""
+    """A list of rows, or a document with one; text that only begins so is of a console."""
     path = quote(rows.source.path)
     kept: list[str] = []
     size = 0
@@ -111,10 +149,11 @@ def _document(lines: Iterable[str], rows: Rows) -> Iterator[Record]:
     try:
         found = json.loads("".join(kept))
     except (ValueError, RecursionError):
-        raise NotALog(f"{path} begins as JSON, and is none") from None
+        rows.source.form = CONSOLE
+        yield from _console(kept, rows)
+        return
     if isinstance(found, dict):
-        lists = [value for value in found.values() if _is_rows(value)]
-        found = found.get("log_history") or (lists[0] if len(lists) == 1 else None)
+        found = _table(found)
     if not isinstance(found, list):
         raise NotALog(
             f"{path} is JSON, and no list of rows",
@@ -128,16 +167,32 @@ def _document(lines: Iterable[str], rows: Rows) -> Iterator[Record]:
 
 
 def _flat(record: dict[str, object]) -> Record:
-    """The record with `{"train": {"loss": 1}}` as `train/loss`."""
-    if not any(isinstance(value, dict) for value in record.values()):
+    """The record with `{"train": {"loss": 1}}` as `train/loss`, and `N/M: "3/9"` as its two."""
+    simple = True
+    for name, value in record.items():
+        if isinstance(value, dict) or (isinstance(value, str) and "/" in value and "/" in name):
+            simple = False
+            break
+    if simple:
         return record
     made: dict[str, object] = {}
-    for name, value in record.items():
-        if isinstance(value, dict):
-            made.update({f"{name}/{inner}": number for inner, number in value.items()})
-        else:
-            made[name] = value
+    _flatten(record, "", made, 0)
     return made
+
+
+def _flatten(record: dict[str, object], prefix: str, made: dict[str, object], depth: int) -> None:
+    for name, value in record.items():
+        if len(made) > limits.LOG_COLUMNS:
+            return
+        if isinstance(value, dict):
+            if depth < _DEPTH:
+                _flatten(value, f"{prefix}{name}/", made, depth + 1)
+        elif isinstance(value, str) and "/" in value and "/" in name:
+            # ms-swift writes {"global_step/max_steps": "300/500"}.
+            first, _, second = name.rpartition("/")
+            made[prefix + first], made[prefix + second] = value.split("/", 1)
+        else:
+            made[prefix + name] = value
 
 
 def _separated(lines: Iterable[str], rows: Rows) -> Iterator[Record]:
@@ -165,16 +220,4 @@ def _separated(lines: Iterable[str], rows: Rows) -> Iterator[Record]:
 
 
 def _console(lines: Iterable[str], rows: Rows) -> Iterator[Record]:
-    """Lines with `name: number` pairs; all other lines of a console are none of ours."""
-    for line in lines:
-        plain = _ESCAPES.sub("", line)
-        pairs: dict[str, object] = dict(_PAIR.findall(plain))
-        iteration = _ITERATION.search(plain)
-        if iteration:
-            pairs["iteration"] = iteration[1]
-        if len(pairs) < 2:
-            continue
-        stamp = _STAMP.search(plain)
-        if stamp:
-            pairs.setdefault("time", stamp[1])
-        yield pairs
+    return read_console(lines, {column: quantity for quantity, column in rows.mapping.items()})

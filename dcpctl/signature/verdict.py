@@ -125,8 +125,8 @@ def _spike(found: _Facts) -> Verdict | None:
     step = found.evidence.steps[rows[0]]
     return Verdict(
         SPIKE, HIGH if len(rows) <= 3 else MEDIUM,
-        f"A spike: {len(rows)} {'row stands' if len(rows) == 1 else 'rows stand'} out from step "
-        f"{step:,.0f} on, and the loss is back after it.",
+        f"A spike: {len(rows)} {'row stands' if len(rows) == 1 else 'rows stand'} out from "
+        f"{found.evidence.unit} {step:,.0f} on, and the loss is back after it.",
         found.steadiness,
     )  # fmt: skip
 
@@ -160,7 +160,7 @@ def _lasting(found: _Facts) -> Verdict | None:
         return Verdict(
             INCONCLUSIVE, MEDIUM,
             "Inconclusive: the loss rose while grad norm fell, and the first steps were as before: "
-            f"something happened before step {step:,.0f}, and not at the resume.",
+            f"something happened before {found.evidence.unit} {step:,.0f}, and not at the resume.",
             found.steadiness,
         )  # fmt: skip
     if shape.onset == LATER:
@@ -210,7 +210,7 @@ def _passing(found: _Facts) -> Verdict:
     until = found.evidence.steps[min(back, len(found.evidence.steps) - 1)]
     return Verdict(
         RECOVERED, HIGH if shape.onset == AT_ONCE and shape.plain else LOW,
-        f"Recovered: the loss was up and is back from step {until:,.0f} on.",
+        f"Recovered: the loss was up and is back from {found.evidence.unit} {until:,.0f} on.",
         found.steadiness,
     )  # fmt: skip
 
@@ -220,7 +220,7 @@ def _lost(found: _Facts, confidence: str) -> Verdict:
     back = ""
     if not shape.lasting and shape.back is not None:
         step = found.evidence.steps[min(shape.back, len(found.evidence.steps) - 1)]
-        back = f"; the loss is back from step {step:,.0f} on"
+        back = f"; the loss is back from {found.evidence.unit} {step:,.0f} on"
     reasons = []
     if shape.onset == AFTER_UPDATES:
         reasons.append("the first loss is as before: the weights were restored")

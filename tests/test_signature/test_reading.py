@@ -22,7 +22,7 @@ from dcpctl.errors import (
     ReadFailed,
     UsageError,
 )
-from dcpctl.signature.columns import choose, parse_map
+from dcpctl.signature.columns import meaning, parse_map
 from dcpctl.signature.log import Log, Rows, Source
 from dcpctl.signature.reading import read_logs
 from dcpctl.signature.texts import read_text
@@ -197,18 +197,46 @@ def test_a_long_line_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -
      ("_timestamp", "time"), ("wall_time", "time")],
 )  # fmt: skip
 def test_names_that_people_use(column: str, quantity: str) -> None:
-    assert choose([column, "eval/loss", "val_loss", "eval_grad_norm"], {}) == {quantity: column}
+    found = meaning(column)
+    assert found is not None
+    assert found[0] == quantity
 
 
-def test_the_trainers_step_goes_before_wandbs() -> None:
-    columns = ["_step", "_timestamp", "train/loss", "train/global_step"]
-    assert choose(columns, {})["step"] == "train/global_step"
+@pytest.mark.parametrize(
+    "column",
+    ["eval/loss", "val_loss", "eval_grad_norm", "validation loss", "loss scale", "train/Z loss",
+     "load_balancing_loss", "elapsed time per iteration (ms)", "number of skipped iterations",
+     "global batch size", "iter time (s)", "total_steps", "tokens_per_step", "max_steps",
+     "grad_norm/layers.3", "params norm", "loss_metrics/global_max_loss", "run - loss__MAX",
+     "mfu", "optim/step skipped", "warmup_steps", "lr_decay", "batch_in_epoch"],
+)  # fmt: skip
+def test_names_of_other_things(column: str) -> None:
+    assert meaning(column) is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "chosen"),
+    [
+        (["_step", "train/global_step", "train/loss"],
+         {"step": "train/global_step", "loss": "train/loss"}),
+        (["loss", "lm loss", "step"], {"step": "step", "loss": "loss"}),
+        (["train_loss_epoch", "train_loss_step", "step"],
+         {"step": "step", "loss": "train_loss_step"}),
+        (["smoothed_loss", "loss/out", "global_step"], {"step": "global_step", "loss": "loss/out"}),
+        (["loss", "lr_1", "lr_0", "step"], {"step": "step", "loss": "loss", "lr": "lr_0"}),
+    ],
+)  # fmt: skip
+def test_the_plainest_name_is_taken(columns: list[str], chosen: dict[str, str]) -> None:
+    log = read(",".join(columns) + "\n" + ",".join(["1"] * len(columns)) + "\n")
+    assert log.sources[0].columns == chosen
 
 
 def test_a_map_goes_before_what_is_known() -> None:
     mapping = parse_map(["loss=my/loss", "lr=a=b"])
     assert mapping == {"loss": "my/loss", "lr": "a=b"}
-    assert choose(["loss", "my/loss", "lr"], mapping) == {"loss": "my/loss"}
+    log = read("step,loss,my/loss\n1,2,3\n", {"loss": "my/loss"})
+    assert log.sources[0].columns == {"step": "step", "loss": "my/loss"}
+    assert log.columns["loss"] == [3.0]
 
 
 @pytest.mark.parametrize("text", ["loss", "loss=", "los=x", "=x"])
