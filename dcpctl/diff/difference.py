@@ -46,6 +46,7 @@ class Difference:
         contents: what stored checksums tell of the tensors' numbers, or what reading them does.
         load: what a stock `dcp.load` of A does in a run whose state dict is B's.
         anew: parameters of B whose optimizer state that load leaves on disk: it would begin anew.
+        remedy: the verb and arguments of the command after which that load no longer raises.
         misplaced: of the renamed, those whose key in B is something else's key in A: a load puts
             that there.
         removed: the keys of A alone, in groups.
@@ -65,6 +66,7 @@ class Difference:
     contents: Contents | None = None
     load: LoadPreview | None = None
     anew: tuple[str, ...] = ()
+    remedy: tuple[str, ...] = ()
     misplaced: tuple[tuple[str, str], ...] = ()
     removed: tuple[KeyGroup, ...] = ()
     added: tuple[KeyGroup, ...] = ()

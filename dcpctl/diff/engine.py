@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dcpctl import torch_bridge
 from dcpctl.diff.contents import Contents, contents_by_checksum, contents_by_value
 from dcpctl.diff.difference import Difference
 from dcpctl.diff.key_groups import KeyGroup, group_keys, shares
@@ -29,6 +30,7 @@ from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.loading import LoadPreview, predict_load
 from dcpctl.model.loading_keys import asked_by
+from dcpctl.model.optimizer import naming
 
 #: Groups of rewritten tensors that are told one by one.
 _FEW_GROUPS = 8
@@ -82,6 +84,7 @@ def diff(
         contents=contents,
         load=load,
         anew=_anew(one, other, load),
+        remedy=_remedy(one, other, load),
         misplaced=tuple(p for p in pairing.renamed if load is not None and p[1] in one.entries),
         removed=tuple(group_keys(pairing.removed, one.entries)),
         added=tuple(group_keys(pairing.added, other.entries)),
@@ -123,6 +126,22 @@ def _anew(a: Subject, b: Subject, load: LoadPreview | None) -> tuple[str, ...]:
         and parameter.slots
         and all(entry.fqn in left for entry in parameter.slots.values())
     )
+
+
+def _remedy(a: Subject, b: Subject, load: LoadPreview | None) -> tuple[str, ...]:
+    """The upgrade that adds all that A lacks, where that is group keys of a torch release."""
+    target = b.release or torch_bridge.installed_version()
+    if load is None or not load.missing or load.mismatched or target is None:
+        return ()
+    added = {gone.key for gone in a.view.missing_group_keys(target)}
+    paths = b.planner_data or {}
+    for fqn in load.missing:
+        place = naming.locate(fqn, paths.get(fqn))
+        if place is None or place.what != naming.GROUPS or not place.rest:
+            return ()
+        if naming.split_group(place)[1] not in added:
+            return ()
+    return ("upgrade", *(("--torch", b.release) if b.release else ()))
 
 
 def _load(a: Subject, b: Subject) -> LoadPreview:

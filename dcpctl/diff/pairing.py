@@ -157,7 +157,7 @@ def _commands(
 ) -> tuple[tuple[str, ...], ...]:
     """The commands that make the renames, tried where that is possible."""
     if explained.upgrade and b.view.param_groups_pickled:
-        return ()  # upgrade names no parameters anew that are pickled in one piece
+        return ()  # upgrade renames no parameters that are pickled in one piece
     found = []
     if explained.renames:
         ways = explained.renames
@@ -166,10 +166,9 @@ def _commands(
         if not ways:
             return ()
         found.append(("rename", *ways[0]))
-    upgrade = explained.upgrade or (groups.upgrade if groups is not None else ())
     if explained.upgrade or groups is not None:
+        upgrade = explained.upgrade or (groups.upgrade if groups is not None else ())
         upgrade += ("--torch", b.release) if b.release else ()
-    if upgrade:
         found.insert(0 if explained.wraps else len(found), ("upgrade", *upgrade))
     return tuple(found)
 

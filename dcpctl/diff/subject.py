@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dcpctl import torch_bridge
 from dcpctl.model.checkpoint import Checkpoint, Entry
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.layout import Layouts, survey
@@ -98,9 +99,18 @@ class Subject:
 
     @property
     def release(self) -> str:
-        """The newest torch release that writes its form; empty where that is not known."""
+        """The torch release that an upgrade to its form has to name.
+
+        Empty where the installed one writes that form, which an upgrade then takes by itself, and
+        where the form is not known.
+        """
         forms = [form_of(part.stored) for part in self.checkpoint.parts]
-        return forms[0].releases.split()[-1] if len(forms) == 1 and forms[0] else ""
+        if len(forms) != 1 or forms[0] is None:
+            return ""
+        installed = torch_bridge.installed_version()
+        if installed is not None and forms[0].written_by(installed):
+            return ""
+        return forms[0].releases.split()[-1]
 
     @cached_property
     def side(self) -> Side:

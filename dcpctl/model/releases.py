@@ -62,6 +62,11 @@ class Form:
             return False
         return target is None or version_key(target)[:2] > version_key(self.last)[:2]
 
+    def written_by(self, target: str) -> bool:
+        """Whether a release writes this form, or one that is as good."""
+        first = version_key(self.releases.split()[0])
+        return version_key(target)[:2] >= first and not self.superseded_for(target)
+
 
 _1_13 = Form("1.13", "1.13", "planner data, and other module paths that it cannot be read by")
 _2_0 = Form("2.0 to 2.2", "2.2", "TensorProperties of DCP's own (2.3) and storage_meta (2.4)")

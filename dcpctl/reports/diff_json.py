@@ -68,6 +68,7 @@ def diff_document(found: Difference) -> dict[str, Any]:
         else {
             **_load(found.load),
             "begins_anew": list(found.anew),
+            "remedy": list(found.remedy),
             "misplaced": [{"a": old, "b": new} for old, new in found.misplaced],
         },
     }

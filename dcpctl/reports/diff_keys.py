@@ -95,11 +95,11 @@ def _renamed(found: Difference) -> Iterator[Block]:
         objects = words.count(len(lists), "object")
         yield Paragraph(Span(f"The names in {objects} follow ({lists[0]} ...).", DIM))
     if pairing.commands:
-        yield Literal("\n".join(_commands(str(found.a.path), pairing.commands)))
+        yield Literal("\n".join(command_lines(str(found.a.path), pairing.commands)))
 
 
-def _commands(source: str, commands: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The commands to type, one after the other."""
+def command_lines(source: str, commands: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the commands to type, one after the other: verb and arguments, without the paths."""
     for number, (verb, *arguments) in enumerate(commands):
         last = number == len(commands) - 1
         target = "DST" if last else "TMP"

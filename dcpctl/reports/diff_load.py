@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dcpctl.diff.difference import Difference
 from dcpctl.model.loading import LoadPreview
 from dcpctl.reports import words
-from dcpctl.reports.blocks import BAD, DIM, WARN, Block, Heading, Paragraph, Span
+from dcpctl.reports.blocks import BAD, DIM, WARN, Block, Heading, Literal, Paragraph, Span
+from dcpctl.reports.diff_keys import command_lines
 
 _NAMED = 3
 
@@ -22,6 +23,8 @@ def load_blocks(found: Difference) -> Iterator[Block]:
     yield Heading("dcp.load of A in a run whose state dict is B's")
     if load.raises:
         yield Paragraph((Span("raises: ", BAD), Span(load.error_text), *_raised(load)))
+    if found.remedy:
+        yield Literal("\n".join(command_lines(str(found.a.path), [found.remedy])))
     if load.skipped:
         # What raises is noticed; what is silently lost is not, until it is too late.
         loud = (Span("would also skip: ") if load.raises else Span("SILENTLY SKIPS: ", BAD),)
