@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dcpctl.diff.subject import Subject
 from dcpctl.model.optimizer import naming
-from dcpctl.model.optimizer.source import FLAT
+from dcpctl.model.optimizer.source import BACKWARD, FLAT
 
 PICKLED, BY_GROUP, BY_PARAMETER = "one pickled list", "by group", "by parameter"
 
@@ -59,11 +59,10 @@ def regrouped(
 def _form(subject: Subject) -> str:
     if subject.view.param_groups_pickled:
         return PICKLED
-    flat = any(raw.style == FLAT for raw in subject.sections.optimizers)
+    flat = any(raw.style in (FLAT, BACKWARD) for raw in subject.sections.optimizers)
     return BY_PARAMETER if flat else BY_GROUP
 
 
 def _group_keys(subject: Subject, fqns: Iterable[str]) -> tuple[str, ...]:
-    planner = subject.planner_data or {}
-    places = ((fqn, naming.locate(fqn, planner.get(fqn))) for fqn in fqns)
+    places = ((fqn, subject.sections.places.get(fqn)) for fqn in fqns)
     return tuple(fqn for fqn, place in places if place and place.what == naming.GROUPS)

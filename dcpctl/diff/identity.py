@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from dcpctl.diff.subject import Subject
 from dcpctl.model.fqn import is_index, strip_wrappers
+from dcpctl.model.models import below
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.source import RawOptimizer
 from dcpctl.model.sections import MODEL
@@ -26,19 +27,21 @@ def identities(subject: Subject) -> dict[str, Identity]:
     """Return the identity of every entry, by FQN; entries that share one are left out."""
     found: dict[str, Identity] = {}
     head = common_head(subject.entries)
-    root = subject.sections.model_root
-    for fqn, section in subject.sections.of.items():
-        name = _below(fqn, root)
-        if section == MODEL and name is not None:
-            found[fqn] = (MODEL, strip_wrappers(name))
+    sections = subject.sections
+    roots = sorted((model.root for model in sections.models), key=len, reverse=True)
+    for fqn, section in sections.of.items():
+        root = next((root for root in roots if below(fqn, root) is not None), None)
+        if section == MODEL and root is not None:
+            name = strip_wrappers(below(fqn, root) or "")
+            found[fqn] = (MODEL, f"{root}.{name}" if len(roots) > 1 and root else name)
         else:
             found[fqn] = (OTHER, fqn[len(head) :])
-    alone = len(subject.sections.optimizers) == 1
+    alone = len(sections.optimizers) == 1
     names = parameter_names(subject)
     for raw in subject.sections.optimizers:
         owner = "" if alone else raw.root
         found.update(_state(raw, owner, names.get(raw.root, {})))
-        found.update(_groups(subject, raw, owner))
+        found.update(_groups(raw, owner))
     shared = Counter(found.values())
     return {fqn: one for fqn, one in found.items() if shared[one] == 1 and fqn in subject.entries}
 
@@ -58,12 +61,6 @@ def common_head(fqns: Iterable[str]) -> str:
     return f"{head}." if head and all("." in fqn for fqn in fqns) else ""
 
 
-def _below(fqn: str, root: str) -> str | None:
-    if not root:
-        return fqn
-    return fqn[len(root) + 1 :] if fqn.startswith(root + ".") else None
-
-
 def _state(raw: RawOptimizer, owner: str, names: Mapping[str, str]) -> dict[str, Identity]:
     """State entries that hold one slot of one parameter."""
     holders = Counter(entry.fqn for slots in raw.state.values() for entry in slots.values())
@@ -75,12 +72,11 @@ def _state(raw: RawOptimizer, owner: str, names: Mapping[str, str]) -> dict[str,
     }
 
 
-def _groups(subject: Subject, raw: RawOptimizer, owner: str) -> dict[str, Identity]:
+def _groups(raw: RawOptimizer, owner: str) -> dict[str, Identity]:
     """Hyperparameters, of a group by its number or of a parameter by its name."""
     found: dict[str, Identity] = {}
-    planner = subject.planner_data or {}
     for fqn in raw.fqns:
-        place = naming.locate(fqn, planner.get(fqn))
+        place = raw.places.get(fqn)
         if place is None or place.what != naming.GROUPS:
             continue
         if not place.rest:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from dcpctl.diff.name_edits import Tokens
 from dcpctl.diff.subject import Subject
 from dcpctl.model.fqn import is_index
+from dcpctl.model.models import below
 from dcpctl.model.sections import MODEL
 
 
@@ -39,10 +40,11 @@ class NamedKey(NamedTuple):
 def named_keys(subject: Subject) -> dict[str, NamedKey]:
     """Take apart the keys of models and optimizers; those of other tensors are all name."""
     found: dict[str, NamedKey] = {}
-    root = subject.sections.model_root
-    start = len(root) + 1 if root else 0
+    roots = sorted((model.root for model in subject.sections.models), key=len, reverse=True)
     for fqn, section in subject.sections.of.items():
-        if section == MODEL and (not root or fqn.startswith(f"{root}.")):
+        root = next((root for root in roots if below(fqn, root) is not None), None)
+        if section == MODEL and root is not None:
+            start = len(root) + 1 if root else 0
             found[fqn] = NamedKey(root, fqn[len(root) : start], fqn[start:], "")
         elif fqn in subject.tensors:
             found[fqn] = NamedKey("", "", fqn, "")

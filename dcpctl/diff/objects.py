@@ -104,7 +104,7 @@ def compare_objects(
 
 
 def _in_groups(subject: Subject, fqn: str) -> bool:
-    place = naming.locate(fqn, (subject.planner_data or {}).get(fqn))
+    place = subject.sections.places.get(fqn)
     return place is not None and place.what == naming.GROUPS
 
 

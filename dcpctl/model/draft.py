@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Any
@@ -170,6 +170,7 @@ class Draft:
         beside: directories whose files beside the shards are carried over; None takes those of the
             sources.
         rewritten: metadata are written anew also where no entry of theirs differs.
+        optimizer_of: optimizer root to the root of its model, where a person said so.
     """
 
     sources: tuple[Checkpoint, ...]
@@ -182,6 +183,7 @@ class Draft:
     joined: bool = False
     beside: tuple[FilePath, ...] | None = None
     rewritten: bool = False
+    optimizer_of: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Draft:

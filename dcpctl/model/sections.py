@@ -3,89 +3,223 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 from dcpctl.model.fqn import is_index, strip_wrappers
+from dcpctl.model.models import (
+    EXTRA_STATE,
+    Copy,
+    Finder,
+    copies_of,
+    is_average,
+    is_buffer,
+    is_model_root,
+    is_parameter,
+    mirrors,
+    shows_copy,
+)
 from dcpctl.model.optimizer.collect import collect
-from dcpctl.model.optimizer.naming import is_optimizer_name, is_scheduler_name
-from dcpctl.model.optimizer.source import CheckpointLike, RawOptimizer
+from dcpctl.model.optimizer.naming import Place, is_optimizer_name, is_scheduler_name
+from dcpctl.model.optimizer.pairing import Claim, Model, Pairing, pair
+from dcpctl.model.optimizer.source import CheckpointLike, RawOptimizer, shape_behind
 
 MODEL, OPTIMIZER, SCHEDULER = "model", "optimizer", "scheduler"
-DATALOADER, RNG, OTHER = "dataloader", "rng", "other"
-SECTIONS = (MODEL, OPTIMIZER, SCHEDULER, DATALOADER, RNG, OTHER)
+DATALOADER, RNG, OTHER, EMA = "dataloader", "rng", "other", "ema"
+SECTIONS = (MODEL, OPTIMIZER, EMA, SCHEDULER, DATALOADER, RNG, OTHER)
+
+__all__ = ["SECTIONS", "Sections", "classify", "is_buffer"]
 
 _DATALOADER = re.compile(r"(?i).*(?:data_?loader|data_?iter|data_?module|dataset|sampler).*")
 _RNG = re.compile(r"(?i)(?:.*[_.])?(?:rngs?|random)(?:[_./]?(?:states?|tracker).*|[_./].*)?")
-_MODEL_ROOT = re.compile(r"(?i)(?:model|module|state_dict|net|network|ema|generator)s?(?:_\w+)?")
-_PARAMETER_LEAF = re.compile(r"(?:.*_)?(?:weight|bias|scale|gamma|beta)s?")
-_EXTRA_STATE = "_extra_state"
-_MAX_ROOT = 3
-
-# Tensors that modules register as buffers: nothing trains them, so no optimizer knows them.
-_BUFFER = re.compile(
-    r".*inv_freq|running_(?:mean|var)|num_batches_tracked|freqs?(?:_cis)?|.*(?:cos|sin)_cache[d]?"
-    r"|.*_cache|position_ids|token_type_ids|.*mask(?:ed_bias)?|relative_position_index"
-    r"|_float_tensor|tokens_per_expert|expert_bias|e_score_correction_bias"
-)
-_TRAINABLE_DTYPE = re.compile(r"(?:float|bfloat|complex)\d+.*")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sections:
     """The sections of a checkpoint.
 
     Attributes:
         of: FQN to section name, in the order of the entries.
-        model_root: what the FQNs of the model that is trained begin with (`model`, `state_dict`,
-            `app.model`); empty for a model at top level.
-        model: the model's tensors, by name without root and wrappers, to their FQN.
+        models: the models, that of the first optimizer first; copies are none of them.
+        copies: averages and other copies of models, which have no optimizer of their own.
         optimizers: the optimizers found on the way.
+        averages: copies that are kept in the form of an optimizer's state.
+        pairings: for each optimizer, in order, which model it trains.
     """
 
     of: Mapping[str, str]
-    model_root: str
-    model: Mapping[str, str]
+    models: tuple[Model, ...]
+    copies: tuple[Copy, ...]
     optimizers: tuple[RawOptimizer, ...] = field(repr=False)
+    averages: tuple[RawOptimizer, ...] = field(repr=False)
+    pairings: tuple[Pairing, ...] = ()
 
     def members(self, section: str) -> tuple[str, ...]:
         """Return the FQNs of one section, in the order of the entries."""
         return tuple(fqn for fqn, name in self.of.items() if name == section)
 
+    @property
+    def model_root(self) -> str:
+        """What the FQNs of the first model begin with; empty for a model at top level."""
+        return self.models[0].root if self.models else ""
+
+    @cached_property
+    def model(self) -> Mapping[str, str]:
+        """The models' tensors, by name without root and wrappers, to their FQN.
+
+        A name that several models have stands for the first one's; the others have their FQN.
+        """
+        found: dict[str, str] = {}
+        for model in self.models:
+            for name, fqn in model.names.items():
+                found.setdefault(name if name not in found else fqn, fqn)
+        return found
+
+    @cached_property
+    def pairing_of(self) -> Mapping[str, Pairing]:
+        """Optimizer root to its pairing."""
+        return {pairing.optimizer: pairing for pairing in self.pairings}
+
+    @cached_property
+    def places(self) -> Mapping[str, Place]:
+        """Where in an optimizer, or in an average kept like one, each of their names stands."""
+        owners = (*self.optimizers, *self.averages)
+        return {fqn: place for raw in owners for fqn, place in raw.places.items()}
+
+    def model_of(self, optimizer: str) -> Model | None:
+        """Return the model of an optimizer, by its root; None if none or several fit."""
+        pairing = self.pairing_of.get(optimizer)
+        if pairing is None or pairing.model is None:
+            return None
+        return next((model for model in self.models if model.root == pairing.model), None)
+
 
 def classify(checkpoint: CheckpointLike) -> Sections:
-    """Tell the section of every entry by names alone.
+    """Tell the section of every entry, and which optimizer is of which model.
 
-    The model is where the optimizer's parameter names are found; a checkpoint without such names
-    (no optimizer, or an index-keyed one) has its model under a root that is called like one, and
-    else at top level. Cost is per entry; of values only `params` of the param groups are read.
+    By structure where it tells (what holds `state` and `param_groups`, where the names of
+    parameters are found, what mirrors what), and by names for the rest. Cost is per entry; of
+    values only `params` of the param groups are read.
+
+    Args:
+        checkpoint: a `Checkpoint` or a draft; of a draft what a person said of optimizers and
+            models decides.
     """
+    decided: Mapping[str, str] = getattr(checkpoint, "optimizer_of", {})
     entries = checkpoint.entries
-    optimizers = collect(checkpoint)
-    optimizer_fqns = {fqn for raw in optimizers for fqn in raw.fqns}
-    trained = trained_names(optimizers)
-    rest = [fqn for fqn in entries if fqn not in optimizer_fqns]
+    found = collect(checkpoint)
+    averages = tuple(raw for raw in found if is_average(raw))
+    optimizers = tuple(raw for raw in found if raw not in averages)
+    of = {fqn: OPTIMIZER for raw in optimizers for fqn in raw.fqns}
+    of.update({fqn: EMA for raw in averages for fqn in raw.fqns})
+    rest = [fqn for fqn in entries if fqn not in of]
     tensors = [fqn for fqn in rest if hasattr(entries[fqn], "shape")]
-    voted = _root_by_names(tensors, trained)
-    root = voted if voted is not None else _root_by_convention(tensors)
-    of: dict[str, str] = {}
-    model: dict[str, str] = {}
-    at_top = voted == "" or (len(tensors) == len(entries) and any(map(_is_parameter, tensors)))
-    for fqn in entries:
-        if fqn in optimizer_fqns:
-            of[fqn] = OPTIMIZER
-            continue
-        name = _relative(fqn, root)
-        is_tensor = hasattr(entries[fqn], "shape")
-        ours = name is not None and (bool(root) or strip_wrappers(name) in trained)
-        of[fqn] = MODEL if ours else _by_name(fqn)
-        if of[fqn] == OTHER and _is_models(fqn, is_tensor, at_top):
-            of[fqn] = MODEL
-        if of[fqn] == MODEL and is_tensor and name is not None:
-            model.setdefault(strip_wrappers(name), fqn)
-    return Sections(of, root, model, optimizers)
+    claims = [_claim(raw) for raw in optimizers]
+    planner = checkpoint.planner_data or {}
+    finder = Finder(entries, tensors, planner, claims)
+    by_name = {fqn: _by_name(fqn) for fqn in rest}
+    ours = {f: by_name[f] == OTHER and _is_models(f, True, finder.at_top) for f in tensors}
+    models = finder.models(ours)
+    shows = {m.root: shows_copy(m.root, _beside(m, rest)) for m in models}
+    pairings = _paired(claims, models, shows, decided)
+    trained = {root for p in pairings for root in (p.model, *p.candidates) if root is not None}
+    copies = [*copies_of(models, trained, shows, entries), *_averages(averages, models)]
+    copied = {copy.root for copy in copies}
+    models = _in_order([m for m in models if m.root not in copied], pairings)
+    of.update(_sections(rest, models, copies, by_name, tensors, finder.at_top))
+    ordered = {fqn: of[fqn] for fqn in entries}
+    return Sections(ordered, tuple(models), tuple(copies), optimizers, averages, pairings)
+
+
+def _claim(raw: RawOptimizer) -> Claim:
+    """What an optimizer says of its model."""
+    names = trained_names([raw])
+    shapes = {key: shape for key, slots in raw.state.items() if (shape := shape_behind(slots))}
+    if names:
+        return Claim(raw.root, names, {strip_wrappers(k): s for k, s in shapes.items()})
+    groups = tuple(group.params for group in raw.groups if group.params) or (tuple(raw.state),)
+    return Claim(raw.root, shapes=shapes, groups=groups if any(groups) else ())
+
+
+def _paired(
+    claims: Sequence[Claim],
+    models: Sequence[Model],
+    shows: Mapping[str, bool],
+    decided: Mapping[str, str],
+) -> tuple[Pairing, ...]:
+    by_root = {model.root: model for model in models}
+
+    def copied(root: str, of: str) -> bool:
+        return shows[root] and not shows[of] and mirrors(by_root[root], by_root[of])
+
+    return pair(claims, models, decided=decided, copied=copied)
+
+
+def _averages(raws: Iterable[RawOptimizer], models: Sequence[Model]) -> Iterable[Copy]:
+    """Copies that are kept as an optimizer keeps state, each with the model that it averages."""
+    for raw in raws:
+        names = {
+            strip_wrappers(name): entry.fqn
+            for name, slots in raw.state.items()
+            for entry in slots.values()
+            if not entry.is_scalar
+        }
+        best = max(models, key=lambda m: len(names.keys() & m.names.keys()), default=None)
+        if best is not None and names.keys() & best.names.keys():
+            yield Copy(raw.root, names, best.root)
+
+
+def _in_order(models: Sequence[Model], pairings: Sequence[Pairing]) -> list[Model]:
+    """The models, those of optimizers first and in the order of these."""
+    first = {p.model: number for number, p in reversed(list(enumerate(pairings)))}
+    return sorted(models, key=lambda model: first.get(model.root, len(pairings)))
+
+
+def _sections(
+    rest: Sequence[str],
+    models: Sequence[Model],
+    copies: Sequence[Copy],
+    by_name: Mapping[str, str],
+    tensors: Sequence[str],
+    at_top: bool,
+) -> Iterable[tuple[str, str]]:
+    """The section of every entry that is no optimizer's."""
+    are_tensors = frozenset(tensors)
+    named = {fqn for model in models for fqn in model.names.values()}
+    roots = tuple(model.root + "." for model in models if model.root)
+    named.update(fqn for copy in copies if copy.same for fqn in copy.names.values())
+    averaged = [copy for copy in copies if not copy.same]
+    copied = {fqn for copy in averaged for fqn in copy.names.values()}
+    heads = tuple(_heads(averaged))
+    for fqn in rest:
+        if fqn in copied:
+            yield fqn, EMA
+        elif fqn in named:
+            yield fqn, MODEL
+        elif heads and fqn.startswith(heads):
+            yield fqn, EMA
+        else:
+            models_own = by_name[fqn] == OTHER and _is_models(fqn, fqn in are_tensors, at_top)
+            ours = models_own or (roots and fqn.startswith(roots))
+            yield fqn, MODEL if ours else by_name[fqn]
+
+
+def _heads(copies: Sequence[Copy]) -> Iterable[str]:
+    """What everything that belongs to a copy begins with: `ema.` for one in `ema.params`."""
+    for copy in copies:
+        head = copy.root
+        while (parent := head.rpartition(".")[0]) and shows_copy(parent):
+            head = parent
+        if head:
+            yield head + "."
+
+
+def _beside(model: Model, rest: Iterable[str]) -> list[str]:
+    """The keys of what lies in a model's container, or in the one above it."""
+    parents = {model.root, model.root.rpartition(".")[0]} - {""}
+    split = (fqn.rpartition(".") for fqn in rest)
+    return [key for parent, _, key in split if parent in parents]
 
 
 def trained_names(optimizers: Sequence[RawOptimizer]) -> frozenset[str]:
@@ -96,51 +230,6 @@ def trained_names(optimizers: Sequence[RawOptimizer]) -> frozenset[str]:
             names.update(group.names or group.params)
         names.update(raw.state, raw.absent)
     return frozenset(strip_wrappers(name) for name in names if not is_index(name))
-
-
-def is_buffer(name: str, entry: Any) -> bool:
-    """Say whether a model's tensor is a buffer by its name or dtype: nothing ever trains it."""
-    leaf = name.rpartition(".")[2]
-    if _BUFFER.fullmatch(leaf) or _EXTRA_STATE in name:
-        return True
-    return _TRAINABLE_DTYPE.fullmatch(str(entry.dtype)) is None
-
-
-def _relative(fqn: str, root: str) -> str | None:
-    if not root:
-        return fqn
-    return fqn[len(root) + 1 :] if fqn.startswith(root + ".") else None
-
-
-def _root_by_names(tensors: Sequence[str], trained: frozenset[str]) -> str | None:
-    """The prefix under which most of the trained parameters are found; None: they are not."""
-    votes: Counter[str] = Counter()
-    for fqn in tensors:
-        components = fqn.split(".")
-        for depth in range(min(_MAX_ROOT, len(components))):
-            if strip_wrappers(".".join(components[depth:])) in trained:
-                votes[".".join(components[:depth])] += 1
-                break
-    return max(votes, key=lambda root: votes[root]) if votes else None
-
-
-def _root_by_convention(tensors: Sequence[str]) -> str:
-    """The prefix that is called like a model and holds most tensors; empty: top level."""
-    votes: Counter[str] = Counter()
-    for fqn in tensors:
-        components = fqn.split(".")
-        for depth, component in enumerate(components[: _MAX_ROOT - 1]):
-            if _MODEL_ROOT.fullmatch(component) and len(components) > depth + 1:
-                votes[".".join(components[: depth + 1])] += 1
-                break
-    if not votes:
-        return ""
-    # `model.embed.weight` beside `lm_head.weight` is one model whose names begin with `model`.
-    beside = sum(
-        _is_parameter(fqn) and not any(fqn.startswith(root + ".") for root in votes)
-        for fqn in tensors
-    )
-    return "" if beside else max(votes, key=lambda root: votes[root])
 
 
 def _by_name(fqn: str) -> str:
@@ -159,10 +248,6 @@ def _by_name(fqn: str) -> str:
 def _is_models(fqn: str, is_tensor: bool, model_at_top: bool) -> bool:
     """Whether an entry with no other section is the model's (or a second model's)."""
     components = fqn.split(".")
-    if _EXTRA_STATE in fqn or (len(components) > 1 and _MODEL_ROOT.fullmatch(components[0])):
+    if EXTRA_STATE in fqn or (len(components) > 1 and is_model_root(components[0])):
         return True
-    return is_tensor and (model_at_top or (len(components) > 1 and _is_parameter(fqn)))
-
-
-def _is_parameter(fqn: str) -> bool:
-    return _PARAMETER_LEAF.fullmatch(fqn.rpartition(".")[2]) is not None
+    return is_tensor and (model_at_top or (len(components) > 1 and is_parameter(fqn)))

@@ -7,15 +7,18 @@ or a pickled state dict of torch 1.13 to 2.3. Whoever changes a name changes all
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dcpctl.errors import Refused, quote
 from dcpctl.model.draft import Draft
 from dcpctl.model.fqn import Path, is_index
+from dcpctl.model.models import Copy, below
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.naming import Place
-from dcpctl.model.optimizer.source import BUCKETS, SLOT_FIRST, UNKNOWN, RawOptimizer
+from dcpctl.model.optimizer.pairing import Model
+from dcpctl.model.optimizer.source import BUCKETS, LOOSE, SLOT_FIRST, UNKNOWN, RawOptimizer
 from dcpctl.model.sections import MODEL, Sections, classify
 
 #: What the value of a bytes entry is, where it holds names of parameters.
@@ -32,13 +35,22 @@ class Site:
         head: what stands before the name, without the dot.
         name: the parameter's name; empty where the FQN names none.
         tail: what stands after the name.
-        optimizer: root of the optimizer that the entry belongs to; None for the model.
+        optimizer: root of the optimizer that the entry belongs to; None for a model or a copy.
+        model: root of the model whose parameter is named; None where that is not known.
+        copy: root of the copy of a model that the entry belongs to; None for all others.
     """
 
     head: str = ""
     name: str = ""
     tail: str = ""
     optimizer: str | None = None
+    model: str | None = None
+    copy: str | None = None
+
+    @property
+    def of_model(self) -> bool:
+        """Whether the entry is a model's own tensor."""
+        return self.optimizer is None and self.copy is None
 
     def under(self, name: str) -> str:
         """The FQN with another name of the parameter."""
@@ -53,11 +65,13 @@ class Holder:
         fqn: the entry.
         what: one of the constants above.
         optimizer: root of its optimizer.
+        index: which item of a pickled list of optimizers it is about; None for all of the value.
     """
 
     fqn: str
     what: str
     optimizer: str
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +89,27 @@ class Names:
     holders: tuple[Holder, ...]
 
     @property
-    def root(self) -> str:
-        """What the model's FQNs begin with; empty for a model at top level."""
-        return self.sections.model_root
+    def owners(self) -> tuple[RawOptimizer, ...]:
+        """The optimizers, and the averages that are kept as optimizers keep state."""
+        return (*self.sections.optimizers, *self.sections.averages)
 
-    def of_optimizers(self) -> set[str]:
-        """The names that optimizers' FQNs and lists mention."""
-        found = {site.name for site in self.sites.values() if site.optimizer is not None}
-        for raw in self.sections.optimizers:
-            found.update(raw.state, raw.absent)
-            for group in raw.groups:
-                found.update(group.params, group.names)
+    def models_of(self, owner: str) -> tuple[Model, ...]:
+        """The model whose parameters an owner names: none if it has none, several if all fit."""
+        sections = self.sections
+        roots = {copy.of for copy in sections.copies if copy.root == owner}
+        pairing = sections.pairing_of.get(owner)
+        if pairing is not None:
+            roots = set(pairing.candidates) if pairing.model is None else {pairing.model}
+        return tuple(model for model in sections.models if model.root in roots)
+
+    def of(self, owner: str) -> set[str]:
+        """The names that an owner's FQNs and lists mention."""
+        found = {site.name for site in self.sites.values() if site.optimizer == owner}
+        for raw in self.owners:
+            if raw.root == owner:
+                found.update(raw.state, raw.absent)
+                for group in raw.groups:
+                    found.update(group.params, group.names)
         return {name for name in found if not is_index(name)}
 
 
@@ -95,23 +119,33 @@ def survey(draft: Draft) -> Names:
     Of values, `params` lists and pickled state dicts are read and no others.
     """
     sections = classify(draft)
-    optimizers = {raw.root: raw for raw in sections.optimizers}
     sites: dict[str, Site] = {}
     holders: list[Holder] = []
-    for fqn, path in every_name(draft):
-        place = naming.locate(fqn, path)
-        raw = optimizers.get(place.root) if place else None
-        if place is not None and place.what == naming.WHOLE and fqn in draft.entries:
-            if raw is not None or f"{fqn}.0" in optimizers:
-                holders.append(Holder(fqn, STATE_DICT, fqn))
-        elif place is not None and raw is not None:
+    for fqn, root in _in_models(sections).items():
+        sites[fqn] = Site(root, below(fqn, root) or "", model=root)
+    for copy in sections.copies:
+        for name, fqn in copy.names.items():
+            sites[fqn] = _in_copy(fqn, name, copy)
+    for raw in (*sections.optimizers, *sections.averages):
+        for fqn, place in raw.places.items():
             _in_optimizer(fqn, place, raw, sites, holders)
-        elif sections.of.get(fqn) == MODEL:
-            name = _below(fqn, sections.model_root)
-            if name:
-                sites[fqn] = Site(sections.model_root, name)
+        if not raw.places:
+            _, _, last = raw.root.rpartition(".")
+            index = int(last) if raw.root != raw.fqns[0] else None
+            holders.append(Holder(raw.fqns[0], STATE_DICT, raw.root, index))
+    order = {fqn: number for number, (fqn, _) in enumerate(every_name(draft))}
     held = tuple(holder for holder in holders if holder.fqn in draft.entries)
-    return Names(sections, sites, held)
+    ordered = {fqn: sites[fqn] for fqn in sorted(sites, key=lambda fqn: order.get(fqn, -1))}
+    return Names(sections, ordered, held)
+
+
+def ambiguous(optimizer: str, models: Sequence[str]) -> Refused:
+    """What to raise where it matters whose optimizer one is, and several models fit equally."""
+    between = " and ".join(map(quote, models))
+    return Refused(
+        f"the optimizer {quote(optimizer)} is ambiguous between {between}",
+        hint=f"say which: --optimizer-of {optimizer}={models[0]}",
+    )
 
 
 def every_name(draft: Draft) -> Iterator[tuple[str, Path | None]]:
@@ -124,16 +158,31 @@ def every_name(draft: Draft) -> Iterator[tuple[str, Path | None]]:
             yield fqn, path
 
 
-def _below(fqn: str, root: str) -> str:
-    if not root:
-        return fqn
-    return fqn[len(root) + 1 :] if fqn.startswith(root + ".") else ""
+def _in_models(sections: Sections) -> dict[str, str]:
+    """Every entry of a model that has a name in it, to the model's root."""
+    found = {fqn: model.root for model in sections.models for fqn in model.names.values()}
+    copied = {fqn for copy in sections.copies for fqn in copy.names.values()}
+    roots = sorted((model.root for model in sections.models), key=len, reverse=True)
+    for fqn, section in sections.of.items():
+        if section == MODEL and fqn not in found and fqn not in copied:
+            root = next((root for root in roots if below(fqn, root)), None)
+            if root is not None:
+                found[fqn] = root
+    return found
+
+
+def _in_copy(fqn: str, name: str, copy: Copy) -> Site:
+    """Where a copy's entry has its parameter's name; it may have wrappers before and in it."""
+    head = fqn[: -len(name)].rstrip(".")
+    if not fqn.endswith(name):
+        head, name = copy.root, below(fqn, copy.root) or ""
+    return Site(head, name, model=copy.of, copy=copy.root)
 
 
 def _in_optimizer(
     fqn: str, place: Place, raw: RawOptimizer, sites: dict[str, Site], holders: list[Holder]
 ) -> None:
-    if raw.style in (BUCKETS, UNKNOWN):
+    if raw.style in (BUCKETS, UNKNOWN) or place.what == naming.WHOLE:
         return
     if place.what == naming.GROUPS:
         _in_groups(fqn, place, raw, sites, holders)
@@ -162,20 +211,30 @@ def _in_groups(
 
 def _parameter(place: Place, raw: RawOptimizer) -> tuple[int, str]:
     """Where in `place.rest` the parameter's name begins, and the name."""
+    if place.what == naming.OTHER and raw.style not in (SLOT_FIRST, LOOSE):
+        return _mentioned(place.rest, raw)
     if place.bounds:
         return 0, naming.split_nested(place)[0]
     slot_first = raw.style == SLOT_FIRST
     name, slot = naming.split_flat(place.rest, catalogue().known_slots(), slot_first=slot_first)
-    if place.what == naming.OTHER:
-        if slot is None or (name not in raw.state and naming.STATE not in place.rest[1:]):
-            return 0, ""
-        if naming.STATE in place.rest[1:] and not slot_first:
-            name = ".".join(place.rest[: place.rest.index(naming.STATE, 1)])
+    if place.what == naming.OTHER and (slot is None or name not in raw.state):
+        return 0, ""
     return (1 if slot_first and slot is not None else 0), name
+
+
+def _mentioned(rest: tuple[str, ...], raw: RawOptimizer) -> tuple[int, str]:
+    """The longest run of components that is a parameter of the optimizer: `meta.<name>.lr`."""
+    known = raw.state.keys() | {name for group in raw.groups for name in group.params}
+    for length in range(len(rest), 0, -1):
+        for first in range(len(rest) - length + 1):
+            name = ".".join(rest[first : first + length])
+            if name in known:
+                return first, name
+    return 0, ""
 
 
 def _site(fqn: str, place: Place, first: int, name: str, root: str) -> Site:
     tokens = fqn.split(".")
-    begin = len(tokens) - len(place.rest) + first
+    begin = place.begin + first
     end = begin + len(name.split("."))
     return Site(".".join(tokens[:begin]), name, ".".join(tokens[end:]), root)

@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 
 from dcpctl.errors import NothingSelected, Refused, listed, quote
 from dcpctl.model.draft import Draft
+from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.optimizer.source import UNKNOWN
 from dcpctl.model.sections import MODEL
 from dcpctl.surgery import values
-from dcpctl.surgery.names import Names, Site, every_name, survey
+from dcpctl.surgery.names import Names, Site, ambiguous, every_name, survey
 from dcpctl.surgery.outcome import Change, Outcome
 from dcpctl.surgery.paths import renamed_paths
 from dcpctl.surgery.roots import moved_root
-from dcpctl.surgery.rules import Prefix, Rule, Table
+from dcpctl.surgery.rules import Literal, Prefix, Rule, Table
 
 _NAMES_IN = "names changed in"
-#: Optimizer root (None: the model) -> parameter name -> new parameter name.
-Mapped = dict[str | None, dict[str, str]]
+#: Optimizer root -> parameter name -> new parameter name.
+Mapped = dict[str, dict[str, str]]
 
 
 def rename(draft: Draft, rules: Sequence[Rule], *, keys_only: bool = False) -> Outcome:
@@ -80,28 +81,53 @@ def _rename(draft: Draft, rule: Rule, keys_only: bool) -> Outcome:
 def renamed(draft: Draft, names: Names, new: Mapping[str, str], mapped: Mapped) -> Outcome:
     """Make the draft with new names: old FQN to new one, and the parameters' names in values.
 
+    Args:
+        draft: the checkpoint.
+        names: its names.
+        new: old FQN to new one; others stay.
+        mapped: optimizer root -> parameter name -> new name.
+
     Raises:
         Refused: two entries or two parameters would have one name.
     """
     moved = {fqn: to for fqn, to in new.items() if to != fqn}
     _refuse_collisions({fqn: new.get(fqn, fqn) for fqn in draft.entries}, "entries")
-    for root, known in mapped.items():
-        if root is not None:
-            _refuse_collisions(known, "parameters")
+    for known in mapped.values():
+        _refuse_collisions(known, "parameters")
     changes = [Change("renamed", fqn, moved[fqn]) for fqn in draft.entries if fqn in moved]
     made = {fqn: dataclasses.replace(e, fqn=new.get(fqn, fqn)) for fqn, e in draft.entries.items()}
     for holder in names.holders:
         known = mapped.get(holder.optimizer, {})
-        entry = values.with_names(draft.entries[holder.fqn], holder, known)
+        entry = values.with_names(made[holder.fqn], holder, known)
         if entry is not None:
-            made[holder.fqn] = dataclasses.replace(entry, fqn=new.get(holder.fqn, holder.fqn))
+            made[holder.fqn] = entry
             changes.append(Change(_NAMES_IN, holder.fqn))
     planner = renamed_paths(draft.planner_data, moved)
-    return Outcome(draft.with_entries(made.values(), planner), tuple(changes))
+    result = draft.with_entries(made.values(), planner)
+    return Outcome(_carried(result, draft, names, new), tuple(changes))
+
+
+def _carried(result: Draft, draft: Draft, names: Names, new: Mapping[str, str]) -> Draft:
+    """Let what was decided of optimizers and models follow their new roots."""
+    if not draft.optimizer_of:
+        return result
+    roots: dict[str, str] = {}
+    for fqn, site in names.sites.items():
+        if site.of_model and site.model:
+            to, below = new.get(fqn, fqn), fqn[len(site.model) :]
+            if to.endswith(below):
+                roots.setdefault(site.model, to[: -len(below)])
+    followed = {raw: roots.get(model, model) for raw, model in draft.optimizer_of.items()}
+    return dataclasses.replace(result, optimizer_of=followed)
 
 
 class _Renamer:
-    """Finds the new name of every FQN and of every parameter by one rule."""
+    """Finds the new name of every FQN and of every parameter by one rule.
+
+    Attributes:
+        mapped: owner root (an optimizer, or an average kept like one) -> parameter's name -> new.
+        models: model root -> parameter's name -> new.
+    """
 
     def __init__(self, names: Names, rule: Rule, *, keys_only: bool) -> None:
         self.names = names
@@ -109,10 +135,11 @@ class _Renamer:
         self.keys_only = keys_only
         self.used: set[str] = set()
         self.mapped: Mapped = {}
-        self.in_optimizers = names.of_optimizers()
+        self.models: dict[str, dict[str, str]] = {}
+        self.mentioned = {raw.root: names.of(raw.root) for raw in names.owners}
         self.asked: dict[str, str] = {}
         if not keys_only:
-            self._map_model()
+            self._map_models()
             self._map_optimizers()
 
     def apply(self, name: str, *, of_model: bool) -> str | None:
@@ -124,21 +151,42 @@ class _Renamer:
             self.used.add(name)
         return found
 
-    def _map_model(self) -> None:
-        """New names of the model's entries, and what that makes of their parameters' names."""
-        root = self.names.root
-        model = {f: site for f, site in self.names.sites.items() if site.optimizer is None}
-        for fqn, site in model.items():
-            found = self.apply(fqn, of_model=True)
-            if found is None and root:
-                below = self.apply(site.name, of_model=True)
-                found = None if below is None else f"{root}.{below}"
-            if found is not None:
-                self.asked[fqn] = found
+    def _map_models(self) -> None:
+        """New names of the models' entries."""
+        sites: dict[str, dict[str, Site]] = {m.root: {} for m in self.names.sections.models}
+        for fqn, site in self.names.sites.items():
+            if site.of_model and site.model is not None:
+                sites[site.model][fqn] = site
+        within: dict[str, list[str]] = {}
+        for root, members in sites.items():
+            for fqn, site in members.items():
+                found = self.apply(fqn, of_model=True)
+                if found is None and root:
+                    below = self.apply(site.name, of_model=True)
+                    if below is not None:
+                        within.setdefault(root, []).append(fqn)
+                        found = f"{root}.{below}"
+                if found is not None:
+                    self.asked[fqn] = found
+        if len(within) > 1 and isinstance(self.rule, (Literal, Table)):
+            raise Refused(
+                f"{quote(self.rule)} names parameters of several models: "
+                f"{listed([fqns[0] for fqns in within.values()])}",
+                hint="give the whole key, with the model that it begins with",
+            )
+        for root, members in sites.items():
+            self._map_model(root, members)
+
+    def _map_model(self, root: str, model: Mapping[str, Site]) -> None:
+        """What the new names of one model's entries make of its parameters' names."""
         root_moves = moved_root(root, {f: self.asked.get(f, f) for f in model})
         lost = []
-        known = self.mapped.setdefault(None, {})
+        known = self.models.setdefault(root, {})
+        owners = [raw.root for raw in self.names.owners]
+        named = {n for o in owners if self._is_of(o, root) for n in self.mentioned[o]}
         for fqn, to in self.asked.items():
+            if fqn not in model:
+                continue
             name = model[fqn].name
             if root_moves or to == fqn:
                 known[name] = name
@@ -146,7 +194,7 @@ class _Renamer:
                 known[name] = to[len(root) + 1 :] if root else to
             elif to == name or to.endswith("." + name):
                 known[name] = name
-            elif name in self.in_optimizers:
+            elif name in named:
                 lost.append(fqn)
             else:
                 known[name] = name
@@ -158,22 +206,42 @@ class _Renamer:
                 "or pass --keys-only",
             )
 
+    def _is_of(self, owner: str, model: str) -> bool:
+        return any(found.root == model for found in self.names.models_of(owner))
+
     def _map_optimizers(self) -> None:
         """New names of parameters as each optimizer has them."""
-        model = self.mapped.get(None, {})
-        root = self.names.root
-        owners = {raw.root for raw in self.names.sections.optimizers}
-        for owner in owners | {holder.optimizer for holder in self.names.holders}:
+        for owner, mentioned in self.mentioned.items():
+            models = self.names.models_of(owner)
+            if len(models) > 1:
+                self._refuse_ambiguous(owner, [model.root for model in models])
+            model = self.models.get(models[0].root, {}) if models else {}
+            alone = not models or len(self.names.sections.models) == 1
             known = self.mapped.setdefault(owner, {})
-            for name in self.in_optimizers:
-                known[name] = model[name] if name in model else self._by_rules(name, root)
+            for name in mentioned:
+                found = model.get(name)
+                if found is None:
+                    root = models[0].root if models else self.names.sections.model_root
+                    found = self._by_rules(name, root, alone)
+                known[name] = found
 
-    def _by_rules(self, name: str, root: str) -> str:
+    def _refuse_ambiguous(self, owner: str, roots: Sequence[str]) -> None:
+        """Refuse where an optimizer may be of several models and it matters of which."""
+        new = [
+            {name: self.models.get(root, {}).get(name, name) for name in self.mentioned[owner]}
+            for root in roots
+        ]
+        if any(one != new[0] for one in new):
+            raise ambiguous(owner, roots)
+
+    def _by_rules(self, name: str, root: str, alone: bool) -> str:
         """The new name of a parameter that the model does not have under this name."""
         if root:
             found = self.apply(f"{root}.{name}", of_model=True)
             if found is not None:
                 return found[len(root) + 1 :] if found.startswith(root + ".") else name
+        if not alone:
+            return name
         found = self.apply(name, of_model=not self.names.sections.model)
         return name if found is None else found
 
@@ -182,13 +250,21 @@ class _Renamer:
         site = self.names.sites.get(fqn)
         if fqn in self.asked:
             return self.asked[fqn]
-        if site is not None and site.optimizer is not None and not self.keys_only:
-            name = self.mapped[site.optimizer].get(site.name, site.name)
+        if site is not None and not site.of_model and not self.keys_only:
+            name = self._followed(site)
             if name != site.name:
                 return site.under(name)
         of_model = self.names.sections.of.get(fqn) == MODEL or not self.names.sections.of
         found = self.apply(fqn, of_model=of_model)
         return fqn if found is None else found
+
+    def _followed(self, site: Site) -> str:
+        """The new name in an optimizer's entry, or in that of a copy of a model."""
+        if site.optimizer is not None:
+            return self.mapped[site.optimizer].get(site.name, site.name)
+        known = self.models.get(site.model or "", {})
+        bare = {strip_wrappers(old): new for old, new in known.items()}
+        return known.get(site.name, bare.get(strip_wrappers(site.name), site.name))
 
     def settle(self, new: Mapping[str, str]) -> None:
         """Carry names that the rule gave to optimizer entries to the lists of their optimizer.
@@ -232,8 +308,8 @@ class _Renamer:
 
     def warnings(self) -> list[str]:
         """Optimizers whose names of parameters stay because dcpctl cannot find them."""
-        known = self.mapped.get(None, {})
-        if all(name == to for name, to in known.items()):
+        known = [pair for names in self.models.values() for pair in names.items()]
+        if all(name == to for name, to in known):
             return []
         return [
             f"the optimizer {quote(raw.root)} names parameters in {raw.style}; its names stay"

@@ -91,7 +91,6 @@ def _walk(value: Any, rest: str) -> tuple[Key, ...] | None:
 
 
 def _by_key(draft: Draft, names: Names, key: str) -> Iterator[Spot]:
-    planner = draft.planner_data or {}
     holders = {holder.fqn: holder for holder in names.holders}
     owned = {fqn for raw in names.sections.optimizers for fqn in raw.fqns}
     for fqn, entry in draft.entries.items():
@@ -99,7 +98,7 @@ def _by_key(draft: Draft, names: Names, key: str) -> Iterator[Spot]:
         if holder is not None and isinstance(entry, BytesDraft):
             yield from (Spot(fqn, path) for path in _in_value(entry.value, holder, key))
         elif fqn in owned and fqn.rpartition(".")[2] == key:
-            place = naming.locate(fqn, planner.get(fqn))
+            place = names.sections.places.get(fqn)
             in_group = place is not None and place.what == naming.GROUPS
             if in_group or not isinstance(entry, TensorDraft) or entry.numel == 1:
                 yield Spot(fqn)

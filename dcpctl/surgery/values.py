@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from dcpctl.formats.pickles.standins import Opaque, Record, TensorRef
@@ -26,7 +26,7 @@ def with_names(entry: EntryDraft, holder: Holder, new: Mapping[str, str]) -> Byt
     return _rewritten(entry, holder, lambda name: new.get(name, name))
 
 
-def without_names(entry: EntryDraft, holder: Holder, gone: set[str]) -> BytesDraft | None:
+def without_names(entry: EntryDraft, holder: Holder, gone: Collection[str]) -> BytesDraft | None:
     """Return a bytes entry whose value no longer names some parameters; None where it did not."""
     return _rewritten(entry, holder, lambda name: None if name in gone else name)
 
@@ -35,10 +35,21 @@ def _rewritten(entry: EntryDraft, holder: Holder, rename: Rename) -> BytesDraft 
     if not isinstance(entry, BytesDraft):
         return None
     value = entry.value
-    made = _VISITORS.get(holder.what, _state_dict)(value, rename)
+    if holder.index is None:
+        made = _VISITORS.get(holder.what, _state_dict)(value, rename)
+    else:
+        made = _replaced(value, holder.index, _state_dict(value[holder.index], rename))
     if made is value:
         return None
     return BytesDraft(entry.fqn, Literal(made), entry.rank)
+
+
+def _replaced(value: Any, index: int, new: Any) -> Any:
+    """A list with another item; itself where the item is the one that it has."""
+    if value[index] is new:
+        return value
+    items = [new if number == index else item for number, item in enumerate(value)]
+    return tuple(items) if isinstance(value, tuple) else items
 
 
 def _names(value: Any, rename: Rename) -> Any:
@@ -79,12 +90,7 @@ def _by_name(value: Any, rename: Rename) -> Any:
 
 
 def _state_dict(value: Any, rename: Rename) -> Any:
-    """A whole `optimizer.state_dict()`, or a list of them."""
-    if isinstance(value, (list, tuple)):
-        made = [_state_dict(item, rename) for item in value]
-        if all(new is old for new, old in zip(made, value, strict=True)):
-            return value
-        return tuple(made) if isinstance(value, tuple) else made
+    """A whole `optimizer.state_dict()`."""
     if not isinstance(value, Mapping):
         return value
     parts: dict[Any, Any] = {}

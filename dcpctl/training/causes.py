@@ -227,13 +227,13 @@ def optimizer_keys(stored: StoredKeys) -> tuple[set[str], set[str]]:
     """Return the FQNs of optimizer state, and of all else that is an optimizer's."""
     states: set[str] = set()
     every: set[str] = set()
-    planner = stored.planner_data or {}
+    places: dict[str, naming.Place] = {}
     for raw in collect(stored):
         every.update(raw.fqns)
+        places.update(raw.places)
         states.update(slot.fqn for slots in raw.state.values() for slot in slots.values())
     for fqn in every - states:  # a slot that is a list names only the first of its entries
-        place = naming.locate(fqn, planner.get(fqn))
-        if place is not None and place.what == naming.STATE:
+        if fqn in places and places[fqn].what == naming.STATE:
             states.add(fqn)
     return states, every - states
 

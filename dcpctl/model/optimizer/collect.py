@@ -9,7 +9,9 @@ from dcpctl.model.fqn import Path, is_index
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.naming import Place
+from dcpctl.model.optimizer.places import places_of
 from dcpctl.model.optimizer.source import (
+    BACKWARD,
     BUCKETS,
     FLAT,
     INDEXED,
@@ -30,21 +32,44 @@ from dcpctl.model.values import Unknown
 
 Placed = tuple[str, Place]
 
+NAME_LISTS = ("params", "param_names")
+# A whole optimizer in one entry lies near the top, and is not large: it has no tensors.
+_MAX_WHOLE = 3
+_MAX_WHOLE_BYTES = 4 << 20
+
 
 def collect(checkpoint: CheckpointLike) -> tuple[RawOptimizer, ...]:
     """Return the optimizers of a checkpoint, in the order of their first entries.
 
     Names that the planner data have and no entry holds are followed too: they say what was lost.
     """
+    entries = checkpoint.entries
+    tensors = {fqn for fqn, entry in entries.items() if hasattr(entry, "shape")}
+    found, by_parameter = places_of(_names(checkpoint), tensors)
     placed: dict[str, list[Placed]] = {}
-    for fqn, path in _names(checkpoint):
-        place = naming.locate(fqn, path)
-        if place is not None:
-            placed.setdefault(place.root, []).append((fqn, place))
+    for fqn, place in found.items():
+        placed.setdefault(place.root, []).append((fqn, place))
     optimizers: list[RawOptimizer] = []
     for root, places in placed.items():
-        optimizers.extend(_optimizers_under(root, places, checkpoint.entries))
+        optimizers.extend(_optimizers_under(root, places, entries, root in by_parameter))
+    if not any(raw.groups and not raw.groups_pickled for raw in optimizers):
+        optimizers.extend(_whole(checkpoint, found))
     return tuple(optimizers)
+
+
+def _whole(checkpoint: CheckpointLike, found: Mapping[str, Place]) -> Iterator[RawOptimizer]:
+    """Optimizers in one bytes entry that are not called like one: their values tell.
+
+    Only releases before 2.4 keep a dict whole, so nothing is read where param groups are opened.
+    """
+    planner = checkpoint.planner_data or {}
+    for fqn, entry in checkpoint.entries.items():
+        deep = len(planner.get(fqn, ())) > _MAX_WHOLE
+        small = (getattr(entry, "length", None) or 0) <= _MAX_WHOLE_BYTES
+        if fqn in found or hasattr(entry, "shape") or deep or not small:
+            continue
+        if not any(map(naming.is_job_name, fqn.split("."))):
+            yield from _pickled(fqn, entry, sure=False)
 
 
 def _names(checkpoint: CheckpointLike) -> Iterator[tuple[str, Path | None]]:
@@ -57,9 +82,9 @@ def _names(checkpoint: CheckpointLike) -> Iterator[tuple[str, Path | None]]:
 
 
 def _optimizers_under(
-    root: str, places: list[Placed], entries: Mapping[str, Any]
+    root: str, places: list[Placed], entries: Mapping[str, Any], by_parameter: bool
 ) -> Iterator[RawOptimizer]:
-    raw = RawOptimizer(root)
+    raw = RawOptimizer(root, places=dict(places))
     states = [item for item in places if item[1].what == naming.STATE]
     groups = [item for item in places if item[1].what == naming.GROUPS]
     if root == "" and not _is_bare_optimizer(states, groups):
@@ -69,6 +94,8 @@ def _optimizers_under(
     others = [item for item in places if item[1].what == naming.OTHER]
     if not raw.state and not raw.groups:
         _read_loose(raw, others, entries)
+    if by_parameter:
+        raw.style = BACKWARD
     raw.fqns = [fqn for fqn, _ in places if fqn in entries]
     if _is_optimizer(raw):
         yield raw
@@ -159,12 +186,15 @@ def _read_groups(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, 
         if fqn not in entries:
             absent[owner] = None
         elif key is None:
-            _add_group_dicts(raw, [read(entry_of(fqn, entries[fqn]), raw.unknown)])
+            whole = read(entry_of(fqn, entries[fqn]), raw.unknown)
+            _add_group_dicts(raw, [whole] if isinstance(whole, Mapping) else whole, owner)
         else:
             owners.setdefault(owner, {}).setdefault(key, entry_of(fqn, entries[fqn]))
     for owner, values in owners.items():
         if isinstance(owner, str):
             raw.style = FLAT
+            # The list of a parameter's own optimizer has that parameter alone.
+            values = {key: entry for key, entry in values.items() if key not in NAME_LISTS}
             raw.groups.append(RawGroup(LazyValues(values, raw.unknown), (owner,)))
         else:
             raw.groups.append(_indexed_group(raw, values))
@@ -173,14 +203,14 @@ def _read_groups(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, 
 
 def _indexed_group(raw: RawOptimizer, values: dict[str, StateEntry]) -> RawGroup:
     params, names = (
-        read(values.pop(key), raw.unknown) if key in values else ()
-        for key in ("params", "param_names")
+        read(values.pop(key), raw.unknown) if key in values else () for key in NAME_LISTS
     )
     unknown = params if isinstance(params, Unknown) else None
     return RawGroup(LazyValues(values, raw.unknown), _strings(params), _strings(names), unknown)
 
 
-def _add_group_dicts(raw: RawOptimizer, groups: object) -> None:
+def _add_group_dicts(raw: RawOptimizer, groups: object, owner: object = None) -> None:
+    """Add pickled groups; `owner` is the parameter of which a group is, where that is known."""
     if isinstance(groups, Unknown):
         raw.groups_unknown = groups
     for group in groups if isinstance(groups, (list, tuple)) else ():
@@ -190,9 +220,11 @@ def _add_group_dicts(raw: RawOptimizer, groups: object) -> None:
             values = {
                 str(key): entry_of_value("", value).value()
                 for key, value in group.items()
-                if key not in ("params", "param_names")
+                if key not in NAME_LISTS
             }
             params, names = group.get("params", ()), group.get("param_names", ())
+            if isinstance(owner, str):
+                params, names = (owner,), ()
             raw.groups.append(RawGroup(values, _strings(params), _strings(names)))
 
 
@@ -201,19 +233,13 @@ def _strings(items: object) -> tuple[str, ...]:
 
 
 def _read_loose(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, Any]) -> None:
-    """Names without `state` right after the root: Megatron's gradient buckets, and others' own.
-
-    A dict of optimizers by parameter (`optim.<name>.state.0.exp_avg`, one per parameter for an
-    optimizer step in the backward pass) is such a form too.
-    """
+    """Names without `state` right after the root: Megatron's gradient buckets, and others' own."""
     known = catalogue().known_slots()
     held = [(fqn, place.rest) for fqn, place in places if fqn in entries]
     slot_first = naming.looks_slot_first([rest for _, rest in held], known)
     for fqn, rest in held:
         if rest[-1] in known or (slot_first and rest[0] in known):
             parameter, slot = naming.split_flat(rest, known, slot_first=slot_first)
-            if naming.STATE in rest[1:] and not slot_first:
-                parameter = ".".join(rest[: rest.index(naming.STATE, 1)])
             if slot is not None:
                 _add(raw, parameter, slot, entry_of(fqn, entries[fqn]))
     if any(rest[0] == "distributed" for _, rest in held):
@@ -224,17 +250,17 @@ def _read_loose(raw: RawOptimizer, places: list[Placed], entries: Mapping[str, A
         raw.style = UNKNOWN
 
 
-def _pickled(fqn: str, entry: Any) -> Iterator[RawOptimizer]:
+def _pickled(fqn: str, entry: Any, *, sure: bool = True) -> Iterator[RawOptimizer]:
     """The whole state dict of an optimizer, or a list of them, in one bytes entry.
 
     torch 1.13 flattens nothing; 2.0 to 2.3 leave a dict without any tensor as it is, which is what
-    SGD without momentum has.
+    SGD without momentum has. Without `sure` it is one only if it has both parts of one.
     """
     if hasattr(entry, "shape"):
         return
     unknown: list[Unknown] = []
     value: Any = read(entry_of(fqn, entry), unknown)
-    for gone in unknown:
+    for gone in unknown if sure else ():
         yield RawOptimizer(
             fqn,
             PICKLED,
@@ -245,7 +271,10 @@ def _pickled(fqn: str, entry: Any) -> Iterator[RawOptimizer]:
         )
     several = isinstance(value, (list, tuple))
     for index, item in enumerate(value if several else [value]):
-        if not isinstance(item, Mapping) or not {"state", "param_groups"} & item.keys():
+        if not isinstance(item, Mapping):
+            continue
+        parts = {naming.STATE, naming.GROUPS} & item.keys()
+        if not parts or (not sure and len(parts) < 2):
             continue
         raw = RawOptimizer(f"{fqn}.{index}" if several else fqn, PICKLED, fqns=[fqn])
         raw.groups_pickled = True

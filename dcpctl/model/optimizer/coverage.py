@@ -16,7 +16,13 @@ from dcpctl.model.optimizer.parameters import (
     stateless_modules,
     trained_modules,
 )
-from dcpctl.model.optimizer.source import BUCKETS, RawGroup, RawOptimizer, StateEntry
+from dcpctl.model.optimizer.source import (
+    BUCKETS,
+    RawGroup,
+    RawOptimizer,
+    StateEntry,
+    shape_behind,
+)
 from dcpctl.model.values import Unknown
 
 Shape = tuple[int, ...]
@@ -34,7 +40,9 @@ class Parameter:
     """One parameter that an optimizer trains.
 
     Attributes:
-        name: as the optimizer names it; for an index the model's name where that is certain.
+        name: as the optimizer names it; for an index the model's name where that is certain. Where
+            several optimizers have one name for different parameters, with what the FQNs of its
+            model begin with.
         key: name or index in the state.
         root: the optimizer's root.
         fqn: the model's entry; None when the model has none of that name.
@@ -126,7 +134,7 @@ def _trained(
         name = indices.get(key, key)
         behind = by_name.get(strip_wrappers(name))
         slots = raw.state.get(key, {})
-        shape = behind.shape if behind else _shape_of(slots)
+        shape = behind.shape if behind else shape_behind(slots)
         found.append(
             Parameter(
                 name,
@@ -169,20 +177,8 @@ def _names_of_indices(
     if names or not keys or not all(is_index(key) for key in keys):
         return names
     groups = [group.params for group in raw.groups if group.params] or [tuple(keys)]
-    shapes = {key: shape for key in keys if (shape := _shape_of(raw.state.get(key, {})))}
+    shapes = {key: shape for key in keys if (shape := shape_behind(raw.state.get(key, {})))}
     return name_indices(groups, shapes, model)
-
-
-def _shape_of(slots: Mapping[str, StateEntry]) -> Shape | None:
-    """The parameter's shape as its state tells it: that of a slot known to have it."""
-    for slot in ("exp_avg", "momentum_buffer", "square_avg", "sum", "variance", "prev", "ax"):
-        if slot in slots and slots[slot].shape:
-            return slots[slot].shape
-    if "row_var" in slots and "col_var" in slots:
-        rows, columns = slots["row_var"].shape, slots["col_var"].shape
-        if rows and columns and len(rows) == len(columns):
-            return tuple(max(pair) for pair in zip(rows, columns, strict=True))
-    return None
 
 
 def _tell_kinds(raw: RawOptimizer, parameters: Sequence[Parameter]) -> None:

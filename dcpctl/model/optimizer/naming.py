@@ -19,6 +19,7 @@ WHOLE, OTHER = "whole", "other"
 
 _OPTIMIZER = re.compile(r"(?i)(?:.*optim.*|opts?(?:_\w+)?|osd|adamw?|sgd)")
 _SCHEDULER = re.compile(r"(?i).*(?:sched|lambdalr).*")
+_JOB = re.compile(r"(?i).*(?:data|sampler|rng|random|_extra_state).*")
 # Roots are shallow: `app.optim`, `chained_0.optimizer`, `optimizers.0`.
 _MAX_ROOT = 3
 # `optimizers.0.state`, `optimizers.generator.state`; further on it is a module's name.
@@ -35,12 +36,14 @@ class Place:
         rest: components after `state` or `param_groups` (after the root for OTHER).
         bounds: indices into `rest` where a key of the state dict begins; empty when the keys
             were joined with dots before the save, or nothing says.
+        begin: component of the FQN at which `rest` begins.
     """
 
     root: str
     what: str
     rest: tuple[str, ...] = ()
     bounds: tuple[int, ...] = ()
+    begin: int = 0
 
 
 @lru_cache(maxsize=4096)
@@ -50,13 +53,32 @@ def is_scheduler_name(component: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def is_job_name(component: str) -> bool:
+    """Say whether a component names what is no optimizer's: a scheduler, data, random numbers."""
+    return is_scheduler_name(component) or _JOB.fullmatch(component) is not None
+
+
+@lru_cache(maxsize=4096)
 def is_optimizer_name(component: str) -> bool:
     """Say whether a component names an optimizer (and not its scheduler)."""
     return _OPTIMIZER.fullmatch(component) is not None and not is_scheduler_name(component)
 
 
+def tokens_of(fqn: str, path: Path | None) -> tuple[list[str], list[int]]:
+    """Return the components of a name, and where among them each key of its object path begins."""
+    tokens: list[str] = []
+    starts: list[int] = []
+    for component in path or (fqn,):
+        starts.append(len(tokens))
+        tokens.extend(str(component).split("."))
+    return tokens, starts if path is not None else []
+
+
 def locate(fqn: str, path: Path | None) -> Place | None:
-    """Return where in an optimizer an entry belongs; None when it is no optimizer's.
+    """Return where in an optimizer a name belongs by itself; None when it is no optimizer's.
+
+    `places.places_of` also sees what stands beside the name, and so knows optimizers that are not
+    called like one.
 
     Args:
         fqn: flattened key.
@@ -65,35 +87,32 @@ def locate(fqn: str, path: Path | None) -> Place | None:
     Returns:
         The place. An FQN that begins with `state` or `param_groups` has the empty root.
     """
-    tokens: list[str] = []
-    starts: list[int] = []
-    for component in path or (fqn,):
-        starts.append(len(tokens))
-        tokens.extend(str(component).split("."))
-    if path is None:
-        starts = []
+    tokens, starts = tokens_of(fqn, path)
     rooted = next((i for i, t in enumerate(tokens[:_MAX_ROOT]) if is_optimizer_name(t)), None)
     if rooted is None:
-        return _place("", tokens, starts, 0) if tokens[0] in (STATE, GROUPS) else None
+        return place_at("", tokens, starts, 0) if tokens[0] in (STATE, GROUPS) else None
     if any(is_scheduler_name(token) for token in tokens[:rooted]):
         return None
     for marker in range(rooted + 1, min(len(tokens), rooted + 1 + _MAX_MARKER)):
         if tokens[marker] in (STATE, GROUPS):
-            return _place(".".join(tokens[:marker]), tokens, starts, marker)
+            return place_at(".".join(tokens[:marker]), tokens, starts, marker)
     root = ".".join(tokens[: rooted + 1])
     if len(tokens) == rooted + 1:
         return Place(root, WHOLE)
     # A module may have such a name too (`model.optim_head.weight`), so only a first component.
-    return Place(root, OTHER, tuple(tokens[rooted + 1 :])) if rooted == 0 else None
+    if rooted:
+        return None
+    return Place(root, OTHER, tuple(tokens[rooted + 1 :]), begin=rooted + 1)
 
 
-def _place(root: str, tokens: list[str], starts: list[int], marker: int) -> Place:
+def place_at(root: str, tokens: list[str], starts: list[int], marker: int) -> Place:
+    """Return the place of a name whose component number `marker` is `state` or `param_groups`."""
     first = marker + 1
     bounds = tuple(start - first for start in starts if start >= first)
     # A key that goes on after `state` (`state.<fqn>.<slot>` is one key) has no bound at 0.
     if bounds and bounds[0] != 0:
         bounds = ()
-    return Place(root, tokens[marker], tuple(tokens[first:]), bounds)
+    return Place(root, tokens[marker], tuple(tokens[first:]), bounds, first)
 
 
 def split_nested(place: Place) -> tuple[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,35 @@ def name_indices(
         if found:
             return found
     return {}
+
+
+def fits_in_order(
+    groups: Sequence[Sequence[str]],
+    shapes: Mapping[str, Shape],
+    model: Sequence[ModelParameter],
+) -> bool:
+    """Say whether the indices of an `optimizer.state_dict()` can stand for a model's parameters.
+
+    Args:
+        groups: indices of each param group, in order.
+        shapes: index to the shape of its parameter, where the state tells it.
+        model: the model's parameters in its order, buffers left out.
+    """
+    indices = [index for group in groups for index in group]
+    if len(indices) > len(model):
+        return False
+    if Counter(shapes[index] for index in indices if index in shapes) - Counter(
+        parameter.shape for parameter in model
+    ):
+        return False
+    # Each group is in the model's order; which parameter is in which group is not asked here.
+    for group in groups:
+        rest = iter(model)
+        for index in group:
+            shape = shapes.get(index)
+            if not any(shape is None or shape == parameter.shape for parameter in rest):
+                return False
+    return True
 
 
 def _only_way(

@@ -12,10 +12,13 @@ from typing import Any, Protocol
 
 from dcpctl.errors import DcpctlError
 from dcpctl.model.fqn import Path
+from dcpctl.model.optimizer.catalogue import catalogue
+from dcpctl.model.optimizer.naming import Place
 from dcpctl.model.values import Unknown
 
 PLAIN = "one entry per parameter and slot"
 FLAT = "flattened by parameter name"
+BACKWARD = "one optimizer per parameter"
 INDEXED = "index-keyed optimizer.state_dict()"
 SLOT_FIRST = "Megatron's slot before name"
 BUCKETS = "Megatron's gradient buckets"
@@ -80,6 +83,24 @@ class StateEntry:
     def value(self) -> object:
         """Read the value: a number for a tensor of one element, an array for a larger one."""
         return plain_number(self.read())
+
+
+def shape_behind(slots: Mapping[str, StateEntry]) -> tuple[int, ...] | None:
+    """Return a parameter's shape as its state tells it; None where it does not.
+
+    A slot known to have it tells; in state of an unknown kind, the one shape that all have.
+    """
+    for slot in ("exp_avg", "momentum_buffer", "square_avg", "sum", "variance", "prev", "ax"):
+        if slot in slots and slots[slot].shape:
+            return slots[slot].shape
+    if "row_var" in slots and "col_var" in slots:
+        rows, columns = slots["row_var"].shape, slots["col_var"].shape
+        if rows and columns and len(rows) == len(columns):
+            return tuple(max(pair) for pair in zip(rows, columns, strict=True))
+    if slots.keys() & (catalogue().known_slots() - {"step"}):
+        return None
+    shapes = {entry.shape for entry in slots.values() if entry.shape and entry.parts == 1}
+    return shapes.pop() if len(shapes) == 1 else None
 
 
 def entry_of(fqn: str, entry: Any) -> StateEntry:
@@ -167,6 +188,7 @@ class RawOptimizer:
         groups_unknown: why the param groups are not known, where one entry holds them all or a
             whole one, and could not be read.
         unknown: what was asked for and could not be read.
+        places: where each name that belongs to it stands, those without an entry included.
     """
 
     root: str
@@ -180,6 +202,7 @@ class RawOptimizer:
     state_unknown: dict[str, Unknown] = field(default_factory=dict)
     groups_unknown: Unknown | None = None
     unknown: list[Unknown] = field(default_factory=list)
+    places: dict[str, Place] = field(default_factory=dict)
 
     @property
     def params_unknown(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from dcpctl.errors import printable
-from dcpctl.model.fqn import is_index, strip_wrappers
+from dcpctl.model.fqn import is_index
 from dcpctl.model.optimizer import verdict as verdicts
 from dcpctl.model.optimizer.catalogue import SlotRule
 from dcpctl.model.optimizer.coverage import Parameter, cover
@@ -17,6 +19,7 @@ from dcpctl.model.optimizer.groups import (
     param_groups,
 )
 from dcpctl.model.optimizer.kind import DECOUPLED
+from dcpctl.model.optimizer.pairing import Model
 from dcpctl.model.optimizer.parameters import ModelParameter, tied_names
 from dcpctl.model.optimizer.source import (
     BUCKETS,
@@ -36,7 +39,7 @@ from dcpctl.model.optimizer.table import (
     slot_counts,
     steps_of,
 )
-from dcpctl.model.sections import OTHER, Sections, classify, is_buffer
+from dcpctl.model.sections import OTHER, Sections, classify
 from dcpctl.model.values import Unknown
 
 
@@ -57,21 +60,22 @@ class OptimizerView:
         self.sections = sections or classify(checkpoint)
         self._entries = checkpoint.entries
         self.optimizers: tuple[RawOptimizer, ...] = self.sections.optimizers
-        entries = checkpoint.entries
-        order = {fqn: i for i, fqn in enumerate(checkpoint.planner_data or ())}
-        self.model: tuple[ModelParameter, ...] = tuple(
-            ModelParameter(name, fqn, tuple(entries[fqn].shape))
-            for name, fqn in sorted(
-                self.sections.model.items(), key=lambda item: order.get(item[1], -1)
-            )
-            if not is_buffer(name, entries[fqn])
-        )
-        alone = len(self.optimizers) == 1
-        self._parameters = [
-            (raw, cover(raw, self.model, only_optimizer=alone)) for raw in self.optimizers
-        ]
+        self.model: tuple[ModelParameter, ...] = _parameters_of(self.sections.models)
+        self._parameters = [(raw, self._cover(raw)) for raw in self.optimizers]
+        _tell_apart([parameters for _, parameters in self._parameters], self.sections)
         # What the verdict needs has been read by now; steps are read later and do not change it.
         self._blind = any(raw.unknown for raw in self.optimizers)
+
+    def _cover(self, raw: RawOptimizer) -> list[Parameter]:
+        """What one optimizer trains, of its own model."""
+        model = self.sections.model_of(raw.root)
+        others = sum(p.model == model.root for p in self.sections.pairings) if model else 0
+        return cover(raw, model.parameters if model else (), only_optimizer=others == 1)
+
+    @cached_property
+    def by_optimizer(self) -> Mapping[str, tuple[Parameter, ...]]:
+        """Optimizer root to its parameters, in the order of its param groups."""
+        return {raw.root: tuple(parameters) for raw, parameters in self._parameters}
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -191,7 +195,9 @@ class OptimizerView:
         if self.params_unknown:
             return 0
         if self._nameless and not any(self._bucketed(p) for p in self.parameters):
-            return max(0, len(self.model) - len(self.parameters))
+            paired = {p.model for p in self.sections.pairings}
+            models = [m for m in self.sections.models if m.root in paired]
+            return max(0, len(_parameters_of(models)) - len(self.parameters))
         return len(self.frozen)
 
     @cached_property
@@ -319,8 +325,10 @@ class OptimizerView:
         """The model's parameters that no optimizer names."""
         if self._nameless or self.params_unknown or not self.parameters:
             return ()
-        trained = {strip_wrappers(parameter.name) for parameter in self.parameters}
-        return tuple(p.name for p in self.model if p.name not in trained)
+        trained = {parameter.fqn for parameter in self.parameters}
+        paired = {p.model for p in self.sections.pairings}
+        models = [m for m in self.sections.models if m.root in paired]
+        return tuple(p.name for p in _parameters_of(models) if p.fqn not in trained)
 
     def _bucketed(self, parameter: Parameter) -> bool:
         return any(raw.style == BUCKETS and raw.root == parameter.root for raw in self.optimizers)
@@ -331,3 +339,28 @@ class OptimizerView:
         params = [param for group in raw.groups for param in group.params]
         indexed = bool(params) and all(is_index(param) for param in params)
         return INDEXED if raw.style == PLAIN and indexed else raw.style
+
+
+def _parameters_of(models: Sequence[Model]) -> tuple[ModelParameter, ...]:
+    """The parameters of several models; a name that several have goes with its model's root."""
+    counts = Counter(p.name for model in models for p in model.parameters)
+    return tuple(
+        p if counts[p.name] == 1 else replace(p, name=_rooted(model.root, p.name))
+        for model in models
+        for p in model.parameters
+    )
+
+
+def _tell_apart(found: Sequence[Sequence[Parameter]], sections: Sections) -> None:
+    """Give parameters of several optimizers that have one name the name with its model's root."""
+    counts = Counter(p.name for parameters in found for p in parameters)
+    for parameters in found:
+        for parameter in parameters:
+            if counts[parameter.name] > 1:
+                model = sections.model_of(parameter.root)
+                root = parameter.root if model is None or parameter.fqn is None else model.root
+                parameter.name = _rooted(root, parameter.name)
+
+
+def _rooted(root: str, name: str) -> str:
+    return f"{root}.{name}" if root else name

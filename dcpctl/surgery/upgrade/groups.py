@@ -11,7 +11,7 @@ from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.kind import Kind, tell_kind
 from dcpctl.model.optimizer.source import LazyValues, RawGroup, RawOptimizer
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.names import GROUP, GROUPS, NAME_LISTS, STATE_DICT, Holder, every_name, survey
+from dcpctl.surgery.names import GROUP, GROUPS, NAME_LISTS, STATE_DICT, Holder, survey
 
 Key = str | int
 
@@ -54,7 +54,7 @@ def groups_of(draft: Draft, view: OptimizerView) -> list[Group]:
         for group in raw.groups
     )
     holders = survey(draft).holders if pickled else ()
-    placed = _entries(draft)
+    placed = _entries(draft, view)
     for raw in view.optimizers:
         inside = [place for holder in holders for place in _inside(draft, holder, raw)]
         owners = placed.get(raw.root, {})
@@ -87,18 +87,16 @@ def _kind(
     return known[same]
 
 
-def _entries(draft: Draft) -> dict[str, dict[Any, dict[str, str]]]:
+def _entries(draft: Draft, view: OptimizerView) -> dict[str, dict[Any, dict[str, str]]]:
     """Root -> owner (index or parameter) -> key -> FQN, in the order of the object paths."""
     found: dict[str, dict[Any, dict[str, str]]] = {}
-    names = dict(every_name(draft))
-    order = [fqn for fqn in draft.planner_data or () if fqn in draft.entries]
-    for fqn in (*order, *(fqn for fqn in draft.entries if fqn not in (draft.planner_data or {}))):
-        place = naming.locate(fqn, names.get(fqn))
-        if place is not None and place.what == naming.GROUPS and place.rest:
-            owner, key = naming.split_group(place)
-            if key is not None:
-                owners = found.setdefault(place.root, {})
-                owners.setdefault(owner, {}).setdefault(key, fqn)
+    for raw in view.optimizers:
+        for fqn, place in raw.places.items():
+            if fqn in draft.entries and place.what == naming.GROUPS and place.rest:
+                owner, key = naming.split_group(place)
+                if key is not None:
+                    owners = found.setdefault(raw.root, {})
+                    owners.setdefault(owner, {}).setdefault(key, fqn)
     return found
 
 
@@ -114,12 +112,9 @@ def _inside(
     elif holder.what == GROUPS and holder.optimizer == raw.root:
         for index in _dicts(entry.value):
             yield holder.fqn, (index,)
-    elif holder.what == STATE_DICT and raw.root in (holder.fqn, *_numbered(holder, entry)):
-        at: tuple[Key, ...] = ()
-        value: Any = entry.value
-        if raw.root != holder.fqn:
-            at = (int(raw.root.rpartition(".")[2]),)
-            value = value[at[0]]
+    elif holder.what == STATE_DICT and holder.optimizer == raw.root:
+        at: tuple[Key, ...] = () if holder.index is None else (holder.index,)
+        value: Any = entry.value if holder.index is None else entry.value[holder.index]
         if isinstance(value, Mapping):
             for index in _dicts(value.get("param_groups")):
                 yield holder.fqn, (*at, "param_groups", index)
@@ -129,11 +124,6 @@ def _dicts(groups: Any) -> Iterator[int]:
     for index, group in enumerate(groups if isinstance(groups, (list, tuple)) else ()):
         if isinstance(group, Mapping):
             yield index
-
-
-def _numbered(holder: Holder, entry: BytesDraft) -> list[str]:
-    several = isinstance(entry.value, (list, tuple))
-    return [f"{holder.fqn}.{index}" for index in range(len(entry.value))] if several else []
 
 
 def with_keys(value: Any, inside: tuple[Key, ...], added: Mapping[str, Any]) -> Any:

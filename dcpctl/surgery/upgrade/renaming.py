@@ -74,7 +74,7 @@ def take_apart(draft: Draft, raw: RawOptimizer) -> Taken:
     order = {fqn: number for number, fqn in enumerate(draft.planner_data or ())}
     for fqn in sorted(raw.fqns, key=lambda fqn: order.get(fqn, len(order))):
         path = names.get(fqn)
-        place = naming.locate(fqn, path)
+        place = raw.places.get(fqn)
         entry = draft.entries[fqn]
         if place is None or place.what not in (naming.STATE, naming.GROUPS) or not place.rest:
             continue

@@ -160,7 +160,7 @@ def test_an_optimizer_per_parameter() -> None:
     each = {f"{n}.state.0.{slot}": v for n in NAMES for slot, v in adam_state(n).items()}
     view = OptimizerView(from_state_dict({"model": model(), "optim": each}))
     assert (view.verdict, view.kind, view.roots) == ("complete", "Adam or AdamW", ("optim",))
-    assert view.style == "by parameter name, in a form of its own"
+    assert view.style == "one optimizer per parameter"
     assert counts(view) == {"step": (10, 10), "exp_avg": (10, 10), "exp_avg_sq": (10, 10)}
     assert (view.not_in_model, view.frozen) == ((), ())
 

@@ -7,6 +7,7 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.fqn import is_index
 from dcpctl.model.optimizer.source import RawOptimizer
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.surgery.names import ambiguous
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 from dcpctl.surgery.upgrade.renaming import (
@@ -64,7 +65,13 @@ def _named(taken: Taken, wanted: str, raw: RawOptimizer, view: OptimizerView) ->
 
 
 def _names_of_indices(indices: list[str], raw: RawOptimizer, view: OptimizerView) -> dict[str, str]:
-    names = {p.key: p.name for p in view.parameters if p.root == raw.root}
+    model = view.sections.model_of(raw.root)
+    if model is None and (candidates := view.sections.pairing_of[raw.root].candidates):
+        raise ambiguous(raw.root, candidates)
+    own = {p.fqn: p.name for p in model.parameters} if model else {}
+    names = {p.key: own.get(p.fqn or "", p.key) for p in view.by_optimizer[raw.root]}
+    for group in raw.groups:
+        names.update(zip(group.params, group.names, strict=False))
     unsure = [index for index in indices if is_index(names.get(index, index))]
     if unsure:
         raise Refused(

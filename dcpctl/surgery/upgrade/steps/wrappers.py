@@ -62,13 +62,10 @@ def _stripped(names: Names) -> Mapped:
 
     One may have them with wrappers that another, or the model, does not leak.
     """
-    mapped: Mapped = {holder.optimizer: {} for holder in names.holders}
-    for site in names.sites.values():
-        mapped.setdefault(site.optimizer, {})[site.name] = strip_wrappers(site.name)
-    for raw in names.sections.optimizers:
+    mapped: Mapped = {}
+    for raw in names.owners:
         known = mapped.setdefault(raw.root, {})
-        listed = (name for group in raw.groups for name in (*group.params, *group.names))
-        for name in (*raw.state, *raw.absent, *listed):
+        for name in names.of(raw.root):
             known[name] = strip_wrappers(name)
     return mapped
 

@@ -1,0 +1,347 @@
+"""The models in a checkpoint: sets of tensors under one root, and copies that mirror one of them.
+
+A model is where an optimizer's names of parameters are found; where an optimizer has indices, or
+there is none, it is a container of the state dict that is called like one or holds what looks like
+parameters. Object paths, where there are any, say where a root may end.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dcpctl.errors import DcpctlError
+from dcpctl.model.fqn import Path, is_index, strip_wrappers
+from dcpctl.model.optimizer.catalogue import catalogue
+from dcpctl.model.optimizer.pairing import Claim, Model
+from dcpctl.model.optimizer.parameters import ModelParameter, fits_in_order
+from dcpctl.model.optimizer.source import RawOptimizer
+
+_MODEL_ROOT = re.compile(r"(?i)(?:model|module|state_dict|net|network|ema|generator)s?(?:_\w+)?")
+_PARAMETER_LEAF = re.compile(r"(?:.*_)?(?:weight|bias|scale|gamma|beta)s?")
+_COPY_WORD = re.compile(
+    r"(?i)ema|swa|averaged?|avg|shadow|polyak|target|teacher|slow|ref|reference|old"
+)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+EXTRA_STATE = "_extra_state"
+_MAX_ROOT = 3
+_MAX_DEPTH = 6
+# Tensors that are read to tell an average from a second list of the same tensors, and elements.
+_COMPARED = 4
+_MAX_COMPARED = 1 << 18
+
+# Tensors that modules register as buffers: nothing trains them, so no optimizer knows them.
+_BUFFER = re.compile(
+    r".*inv_freq|running_(?:mean|var)|num_batches_tracked|freqs?(?:_cis)?|.*(?:cos|sin)_cache[d]?"
+    r"|.*_cache|position_ids|token_type_ids|.*mask(?:ed_bias)?|relative_position_index"
+    r"|_float_tensor|tokens_per_expert|expert_bias|e_score_correction_bias"
+)
+_TRAINABLE_DTYPE = re.compile(r"(?:float|bfloat|complex)\d+.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Tensors that mirror a model and have no optimizer: an average of it, a teacher, a reference.
+
+    Attributes:
+        root: what their FQNs begin with.
+        names: the parameter's name in its model, without wrappers, to the FQN of the copy's tensor.
+        of: root of the model that they mirror.
+        same: nothing says that they are an average and the numbers that were compared are equal: a
+            second list of the model's own tensors.
+    """
+
+    root: str
+    names: Mapping[str, str]
+    of: str
+    same: bool = False
+
+
+def is_buffer(name: str, entry: Any) -> bool:
+    """Say whether a model's tensor is a buffer by its name or dtype: nothing ever trains it."""
+    leaf = name.rpartition(".")[2]
+    if _BUFFER.fullmatch(leaf) or EXTRA_STATE in name:
+        return True
+    return _TRAINABLE_DTYPE.fullmatch(str(entry.dtype)) is None
+
+
+def is_parameter(fqn: str) -> bool:
+    """Say whether a tensor is called as modules call their parameters."""
+    return _PARAMETER_LEAF.fullmatch(fqn.rpartition(".")[2]) is not None
+
+
+def is_model_root(component: str) -> bool:
+    """Say whether a component is what state dicts call a model."""
+    return _MODEL_ROOT.fullmatch(component) is not None
+
+
+def below(fqn: str, root: str) -> str | None:
+    """What follows a root in an FQN; None where it does not begin with it."""
+    if not root:
+        return fqn
+    return fqn[len(root) + 1 :] if fqn.startswith(root + ".") else None
+
+
+class Finder:
+    """Finds the models among the tensors that are no optimizer's.
+
+    Args:
+        entries: FQN to entry of the whole checkpoint.
+        tensors: the FQNs to look among, in metadata order.
+        planner: FQN to object path; empty where there is none.
+        claims: what the optimizers say of their models.
+    """
+
+    def __init__(
+        self,
+        entries: Mapping[str, Any],
+        tensors: Sequence[str],
+        planner: Mapping[str, Path],
+        claims: Sequence[Claim],
+    ) -> None:
+        self.entries = entries
+        self.tensors = tensors
+        self.planner = planner
+        self.claims = claims
+        self.order = {fqn: number for number, fqn in enumerate(planner)}
+        self.voted = self._votes()
+
+    def _votes(self) -> dict[str, dict[str, str]]:
+        """Roots under which named parameters are found: root -> name -> FQN, best first.
+
+        A root with less than half of what the best one has for an optimizer is chance.
+        """
+        kept: dict[str, dict[str, str]] = {}
+        for claim in self.claims:
+            if not claim.names:
+                continue
+            found: dict[str, dict[str, str]] = {}
+            loose: dict[str, dict[str, str]] = {}
+            for fqn in self.tensors:
+                components = fqn.split(".")
+                bounds = self._bounds(fqn, components)
+                for depth in range(min(_MAX_DEPTH, len(components))):
+                    name = strip_wrappers(".".join(components[depth:]))
+                    if name in claim.names:
+                        into = found if depth in bounds else loose
+                        into.setdefault(".".join(components[:depth]), {}).setdefault(name, fqn)
+                        break
+            for roots in (found, loose):
+                best = max(map(len, roots.values()), default=0)
+                for root, names in roots.items():
+                    if 2 * len(names) >= best:
+                        kept.setdefault(root, {}).update(names)
+                if found:
+                    break
+        return dict(sorted(kept.items(), key=lambda item: -len(item[1])))
+
+    def _bounds(self, fqn: str, components: Sequence[str]) -> Collection[int]:
+        """Where a name may begin: at a key of the object path, or anywhere without one."""
+        path = self.planner.get(fqn)
+        if path is None or len(path) < 2:
+            return range(len(components))
+        bounds, at = [], 0
+        for key in path:
+            bounds.append(at)
+            at += str(key).count(".") + 1
+        return bounds
+
+    @property
+    def at_top(self) -> bool:
+        """Whether the model has no root: its tensors lie at top level."""
+        if "" in self.voted:
+            return True
+        everything = len(self.tensors) == len(self.entries)
+        return everything and any(map(is_parameter, self.tensors))
+
+    def models(self, ours: Mapping[str, bool]) -> list[Model]:
+        """Return the models.
+
+        Args:
+            ours: for each tensor whether it is a model's, by what it is called.
+        """
+        roots: dict[str, dict[str, str]] = {root: {} for root in self.voted}
+        claimed: dict[str, str] = {}
+        for root, names in self.voted.items():
+            for fqn in names.values():
+                claimed.setdefault(fqn, root)
+        conventional = None if self.voted else self._by_convention()
+        if conventional is not None:
+            roots[conventional] = {}
+        named = sorted(filter(None, roots), key=len, reverse=True)
+        loose: list[str] = []
+        for fqn in self.tensors:
+            head = claimed.get(fqn) or next((r for r in named if fqn.startswith(r + ".")), None)
+            if head is None and fqn not in claimed:
+                loose.append(fqn)
+            else:
+                self._put(roots[head or ""], fqn, head or "")
+        self._put_loose(roots, [fqn for fqn in loose if ours[fqn]])
+        return [self._model(root, names) for root, names in roots.items() if names]
+
+    def _put(self, names: dict[str, str], fqn: str, root: str) -> None:
+        name = below(fqn, root)
+        if name is not None:
+            names.setdefault(strip_wrappers(name), fqn)
+
+    def _put_loose(self, roots: dict[str, dict[str, str]], loose: Sequence[str]) -> None:
+        """Tensors under no known root: parts of the model at top level, or models of their own."""
+        containers: dict[str, list[str]] = {}
+        for fqn in loose:
+            containers.setdefault(self._container(fqn), []).append(fqn)
+        if "" in roots and not self.voted and len(containers) > 1 and "" not in containers:
+            parts = {c: self._named(fqns, c) for c, fqns in containers.items()}
+            if self._indices_fit([self._model(c, names) for c, names in parts.items()]):
+                del roots[""]
+                roots.update(parts)
+                return
+        for container, fqns in containers.items():
+            mirrored = any(
+                mirrors(self._model(container, self._named(fqns, container)), model)
+                for model in (self._model(r, n) for r, n in roots.items() if n)
+            )
+            root = container if container and (mirrored or "" not in roots) else ""
+            names = roots.setdefault(root, {})
+            for fqn in fqns:
+                self._put(names, fqn, root)
+
+    def _named(self, fqns: Iterable[str], root: str) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for fqn in fqns:
+            self._put(names, fqn, root)
+        return names
+
+    def _indices_fit(self, parts: Sequence[Model]) -> bool:
+        """Whether every optimizer with indices fits one of several parts."""
+        indexed = [claim for claim in self.claims if claim.groups]
+        return bool(indexed) and all(
+            any(fits_in_order(c.groups, c.shapes, part.parameters) for part in parts)
+            for c in indexed
+        )
+
+    def _container(self, fqn: str) -> str:
+        """The dict of the state dict in which a tensor lies; where nothing says, what is above."""
+        path = self.planner.get(fqn)
+        if path is None or len(path) < 2:
+            components = fqn.split(".")
+            named = is_model_root(components[0]) and len(components) > 1
+            return components[0] if named and path is None else ""
+        return ".".join(map(str, path[:-1]))
+
+    def _model(self, root: str, names: Mapping[str, str]) -> Model:
+        ordered = dict(sorted(names.items(), key=lambda item: self.order.get(item[1], -1)))
+        parameters = tuple(
+            ModelParameter(name, fqn, tuple(self.entries[fqn].shape))
+            for name, fqn in ordered.items()
+            if not is_buffer(name, self.entries[fqn])
+        )
+        return Model(root, names, parameters)
+
+    def _by_convention(self) -> str:
+        """The prefix that is called like a model and holds most tensors; empty: top level."""
+        votes: Counter[str] = Counter()
+        for fqn in self.tensors:
+            components = fqn.split(".")
+            for depth, component in enumerate(components[: _MAX_ROOT - 1]):
+                if is_model_root(component) and len(components) > depth + 1:
+                    votes[".".join(components[: depth + 1])] += 1
+                    break
+        if not votes:
+            return ""
+        # `model.embed.weight` beside `lm_head.weight` is one model whose names begin with `model`.
+        beside = sum(
+            is_parameter(fqn)
+            and not self._container(fqn)
+            and not any(fqn.startswith(root + ".") for root in votes)
+            for fqn in self.tensors
+        )
+        return "" if beside else max(votes, key=lambda root: votes[root])
+
+
+def copies_of(
+    models: Sequence[Model],
+    trained: Collection[str],
+    is_copy: Mapping[str, bool],
+    entries: Mapping[str, Any],
+) -> list[Copy]:
+    """Return the models that are copies of others.
+
+    Args:
+        models: all models.
+        trained: roots of those that have an optimizer, or may have one.
+        is_copy: whether a model shows that it is a copy by itself, by root; decides where there is
+            no optimizer at all.
+        entries: FQN to entry; where nothing else says what a copy is, a few small tensors are read.
+    """
+    found = []
+    for model in models:
+        if model.root in trained or (not trained and not is_copy[model.root]):
+            continue
+        for other in models:
+            original = other.root in trained if trained else not is_copy[other.root]
+            if other is not model and original and mirrors(model, other):
+                same = not is_copy[model.root] and _equal(model, other, entries)
+                found.append(Copy(model.root, model.names, other.root, same))
+                break
+    return found
+
+
+def _equal(model: Model, other: Model, entries: Mapping[str, Any]) -> bool:
+    """Whether the smallest tensors of two models hold equal numbers, or cannot be read."""
+    theirs = {parameter.name: parameter.fqn for parameter in other.parameters}
+    pairs = [(p.fqn, theirs[p.name]) for p in model.parameters if p.name in theirs]
+    sizes = {p.fqn: math.prod(p.shape) for p in model.parameters}
+    small = sorted(pairs, key=lambda pair: sizes[pair[0]])[:_COMPARED]
+    try:
+        return all(
+            sizes[one] > _MAX_COMPARED
+            or entries[one].numpy().tobytes() == entries[two].numpy().tobytes()
+            for one, two in small
+        )
+    except DcpctlError:
+        return True
+
+
+def mirrors(model: Model, other: Model) -> bool:
+    """Whether a model's tensors have names and shapes of another's.
+
+    A list of tensors has no names; it mirrors a model whose parameters have its shapes, in order.
+    """
+    shapes = {parameter.name: parameter.shape for parameter in other.parameters}
+    own = {parameter.name: parameter.shape for parameter in model.parameters}
+    if not own or not shapes:
+        return False
+    if all(map(is_index, own)):
+        numbered = sorted(own.items(), key=lambda item: int(item[0]))
+        return len(own) == len(shapes) and [s for _, s in numbered] == list(shapes.values())
+    alike = sum(shapes.get(name) == shape for name, shape in own.items())
+    return 2 * alike > len(own) and all(shapes.get(n, s) == s for n, s in own.items())
+
+
+def is_average(raw: RawOptimizer) -> bool:
+    """Say whether what holds `state` and `param_groups` averages weights instead of training them.
+
+    Every optimizer has a learning rate; an average has none, and one tensor per parameter in a slot
+    that no optimizer keeps (`ema.state.<name>.ema_params`).
+    """
+    if not raw.groups or not raw.state or any("lr" in group.values for group in raw.groups):
+        return False
+    slots = {s for held in raw.state.values() for s, entry in held.items() if not entry.is_scalar}
+    return len(slots) == 1 and not slots & catalogue().known_slots()
+
+
+def shows_copy(root: str, beside: Iterable[str] = ()) -> bool:
+    """Say whether a model is a copy by itself: a word of its root, or a count of averages.
+
+    Args:
+        root: of the model.
+        beside: keys in its container that are no parameters: `n_averaged` of
+            torch.optim.swa_utils.AveragedModel, `num_updates` of others.
+    """
+    if any(_COPY_WORD.fullmatch(word) for word in _WORD.findall(root)):
+        return True
+    return any(key in ("n_averaged", "num_updates") for key in beside)
