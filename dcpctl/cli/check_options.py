@@ -11,7 +11,7 @@ import typer
 
 from dcpctl.cli.options import Color, ColorOption, JsonOption, OutputOption, StyleOption
 from dcpctl.cli.report_options import FormatOption, ReportOption, Reports
-from dcpctl.errors import UsageError, quote
+from dcpctl.errors import UsageError
 
 if TYPE_CHECKING:
     from dcpctl.check.baseline import Baseline
@@ -153,8 +153,10 @@ class Asked:
         """
         names = ("form", "json", "output", "table_style", "color", "report")
         reports = Reports.of(*(given.pop(name) for name in names))
-        if given["torch"] is not None and not given["torch"][:1].isdigit():
-            raise UsageError(f"--torch takes a release such as 2.13, not {quote(given['torch'])}")
+        if given["torch"] is not None:
+            from dcpctl.model.releases import check_release
+
+            check_release(given["torch"])
         if given["policy"] is not None and given["no_policy"]:
             raise UsageError("--policy and --no-policy contradict")
         return cls(reports, given)

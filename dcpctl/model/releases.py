@@ -6,13 +6,15 @@ unpickling of `.metadata` fail, whatever else it holds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dcpctl.errors import quote
+from dcpctl.errors import UsageError, quote
 from dcpctl.formats.records import StoredCheckpoint, StoredTensor
-from dcpctl.model.optimizer.catalogue import version_key
+from dcpctl.model.optimizer.catalogue import catalogue, version_key
 
+_RELEASE = re.compile(r"\d+\.\d+(?:\.\d+)?(?:\D.*)?")
 #: Top-level packages that any torch installation has.
 COMMON_PACKAGES = frozenset(
     ["torch", "builtins", "__builtin__", "collections", "pathlib", "_codecs"]
@@ -80,6 +82,23 @@ _2_15 = Form("2.15", None, "")
 
 #: Field of the metadata -> first release that writes it.
 _FIRST_WITH_FIELD = {"planner_data": "2.0", "storage_meta": "2.4", "version": "2.9"}
+
+
+def check_release(text: str) -> None:
+    """Refuse what is no torch release that dcpctl has looked at, such as `2.99`.
+
+    Any patch of a known minor release is one: `2.13`, `2.13.7`, `2.13.0+cu128`.
+
+    Raises:
+        UsageError: it is none; the hint says which are.
+    """
+    known = [version_key(release)[:2] for release in catalogue().releases]
+    if not _RELEASE.fullmatch(text) or version_key(text)[:2] not in known:
+        first, last = (".".join(map(str, known[end])) for end in (0, -1))
+        raise UsageError(
+            f"{quote(text)} is no torch release that dcpctl knows",
+            hint=f"it knows {first} to {last}, so 2.13 for example",
+        )
 
 
 def fields_of(target: str | None) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from dcpctl.writing.undo import UndoReport
 
 SCHEMA = "dcpctl.surgery/1"
 _MOST_CHANGES = 8
-_OF_KEYS = ("renamed", "dropped", "set", "cast")
+_OF_KEYS = ("renamed", "dropped", "added", "set", "cast")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcpctl.errors import DcpctlError
+from dcpctl.errors import DcpctlError, listed
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import Draft
 from dcpctl.surgery.cast import cast
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.merge import merge, parted
 from dcpctl.surgery.outcome import Change, Outcome
+from dcpctl.surgery.placements import Placement
 from dcpctl.surgery.rename import rename
-from dcpctl.surgery.reshard import ReshardOptions, reshard
+from dcpctl.surgery.reshard import ReshardOptions, laid_out
 from dcpctl.surgery.rules import Rule
 from dcpctl.surgery.select import select
 from dcpctl.surgery.set import Assignment, assign
@@ -68,16 +69,23 @@ class Select:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """`set`: see `surgery.set.assign`."""
+    """`set`: see `surgery.set.assign`, and `surgery.add.add` for what is added before."""
 
-    assignments: tuple[Assignment, ...]
+    assignments: tuple[Assignment, ...] = ()
     change_type: bool = False
     fill: bool = False
+    added: tuple[Assignment, ...] = ()
     verb = "set"
 
     def apply(self, draft: Draft, open_: Open) -> Outcome:
         """Make the edit."""
-        return assign(draft, self.assignments, change_type=self.change_type, fill=self.fill)
+        from dcpctl.surgery.add import add
+
+        draft, changes, notes = add(draft, self.added) if self.added else (draft, [], [])
+        done = assign(draft, self.assignments, change_type=self.change_type, fill=self.fill)
+        return dataclasses.replace(
+            done, changes=(*changes, *done.changes), notes=(*notes, *done.notes)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +155,23 @@ class Reshard:
         """Make the edit."""
         like = None if self.like is None else open_(self.like)
         options = ReshardOptions(self.world_size, self.mesh, self.placements, like)
-        made = reshard(draft, options)
+        made, assumed = laid_out(draft, options)
         ranks = made.world_size or 0
         note = f"laid out for {ranks:,} rank{'' if ranks == 1 else 's'}"
-        return Outcome(made, (Change("resharded", "", note),))
+        notes = [
+            f"assumed {_on_axes(self.mesh or (), chosen)} for {listed(names, 3)}"
+            for chosen, names in assumed.items()
+        ]
+        if notes:
+            notes.append(
+                "a mesh does not say how a job splits its tensors: --like PATH copies the layout "
+                "of a save of that job, --placements FILE says it by name"
+            )
+        return Outcome(made, (Change("resharded", "", note),), tuple(notes))
+
+
+def _on_axes(axes: Iterable[str], placements: Iterable[Placement]) -> str:
+    return ", ".join(f"{axis} {placed}" for axis, placed in zip(axes, placements, strict=True))
 
 
 Edit = Rename | Drop | Select | Set | Cast | Merge | Upgrade | Reshard

@@ -135,10 +135,11 @@ def _set(fields: _Fields, base: Path) -> edits.Edit:
     nulls = fields.texts("null")
     made = [Assignment(target, value) for target, value in _flat(values)]
     made += [Assignment(target, None) for target in nulls]
-    if not made:
-        raise UsageError(f"{fields.where}: neither values nor null")
+    added = [Assignment(target, value) for target, value in _flat(fields.take("add", dict, {}))]
+    if not made and not added:
+        raise UsageError(f"{fields.where}: neither values nor null nor add")
     change = fields.take("change_type", bool, False)
-    return edits.Set(tuple(made), change, fields.take("fill", bool, False))
+    return edits.Set(tuple(made), change, fields.take("fill", bool, False), tuple(added))
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:

@@ -76,6 +76,19 @@ def reshard(draft: Draft, options: ReshardOptions) -> Draft:
         NothingSelected: a glob of the placements matches no tensor; `like` shares no key.
         Refused: a placement does not fit a tensor, or a shape differs in `like`.
     """
+    return laid_out(draft, options)[0]
+
+
+def laid_out(draft: Draft, options: ReshardOptions) -> tuple[Draft, dict[Placements, list[str]]]:
+    """Do what `reshard` does, and say which placements nobody had asked for.
+
+    Returns:
+        The draft, and the placements that were assumed for a mesh, each with the parameters that
+        got it; none for a world size, over which FSDP2 cuts all alike, or a copied layout.
+
+    Raises:
+        As `reshard`.
+    """
     mesh = _mesh(options)
     layout = _Layout(draft, mesh, options.placements or {})
     fixed: dict[str, Grid] = {}
@@ -87,7 +100,8 @@ def reshard(draft: Draft, options: ReshardOptions) -> Draft:
         if isinstance(entry, TensorDraft) and fqn not in fixed
     }
     layout.refuse_idle_globs()
-    return _assign(draft, math.prod(mesh.values()), boxes, fixed, options.like)
+    made = _assign(draft, math.prod(mesh.values()), boxes, fixed, options.like)
+    return made, layout.assumed if options.mesh is not None else {}
 
 
 def _mesh(options: ReshardOptions) -> dict[str, int]:
@@ -122,6 +136,7 @@ class _Layout:
         self.globs = {glob: re.compile(translate(glob)).match for glob in placements}
         self.placements = placements
         self.used: set[str] = set()
+        self.assumed: dict[Placements, list[str]] = {}
         self._cuts: dict[tuple[Any, ...], Boxes] = {}
 
     def boxes(self, entry: TensorDraft) -> Boxes:
@@ -159,6 +174,8 @@ class _Layout:
                     return parse_placements(self.placements[glob], self.mesh, usual)
         if any(isinstance(p, Shard) and p.dim >= len(entry.shape) for p in usual):
             return whole
+        if entry.fqn in self.names and usual != whole:
+            self.assumed.setdefault(usual, []).append(name)
         return usual
 
     def _stays_whole(self, entry: TensorDraft, parameter: Parameter | None) -> bool:

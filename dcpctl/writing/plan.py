@@ -174,9 +174,9 @@ def plan(
 
 def _left(side: SideFiles, in_place: bool) -> Iterator[str]:
     """Sentences on what is not carried over, or not as the result is."""
-    if side.left and not in_place:
-        shown = (f"{quote(one.name)} ({one.why})" for one in side.left)
-        yield f"not carried over: {listed(shown, show=str)}"
+    missed = [f"{quote(one.name)} ({one.why})" for one in side.left if not one.junk]
+    if missed and not in_place:
+        yield f"not carried over: {listed(missed, show=str)}"
     for name in side.checkpoints:
         yield f"{quote(name)} is a checkpoint of its own, which the edit leaves as it is"
 

@@ -53,10 +53,12 @@ class Left:
     Attributes:
         name: path relative to the save's directory.
         why: a clause.
+        junk: nobody misses it.
     """
 
     name: str
     why: str
+    junk: bool = False
 
 
 @dataclass(slots=True)
@@ -170,8 +172,11 @@ class _Walk:
             names.add(entry.name)
             if _OWN.fullmatch(entry.name) or self.root / name in self.shards:
                 continue
-            if why := self._why_left(entry, below):
-                self.found.left.append(Left(name, why))
+            if (below or ".") in self.parts and _TEMPORARY.fullmatch(entry.name):
+                why = "a temporary file of an interrupted save"
+                self.found.left.append(Left(name, why, junk=True))
+            elif why := self._why_left(entry, below):
+                self._leave(name, why)
             elif entry.is_symlink():
                 self._link(entry, name)
             elif entry.is_dir(follow_symlinks=False):
@@ -203,8 +208,6 @@ class _Walk:
                 return "other metadata, which describes other files than the result has"
             if _SHARD.fullmatch(name):
                 return "a shard file that the metadata does not name"
-            if _TEMPORARY.fullmatch(name):
-                return "a temporary file of an interrupted save"
         if _HIDDEN_STAGING.fullmatch(name) and entry.is_dir(follow_symlinks=False):
             return "a hidden staging directory"
         return ""

@@ -52,6 +52,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["reshard", "SRC", "DST", "--mesh", "fsdp"], 2, "'fsdp' is not a mesh"),
     (["reshard", "SRC", "--world-size", "2", "--in-place"], 2, "no --in-place"),
     (["upgrade", "SRC", "DST", "--torch", "soon"], 2, "no torch release"),
+    (["upgrade", "SRC", "DST", "--torch", "2.99"], 2, "1.13 to 2.15"),
     (["upgrade", "SRC", "DST", "more"], 2, "more"),
     (["upgrade", "SRC", "DST", "--in-place"], 2, "one too many"),
     (["edit", "SRC", "DST"], 2, "no edit is asked for"),

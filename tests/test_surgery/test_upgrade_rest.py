@@ -13,7 +13,7 @@ import pytest
 
 from dcpctl.check.engine import run_checks
 from dcpctl.check.options import CheckOptions
-from dcpctl.errors import DcpctlError, Refused
+from dcpctl.errors import DcpctlError, Refused, UsageError
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.model.draft import BytesDraft, Draft, Fill, TensorDraft
 from dcpctl.model.fqn import strip_wrappers
@@ -105,11 +105,31 @@ def test_parameters_that_never_trained_get_zeros(
             assert made.tensors[f"optimizer.state.{name}.step"].numpy() == np.float32(0)
 
 
-def test_state_that_was_lost_is_not_made_up(shared: Path, opened: Open) -> None:
-    whole = opened(shared / "checkpoints/2.13.0/fsdp2_list_fp32/ckpt")
+def test_a_parameter_without_a_gradient_gets_zeros_too(samples: Path, opened: Open) -> None:
+    whole = opened(samples / "healthy" / "step-8500")
     source = without_state(whole, "layers.0.attention.wq.weight")
-    with pytest.raises(Refused, match="was lost, not never made"):
-        upgrade(source, UpgradeOptions("2.13", fill_missing_state="zeros"))
+    draft, steps = upgrade(source, UpgradeOptions("2.13", fill_missing_state="zeros"))
+    assert set(draft.entries) == set(whole.entries)
+    note = report(steps, "missing-state").note
+    assert note == "zeros for 'layers.0.attention.wq.weight': never given a gradient, or lost"
+
+
+def test_state_that_was_lost_is_not_made_up(samples: Path, opened: Open) -> None:
+    whole = opened(samples / "healthy" / "step-8500")
+    slot = "optimizer.state.layers.0.attention.wq.weight.exp_avg"
+    kept = [entry for fqn, entry in whole.entries.items() if fqn != slot]
+    planner = dict(whole.planner_data or {})
+    del planner[slot]
+    with pytest.raises(Refused, match="was made and is lost"):
+        upgrade(
+            whole.with_entries(kept, planner), UpgradeOptions("2.13", fill_missing_state="zeros")
+        )
+    gone = [e for f, e in whole.entries.items() if not f.startswith(slot.removesuffix("exp_avg"))]
+    with pytest.raises(Refused, match="was made and is lost"):
+        upgrade(
+            whole.with_entries(gone, whole.planner_data),
+            UpgradeOptions("2.13", fill_missing_state="zeros"),
+        )
 
 
 def test_nothing_missing_is_nothing_filled(samples: Path, opened: Open) -> None:
@@ -196,7 +216,6 @@ def test_the_default_target_is_the_installed_torch(
     monkeypatch: pytest.MonkeyPatch, samples: Path, opened: Open
 ) -> None:
     from dcpctl import torch_bridge
-    from dcpctl.errors import UsageError
 
     source = opened(samples / "releases" / "2.2.2-optim_AdamW")
     monkeypatch.setattr(torch_bridge, "installed_version", lambda: "2.2.2")
@@ -248,7 +267,7 @@ def test_torch_loads_every_upgraded_checkpoint(
     assert seen > 30
 
 
-@pytest.mark.parametrize("target", ["1.13", "2.0", "2.3", "2.4", "2.6", "2.10", "2.15", "2.99"])
+@pytest.mark.parametrize("target", ["1.13", "2.0", "2.3", "2.4", "2.6", "2.10", "2.15", "2.15.7"])
 def test_every_target_makes_a_checkpoint_or_says_why_not(
     shared: Path, tmp_path: Path, target: str
 ) -> None:
@@ -264,6 +283,13 @@ def test_every_target_makes_a_checkpoint_or_says_why_not(
             tmp_path / layout, CheckOptions(select=("DCP4",), ignore=("DCP402",), torch=target)
         ).findings
         assert found == (), layout
+
+
+@pytest.mark.parametrize("target", ["2.99", "1.12", "3.0", "2", "soon", ""])
+def test_a_release_that_nobody_knows_is_refused(samples: Path, opened: Open, target: str) -> None:
+    with pytest.raises(UsageError, match="no torch release") as raised:
+        upgrade(opened(samples / "legacy"), UpgradeOptions(target))
+    assert "1.13 to 2.15" in (raised.value.hint or "")
 
 
 def test_nothing_of_the_source_is_touched(shared: Path, opened: Open) -> None:

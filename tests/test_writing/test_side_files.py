@@ -116,8 +116,8 @@ def test_what_is_not_carried_over_is_named(source, tmp_path):
     assert beside(tmp_path / "out") == SIDE | {"same": SIDE["common.pt"]}
     assert not (tmp_path / "out/same").is_symlink()
     (sentence,) = made.warnings
-    assert sentence.startswith("not carried over: '.metadata.tmp' (a temporary file")
-    assert sentence.endswith("and 2 more")
+    assert sentence.startswith("not carried over: '.tmp-save' (a hidden staging directory), ")
+    assert sentence.endswith("and 1 more")
 
 
 def test_what_is_no_file_is_refused(source, tmp_path):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from dcpctl import torch_bridge
 from dcpctl.errors import UsageError, quote
 from dcpctl.model.draft import Draft
-from dcpctl.model.optimizer.catalogue import catalogue, version_key
+from dcpctl.model.optimizer.catalogue import catalogue
+from dcpctl.model.releases import check_release
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import StepReport, all_steps
 
 OPTIMIZER_KEYS = ("fqn", "index", "flat")
 FILLS = ("zeros",)
-
-_RELEASE = re.compile(r"\d+\.\d+(?:\.\d+)?(?:\D.*)?")
-_OLDEST = (1, 13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +67,8 @@ def _context(options: UpgradeOptions) -> Context:
             "torch is not installed here, so that no release is meant by default",
             hint="give one: --torch 2.13",
         )
-    if not _RELEASE.fullmatch(torch) or version_key(torch)[:2] < _OLDEST:
-        raise UsageError(f"{quote(torch)} is no torch release from 1.13 on", hint="such as 2.13")
+    if options.torch is not None:
+        check_release(options.torch)
     if options.optimizer_keys not in (None, *OPTIMIZER_KEYS):
         raise UsageError(
             f"{quote(options.optimizer_keys)} is no way to name an optimizer's parameters",

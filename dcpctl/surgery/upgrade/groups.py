@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dcpctl.model.draft import BytesDraft, Draft
+from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.kind import Kind, tell_kind
 from dcpctl.model.optimizer.source import LazyValues, RawGroup, RawOptimizer
@@ -144,3 +145,25 @@ def with_keys(value: Any, inside: tuple[Key, ...], added: Mapping[str, Any]) -> 
         group[key] = item
     group.update(added)
     return group
+
+
+def sibling(draft: Draft, anchor: str, key: str, there: Mapping[str, str]) -> tuple[str, Path]:
+    """FQN and object path of a key that stands beside another one.
+
+    Args:
+        draft: the checkpoint.
+        anchor: the other key's FQN.
+        key: the new key.
+        there: key -> FQN of the same group, the anchor among them.
+    """
+    old = next(known for known, fqn in there.items() if fqn == anchor)
+    fqn = anchor[: -len(old)] + key
+    path = (draft.planner_data or {}).get(anchor)
+    if path is None:
+        first = next((f for f in there.values() if f in (draft.planner_data or {})), None)
+        if first is None:
+            return fqn, (fqn,)
+        old = next(known for known, known_fqn in there.items() if known_fqn == first)
+        path = (draft.planner_data or {})[first]
+    last = str(path[-1])
+    return fqn, (*path[:-1], last[: -len(old)] + key)

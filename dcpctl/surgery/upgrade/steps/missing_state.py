@@ -1,4 +1,8 @@
-"""Step `missing-state`: a new state for parameters that were never trained, where asked for."""
+"""Step `missing-state`: a new state for parameters that have none, where asked for.
+
+An optimizer makes a parameter's state at its first gradient, so that one that never got any (the
+gate of an expert, an unused head) has none, and `dcp.load` of a run that asks for it fails.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +20,25 @@ from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 
-_NO_STATE = (coverage.NEVER_TRAINED, coverage.UNCLEAR)
-
 
 @step("missing-state", 60)
 def missing_state(draft: Draft, context: Context) -> Done:
     """Give parameters without any state what their optimizer starts from: zeros, and step 0.
 
     Raises:
-        Refused: state was lost rather than never made, or it starts from something else than zeros.
+        Refused: part of it is there or named, so that it was made and lost, or it could not be
+            read, or it starts from something else than zeros.
     """
     if context.fill_missing_state is None:
         return Done(draft)
     parameters = context.view(draft).parameters
-    lost = [p.name for p in parameters if p.missing and p.status not in _NO_STATE]
+    unread = [p.name for p in parameters if p.status == coverage.UNREAD]
+    if unread:
+        raise Refused(f"the state of {listed(unread)} could not be read, so nothing replaces it")
+    lost = [p.name for p in parameters if p.missing and (p.slots or p.absent)]
     if lost:
         raise Refused(
-            f"the state of {listed(lost)} was lost, not never made: what is beside it is there; "
+            f"the state of {listed(lost)} was made and is lost: the rest of it is there or named; "
             "zeros would reset it",
             hint="take it from the save before this one",
         )
@@ -56,7 +62,7 @@ def missing_state(draft: Draft, context: Context) -> Done:
         [*draft.entries.values(), *new], None if places is None else {**places, **planner}
     )
     names = listed([parameter.name for parameter in bare], 3)
-    return Done(made_draft, len(new), f"zeros for {names}, which were never trained")
+    return Done(made_draft, len(new), f"zeros for {names}: never given a gradient, or lost")
 
 
 def _model(parameters: Iterable[Parameter], bare: Parameter) -> Parameter | None:

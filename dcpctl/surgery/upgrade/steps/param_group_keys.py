@@ -15,7 +15,7 @@ from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal
 from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer.catalogue import TorchOptimizer, catalogue, version_key
 from dcpctl.surgery.upgrade.context import Context
-from dcpctl.surgery.upgrade.groups import Group, groups_of, with_keys
+from dcpctl.surgery.upgrade.groups import Group, groups_of, sibling, with_keys
 from dcpctl.surgery.upgrade.registry import Done, step
 
 
@@ -170,27 +170,12 @@ def _beside(
     for key, value in addition.keys.items():
         before = [k for k in order[: order.index(key)] if k in there] if key in order else []
         anchor = there[before[-1]] if before else last
-        fqn, path = _sibling(draft, anchor, key, there)
+        fqn, path = sibling(draft, anchor, key, there)
         behind.setdefault(anchor, []).append(BytesDraft(fqn, Literal(value)))
         paths[fqn] = path
         there[key] = fqn
         if anchor == last:
             last = fqn
-
-
-def _sibling(draft: Draft, anchor: str, key: str, there: Mapping[str, str]) -> tuple[str, Path]:
-    """FQN and object path of a key that stands beside another one."""
-    old = next(known for known, fqn in there.items() if fqn == anchor)
-    fqn = anchor[: -len(old)] + key
-    path = (draft.planner_data or {}).get(anchor)
-    if path is None:
-        first = next((f for f in there.values() if f in (draft.planner_data or {})), None)
-        if first is None:
-            return fqn, (fqn,)
-        old = next(known for known, known_fqn in there.items() if known_fqn == first)
-        path = (draft.planner_data or {})[first]
-    last = str(path[-1])
-    return fqn, (*path[:-1], last[: -len(old)] + key)
 
 
 def _followers(fqn: str, behind: Mapping[str, list[BytesDraft]]) -> Iterator[BytesDraft]:
