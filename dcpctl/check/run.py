@@ -11,6 +11,7 @@ from dcpctl.check.estimate import Estimate, judge
 from dcpctl.check.history import History, Save
 from dcpctl.check.history_moments import Compared, compare_moments
 from dcpctl.check.items import Items, collect_items, part_of
+from dcpctl.check.moment_pairs import MomentPairs, read_pairs
 from dcpctl.check.moments import Moments, read_moments
 from dcpctl.check.options import CheckOptions
 from dcpctl.check.registry import CannotRun, NotAsked, rules_of
@@ -40,6 +41,7 @@ class Run:
         self.against = against
         self.scanned: Scan | None = None
         self._moments: Moments | None = None
+        self._pairs: MomentPairs | None = None
         self.compared_moments: Compared | None = None
 
     @cached_property
@@ -153,6 +155,14 @@ class Run:
             self._moments = read_moments(self.checkpoint, self.optimizer, self.options)
         return self._moments
 
+    @property
+    def pairs(self) -> MomentPairs:
+        """First and second moments side by side, as `moments`; read when asked for."""
+        if self._pairs is None:
+            earlier = None if self.history is None else self.history.earlier.view
+            self._pairs = read_pairs(self.checkpoint, self.optimizer, self.options, earlier)
+        return self._pairs
+
     @cached_property
     def closed(self) -> dict[int, DcpctlError]:
         """Numbers of the shard files that cannot be opened, and why."""
@@ -184,6 +194,12 @@ class Run:
             said.append(
                 f"Of {words.count(moments.expected, 'second moment')}, {len(moments.found):,} were "
                 "looked at, in part. --values reads them all."
+            )
+        pairs = self._pairs
+        if pairs is not None and pairs.looked < pairs.expected:
+            said.append(
+                f"First and second moments were compared in {pairs.looked:,} of "
+                f"{words.count(pairs.expected, 'chunk')}. --values compares them all."
             )
         if self.compared_moments is not None and self.history is not None:
             said.append(self.compared_moments.note(self.history, shown=self.restart is not None))

@@ -127,6 +127,11 @@ class TensorEntry:
         ranks = [file.rank or 0 for file in self._source.files]
         return np.array([ranks[n] if n >= 0 else 0 for n in self.chunks.file.tolist()], np.int64)
 
+    def shard_file(self, row: int) -> ShardFile | None:
+        """The file that holds chunk number `row`; None where no storage item does."""
+        number = int(self.chunks.file[row])
+        return self._source.files[number] if number >= 0 else None
+
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a slice: ints, slices, `...` as in NumPy; only the bytes it needs are read.
 

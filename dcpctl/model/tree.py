@@ -7,11 +7,10 @@ somewhere in it. Tuples are never opened.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dcpctl.formats.pickles.standins import Device, DType, Opaque, PackedTensor, Record, TensorRef
+from dcpctl.formats.pickles.standins import Device, DType, Opaque, Record, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.fqn import is_index
 from dcpctl.model.values import type_name
@@ -53,7 +52,7 @@ def _component(key: Any) -> str:
 
 def _is_plain(items: list[Any]) -> bool:
     for item in items:
-        if isinstance(item, (Mapping, PackedTensor, TensorRef, TensorValue)):
+        if isinstance(item, (Mapping, TensorRef, TensorValue)):
             return False
         if isinstance(item, list) and not _is_plain(item):
             return False
@@ -62,7 +61,7 @@ def _is_plain(items: list[Any]) -> bool:
 
 def unknown_parts(value: Any) -> Iterator[str]:
     """Yield the type of everything in a value that cannot be pickled anew."""
-    if isinstance(value, (Opaque, PackedTensor)):
+    if isinstance(value, Opaque):
         yield value.type
     elif isinstance(value, TensorRef):
         yield "torch.Tensor"
@@ -70,7 +69,7 @@ def unknown_parts(value: Any) -> Iterator[str]:
         for key, item in value.items():
             yield from unknown_parts(key)
             yield from unknown_parts(item)
-    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+    elif isinstance(value, (list, tuple, set, frozenset)):
         for item in value:
             yield from unknown_parts(item)
     elif isinstance(value, Record):

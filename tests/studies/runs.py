@@ -58,6 +58,9 @@ class Way:
         dtype: of parameters and moments.
         options: more options of AdamW.
         events: part of the run that has passed -> what is done to it then.
+        each: what is done before every step.
+        scheduler: of torch, for so many steps; it sets the rate then.
+        micro: batches whose gradients are summed for a step.
     """
 
     name: str
@@ -66,21 +69,33 @@ class Way:
     dtype: torch.dtype = torch.float32
     options: dict[str, Any] = field(default_factory=dict)
     events: dict[float, Callable[[Run], None]] = field(default_factory=dict)
+    each: Callable[[Run], None] | None = None
+    scheduler: Callable[[torch.optim.Optimizer, int], Any] | None = None
+    micro: int = 1
 
 
 class Run:
-    """A run of AdamW on a model of one kind.
+    """A run of one of the Adams on a model of one kind.
 
     Args:
         way: how to train.
         model: `Dense` or `Language`.
-        beta2: of AdamW.
+        beta2: of the optimizer.
         steps: how long it shall be.
         seed: of weights and data.
+        optimizer: its class.
+        beta1: of it.
     """
 
     def __init__(
-        self, way: Way, model: type[nn.Module], beta2: float, steps: int, seed: int
+        self,
+        way: Way,
+        model: type[nn.Module],
+        beta2: float,
+        steps: int,
+        seed: int,
+        optimizer: type[torch.optim.Optimizer] = torch.optim.AdamW,
+        beta1: float = 0.9,
     ) -> None:
         torch.manual_seed(seed)
         self.way, self.steps, self.seed, self.step = way, steps, seed, 0
@@ -89,9 +104,11 @@ class Run:
         self.teacher = Dense()
         self.next_word = torch.randperm(WORDS)
         self.frequency = 1 / torch.arange(1, WORDS + 1) ** 1.1
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=self.lr, betas=(0.9, beta2), **way.options
+        made: Any = optimizer
+        self.optimizer: torch.optim.Optimizer = made(
+            self.model.parameters(), lr=self.lr, betas=(beta1, beta2), **way.options
         )
+        self.scheduler = way.scheduler(self.optimizer, steps) if way.scheduler else None
 
     def train(self, until: int) -> None:
         """Go on to a step; what a step sees depends on seed and step alone."""
@@ -99,17 +116,24 @@ class Run:
         while self.step < until:
             if self.step in events:
                 events[self.step](self)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr * self.way.rate(self.step, self.steps)
+            if self.way.each is not None:
+                self.way.each(self)
+            if self.scheduler is None:
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self.lr * self.way.rate(self.step, self.steps)
             self.optimizer.zero_grad()
-            (self._loss() * self.scale).backward()
+            for micro in range(self.way.micro):
+                (self._loss(micro) * self.scale).backward()
             if self.way.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
+            if self.scheduler is not None:
+                self.scheduler.step()
             self.step += 1
 
-    def _loss(self) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
+    def _loss(self, micro: int) -> torch.Tensor:
+        number = self.seed * 1_000_003 + self.step + micro * 15_485_863
+        generator = torch.Generator().manual_seed(number)
         if isinstance(self.model, Dense):
             x = torch.randn(self.batch, 20, generator=generator)
             wrong = torch.rand(self.batch, generator=generator) < self.noise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from dcpctl.formats.pickles.opcodes import op
@@ -104,7 +103,7 @@ def _set_items(m: Machine, target: Any, items: list[Any]) -> None:
 
 
 def _append_items(m: Machine, target: Any, items: list[Any]) -> None:
-    if isinstance(target, (list, deque)):
+    if isinstance(target, list):
         target.extend(items)
     elif not isinstance(target, Opaque):
         m.fail(f"items are appended to a {type(target).__name__}")
