@@ -158,6 +158,21 @@ class UnknownForm(InputError):
     id = "unknown-form"
 
 
+class Unloadable(UnknownForm):
+    """What dcpctl does not know and no torch release loads either."""
+
+
+class LegacyItem(UnknownForm):
+    """A storage item that torch.save wrote before 1.6: a stream of pickles and no archive."""
+
+
+class PackedItem(UnknownForm):
+    """A tensor of a subclass, or a packed one: it can be kept as it is, and not be read or cut."""
+
+    id = "packed-tensor"
+    exit_code = 4
+
+
 class NotALog(InputError):
     """The file is no training log in any form that dcpctl knows."""
 

@@ -10,18 +10,22 @@ from dcpctl.check.items import BYTES_ROW, Items, part_of
 from dcpctl.errors import (
     DcpctlError,
     InputError,
+    LegacyItem,
     LimitExceeded,
     MissingFile,
     PathOutsideCheckpoint,
     TruncatedFile,
     UnknownForm,
+    Unloadable,
     quote,
 )
 from dcpctl.formats.crc import crc32, crc32_range
 from dcpctl.formats.dtypes import info as dtype_info
 from dcpctl.formats.dtypes import itemsize
 from dcpctl.formats.pickles import calls, policy
-from dcpctl.formats.pickles.standins import TensorRef
+from dcpctl.formats.pickles.imports import Import, is_class_name
+from dcpctl.formats.pickles.packed import inner_tensors
+from dcpctl.formats.pickles.standins import PackedTensor, TensorRef
 from dcpctl.formats.pickles.vm import Machine
 from dcpctl.formats.torch_zip import TorchItem, open_item
 from dcpctl.formats.zip_directory import ZipRecord
@@ -38,8 +42,6 @@ _REMEMBERED = 4096
 
 # Kinds of numbers that torch can keep negated (`Tensor.neg` of a view).
 _SIGNED = ("complex", "float")
-# What pickle itself calls to make an object of a class, which is told by its own name.
-_RECONSTRUCTORS = {"copyreg._reconstructor", "copy_reg._reconstructor"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,13 @@ class ItemReport:
         is_value: it is a bytes entry.
         unread: why it could not be looked at; empty if it could.
         unknown: what about its form dcpctl does not know; empty if nothing.
+        unloadable: torch does not load that form, or not without running what it says.
         malformed: what is wrong with the archive or pickle; empty if nothing is.
         unlike: what the item holds instead of what the metadata say; empty if that.
         damage: records with wrong checksums.
         unsummed: it records no checksum.
-        globals: unknown globals that its pickle refers to.
+        globals: unknown globals that its pickle refers to, and what it does with them.
+        packed: the tensor that it holds, where that is of a subclass or packed.
         verified: every record was read.
         bytes_read: bytes compared.
     """
@@ -96,11 +100,13 @@ class ItemReport:
     is_value: bool
     unread: str = ""
     unknown: str = ""
+    unloadable: bool = False
     malformed: str = ""
     unlike: str = ""
     damage: list[Damage] = field(default_factory=list)
     unsummed: bool = False
-    globals: tuple[str, ...] = ()
+    globals: tuple[Import, ...] = ()
+    packed: PackedTensor | None = None
     verified: bool = False
     bytes_read: int = 0
 
@@ -131,8 +137,8 @@ class ItemReader:
         self._items = items
         self._parts = [part_of(checkpoint, number) for number in range(len(checkpoint.files))]
         self._room = threading.BoundedSemaphore(_DECOMPRESSIONS)
-        self._known: dict[bytes, tuple[str, ...]] = {}
-        self._tensors: dict[bytes, TensorRef] = {}
+        self._known: dict[bytes, tuple[Import, ...]] = {}
+        self._tensors: dict[bytes, TensorRef | PackedTensor] = {}
 
     def read(self, item: int, *, whole: bool) -> ItemReport:
         """Look at one item; read all its bytes if `whole`."""
@@ -164,6 +170,10 @@ class ItemReader:
             report.unread = str(error)
         except UnknownForm as error:
             report.unknown = str(error)
+            report.unloadable = isinstance(error, Unloadable)
+            if isinstance(error, LegacyItem) and report.is_value:
+                report.unknown += "; torch unpickles it without restriction, which runs its code"
+                report.unloadable = True
         except InputError as error:
             report.malformed = str(error)
         except DcpctlError as error:
@@ -215,9 +225,16 @@ class ItemReader:
             report.globals = self._unknown_globals(item)
         if tensor is not None and sizes is not None:
             ref = self._tensor(item)
-            if ref.dtype != tensor.dtype or ref.shape != tuple(sizes):
+            if isinstance(ref, PackedTensor):
+                report.packed = ref
+                # Its class is told as a packed tensor; what a pickle calls besides is not.
+                report.globals = tuple(
+                    used for used in report.globals if used.runs or not is_class_name(used.path)
+                )
+            if not _alike(ref, tensor.dtype, tuple(sizes)):
+                shape = "" if ref.shape is None else list(ref.shape)
                 report.unlike = (
-                    f"the item holds {ref.dtype}{list(ref.shape)}, the metadata say "
+                    f"the item holds {ref.dtype}{shape}, the metadata say "
                     f"{tensor.dtype}{list(sizes)}"
                 )
 
@@ -234,23 +251,24 @@ class ItemReader:
             at = report.offset if transformed else record.data_offset
             report.damage.append(Damage(record.name, record.size, at, found, record.crc32))
 
-    def _tensor(self, item: TorchItem) -> TensorRef:
+    def _tensor(self, item: TorchItem) -> TensorRef | PackedTensor:
         """What tensor the item holds; equal chunks of a layer stack have equal pickles."""
         record = item.record("data.pkl")
         data = item.read("data.pkl") if record.size <= _SMALL_RECORD else b""
         known = self._tensors.get(data)
         if known is None:
-            known = item.tensor()
-            kind = dtype_info(known.dtype).kind
-            if (known.conj and kind != "complex") or (known.neg and kind not in _SIGNED):
-                raise UnknownForm(f"{item.subject}: a conjugate or negative bit on {known.dtype}")
+            known = item.held()
+            _check_bits(known, item.subject)
             if data and len(self._tensors) < _REMEMBERED:
                 self._tensors[data] = known
-        else:
+        elif isinstance(known, TensorRef):
             item.check_tensor(known)
+        else:
+            for inner in inner_tensors(known).values():
+                item.check_tensor(inner)
         return known
 
-    def _unknown_globals(self, item: TorchItem) -> tuple[str, ...]:
+    def _unknown_globals(self, item: TorchItem) -> tuple[Import, ...]:
         size = item.record("data.pkl").size
         if size > limits.VALUE_BYTES:
             raise LimitExceeded(f"{item.subject}: a pickle of {size} bytes")
@@ -259,11 +277,24 @@ class ItemReader:
         if known is None:
             machine = Machine(data, policy.VALUES, item.subject, calls.storage_from_persistent_id)
             machine.run()
-            named = {path.replace("__builtin__.", "builtins.", 1) for path in machine.globals}
-            known = tuple(sorted(named - policy.VALUES.table.keys() - _RECONSTRUCTORS))
+            known = tuple(Import(*used) for used in sorted(machine.uses.items()))
             if len(self._known) < _REMEMBERED and size <= _SMALL_RECORD:
                 self._known[data] = known
         return known
+
+
+def _alike(ref: TensorRef | PackedTensor, dtype: str, sizes: tuple[int, ...]) -> bool:
+    """Whether a tensor is what the metadata promise, as far as its pickle says what it is."""
+    return ref.dtype in (dtype, "") and ref.shape in (sizes, None)
+
+
+def _check_bits(ref: TensorRef | PackedTensor, subject: str) -> None:
+    """Refuse a conjugate or negative bit on numbers that cannot have it."""
+    refs = inner_tensors(ref).values() if isinstance(ref, PackedTensor) else (ref,)
+    for one in refs:
+        kind = dtype_info(one.dtype).kind
+        if (one.conj and kind != "complex") or (one.neg and kind not in _SIGNED):
+            raise UnknownForm(f"{subject}: a conjugate or negative bit on {one.dtype}")
 
 
 def _promised(sizes: tuple[int, ...], dtype: str) -> int:

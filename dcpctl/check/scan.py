@@ -18,6 +18,7 @@ from dcpctl.check.items import Items
 from dcpctl.check.options import CheckOptions
 from dcpctl.check.registry import CannotRun
 from dcpctl.formats.arrays import distinct
+from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.formats.records import Int64s
 from dcpctl.model.checkpoint import Checkpoint
 
@@ -26,6 +27,21 @@ SAMPLE_ITEMS = 2048
 SAMPLE_BYTES = 64 << 20
 #: What a thread takes at once: enough that taking costs nothing, little enough to share evenly.
 _BATCH_ITEMS, _BATCH_BYTES = 64, 16 << 20
+
+
+@dataclass(slots=True)
+class Packed:
+    """The tensors of one class that is no plain tensor.
+
+    Attributes:
+        first: the first item of them in file order.
+        fqns: their entries.
+        items: items of them.
+    """
+
+    first: ItemReport
+    fqns: set[str] = field(default_factory=set)
+    items: int = 0
 
 
 @dataclass(slots=True)
@@ -41,6 +57,7 @@ class Scan:
         bytes_stored: bytes of all items.
         bytes_read: bytes read and compared.
         whole: everything was to be read.
+        packed: the tensors of a subclass that were opened, by their class.
     """
 
     items: int
@@ -51,6 +68,7 @@ class Scan:
     verified: int = 0
     unsummed: int = 0
     bytes_read: int = 0
+    packed: dict[str, Packed] = field(default_factory=dict)
 
     @property
     def note(self) -> str:
@@ -163,8 +181,18 @@ class _Pass:
             self.done += max(report.length, 0)
             if report.remarkable:
                 scan.reports.append(report)
+            if report.packed is not None:
+                self._take_packed(report, report.packed)
         if self.options.progress is not None:
             self.options.progress(self.done, self.total)
+
+    def _take_packed(self, report: ItemReport, packed: PackedTensor) -> None:
+        found = self.scan.packed.setdefault(packed.form or packed.type, Packed(report))
+        found.fqns.add(report.fqn)
+        found.items += 1
+        place = (report.file_number, report.offset)
+        if place < (found.first.file_number, found.first.offset):
+            found.first = report
 
     def _batches(self, opened: Int64s) -> Iterator[list[int]]:
         batch: list[int] = []

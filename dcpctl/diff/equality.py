@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from dcpctl.formats.pickles.standins import Opaque, Record, TensorRef
+from dcpctl.formats.pickles.standins import Opaque, PackedTensor, Record, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.fqn import is_index
 from dcpctl.model.values import Unknown, type_name
@@ -24,7 +25,7 @@ def equal_values(a: Any, b: Any) -> bool | None:
         if isinstance(one, Unknown) or isinstance(other, Unknown):
             certain = False
             continue
-        if isinstance(one, (Opaque, TensorRef)) and isinstance(other, type(one)):
+        if isinstance(one, (Opaque, PackedTensor, TensorRef)) and isinstance(other, type(one)):
             if type_name(one) != type_name(other):
                 return False
             certain = False
@@ -66,7 +67,7 @@ def _parts(one: Any, other: Any) -> list[tuple[Any, Any]] | None:
         if list(one) != list(other):  # the order is part of an OrderedDict, and kept in all
             return None
         return [(part, other[key]) for key, part in one.items()]
-    if isinstance(one, (list, tuple)):
+    if isinstance(one, (list, tuple, deque)):
         return list(zip(one, other, strict=True)) if len(one) == len(other) else None
     if isinstance(one, TensorValue):
         return _array_parts(one.array, other.array) if one.dtype == other.dtype else None

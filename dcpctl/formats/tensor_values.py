@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -88,7 +89,7 @@ class _Materializer:
     def visit(self, value: Any, depth: int) -> _Seen:
         if isinstance(value, (str, bytes)) and len(value) >= _TEXT_NODE:
             return _Seen(value, value, 0, 1 + len(value) // _TEXT_NODE)
-        if not isinstance(value, (TensorRef, Record, tuple, list, dict)):
+        if not isinstance(value, (TensorRef, Record, tuple, list, dict, deque)):
             return _SCALAR
         if id(value) in self.seen:
             known = self.seen[id(value)]
@@ -131,7 +132,7 @@ class _Materializer:
             return _Seen(original, made, height, nodes)
         keys = list(holder) if changed and isinstance(holder, dict) else None
         for number in changed:
-            # Only lists and dicts come here; tuples have just been made anew.
+            # Only lists, deques and dicts come here; tuples were made anew above.
             cast("Any", holder)[keys[number] if keys else number] = seen[number].made
         return _Seen(original, original, height, nodes)
 

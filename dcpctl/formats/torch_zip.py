@@ -11,12 +11,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from dcpctl import limits
-from dcpctl.errors import LimitExceeded, MalformedItem, UnknownForm, quote
+from dcpctl.errors import (
+    LegacyItem,
+    LimitExceeded,
+    MalformedItem,
+    PackedItem,
+    UnknownForm,
+    Unloadable,
+    quote,
+)
 from dcpctl.formats import transforms as stream_transforms
 from dcpctl.formats.crc import crc32_range
 from dcpctl.formats.dtypes import itemsize
 from dcpctl.formats.pickles import calls, policy, vm
-from dcpctl.formats.pickles.standins import Opaque, TensorRef
+from dcpctl.formats.pickles.packed import inner_tensors, packed_in
+from dcpctl.formats.pickles.standins import Opaque, PackedTensor, TensorRef
 from dcpctl.formats.tensor_values import materialize
 from dcpctl.formats.zip_directory import Window, ZipRecord, read_directory
 from dcpctl.storage.base import Storage
@@ -92,7 +101,7 @@ class TorchItem:
             self.records, self.problems = read_directory(window, subject)
         except MalformedItem:
             if window.read(0, min(window.length, len(_LEGACY_MAGIC))) == _LEGACY_MAGIC:
-                raise UnknownForm(
+                raise LegacyItem(
                     f"{subject}: written by torch.save before 1.6 (no ZIP archive)"
                 ) from None
             raise
@@ -132,18 +141,41 @@ class TorchItem:
         return crc32_range(self.storage, self.file, found.data_offset, found.size) == found.crc32
 
     def tensor(self) -> TensorRef:
-        """Describe the one tensor that the item holds, and see that its data are all there.
+        """Describe the one plain tensor that the item holds, and see that its data are all there.
 
         Raises:
-            UnknownForm: the item holds something else than one plain tensor, or was written on a
+            PackedItem: it holds a tensor of a subclass, or one that is packed.
+            UnknownForm: the item holds something else than one tensor, or was written on a
                 big-endian machine.
             MalformedItem: the tensor does not fit into its record.
             MalformedPickle, LimitExceeded: as `vm.load`.
         """
+        ref = self.held()
+        if isinstance(ref, PackedTensor):
+            what = f"a {ref.name}" if ref.form else f"a tensor of the class {quote(ref.type)}"
+            raise PackedItem(
+                f"{self.subject}: holds {what}, whose numbers are not laid out as its dtype and "
+                "shape say"
+            )
+        return ref
+
+    def held(self) -> TensorRef | PackedTensor:
+        """Describe the tensor that the item holds, plain or packed.
+
+        Raises:
+            UnknownForm: it holds something else than one tensor, or as `tensor`.
+            MalformedItem: a tensor does not fit into its record.
+            MalformedPickle, LimitExceeded: as `vm.load`.
+        """
         ref = self._load(limits.TENSOR_PICKLE_BYTES)
+        packed = packed_in(ref)
+        if packed is not None:
+            for inner in inner_tensors(packed).values():
+                self.check_tensor(inner)
+            return packed
         if not isinstance(ref, TensorRef):
             kind = ref.type if isinstance(ref, Opaque) else type(ref).__name__
-            raise UnknownForm(f"{self.subject}: holds a {quote(kind)}, not a plain tensor")
+            raise Unloadable(f"{self.subject}: holds a {quote(kind)}, not a tensor")
         record = self.check_tensor(ref)
         if math.prod(ref.shape) * itemsize(ref.dtype) > record.size:
             # Of an expanded tensor DCP writes a contiguous copy, so that this one is made by hand.

@@ -20,7 +20,7 @@ from dcpctl.errors import Refused, quote
 from dcpctl.formats import dtypes
 from dcpctl.formats.crc import crc32
 from dcpctl.formats.pickles.emit import Call, GlobalRef, Persistent, dumps
-from dcpctl.formats.pickles.standins import DType, Opaque, TensorRef
+from dcpctl.formats.pickles.standins import DType, Opaque, PackedTensor, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
 
 _ALIGNMENT = 64
@@ -114,6 +114,8 @@ def value_item(value: object) -> bytes:
             return _rebuild(part.dtype, part.shape, str(len(storages) - 1))
         if isinstance(part, Opaque):
             raise Refused(f"an object of the class {quote(part.type)} cannot be written again")
+        if isinstance(part, PackedTensor):
+            raise Refused(f"a tensor of the class {quote(part.type)} cannot be written again")
         if isinstance(part, TensorRef):
             what = f"{part.dtype}{list(part.shape)}"
             raise Refused(f"a tensor {what} in a bytes entry is too large to be written again")

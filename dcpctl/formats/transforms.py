@@ -10,7 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, cast
 
 from dcpctl import limits
-from dcpctl.errors import LimitExceeded, MalformedItem, MissingDependency, UnknownForm, quote
+from dcpctl.errors import (
+    LimitExceeded,
+    MalformedItem,
+    MissingDependency,
+    UnknownForm,
+    Unloadable,
+    quote,
+)
 from dcpctl.storage.base import Storage
 from dcpctl.storage.buffer import BufferStorage
 
@@ -34,7 +41,9 @@ def check_known(transforms: Sequence[str], subject: str) -> None:
         name, _, version = descriptor.partition("/")
         # torch's ZStandard.from_descriptor takes every 1.x.
         if name != "stream.zstd" or version.partition(".")[0] != "1":
-            raise UnknownForm(f"{subject}: unknown stream transform {quote(descriptor)}")
+            raise Unloadable(
+                f"{subject}: unknown stream transform {quote(descriptor)}, which torch refuses"
+            )
     if len(transforms) > 1:
         raise UnknownForm(f"{subject}: compressed {len(transforms)} times over")
 

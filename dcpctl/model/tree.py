@@ -7,10 +7,11 @@ somewhere in it. Tuples are never opened.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dcpctl.formats.pickles.standins import Device, DType, Opaque, Record, TensorRef
+from dcpctl.formats.pickles.standins import Device, DType, Opaque, PackedTensor, Record, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.fqn import is_index
 from dcpctl.model.values import type_name
@@ -52,7 +53,7 @@ def _component(key: Any) -> str:
 
 def _is_plain(items: list[Any]) -> bool:
     for item in items:
-        if isinstance(item, (Mapping, TensorRef, TensorValue)):
+        if isinstance(item, (Mapping, PackedTensor, TensorRef, TensorValue)):
             return False
         if isinstance(item, list) and not _is_plain(item):
             return False
@@ -61,7 +62,7 @@ def _is_plain(items: list[Any]) -> bool:
 
 def unknown_parts(value: Any) -> Iterator[str]:
     """Yield the type of everything in a value that cannot be pickled anew."""
-    if isinstance(value, Opaque):
+    if isinstance(value, (Opaque, PackedTensor)):
         yield value.type
     elif isinstance(value, TensorRef):
         yield "torch.Tensor"
@@ -69,7 +70,7 @@ def unknown_parts(value: Any) -> Iterator[str]:
         for key, item in value.items():
             yield from unknown_parts(key)
             yield from unknown_parts(item)
-    elif isinstance(value, (list, tuple, set, frozenset)):
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
         for item in value:
             yield from unknown_parts(item)
     elif isinstance(value, Record):

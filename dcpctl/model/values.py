@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from dcpctl import limits
 from dcpctl.errors import LimitExceeded
+from dcpctl.formats.pickles.packed import inner_tensors
+from dcpctl.formats.pickles.standard import MADE
 from dcpctl.formats.pickles.standins import (
     Device,
     DType,
     Global,
     Opaque,
+    PackedTensor,
+    PlainValue,
     Record,
     Size,
     StorageType,
@@ -34,6 +38,8 @@ _STANDINS: dict[type, str] = {
     TensorValue: "torch.Tensor",
     OrderedDict: "collections.OrderedDict",
 }
+#: Values that are shown by their `repr`.
+SHOWN_AS_THEY_ARE = (DType, Device, PlainValue, *MADE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +74,7 @@ def type_name(value: Any) -> str:
 
     `Opaque` and `Record` say what class the pickle named; NumPy arrays are `numpy.ndarray`.
     """
-    if isinstance(value, (Opaque, Record)):
+    if isinstance(value, (Opaque, PackedTensor, PlainValue, Record)):
         return value.type
     if isinstance(value, (Global, StorageType)):
         return "builtins.type"
@@ -82,8 +88,9 @@ def to_json(value: Any) -> Any:
     Scalars, lists and dicts are themselves and tuples are lists. What JSON lacks is a dict with one
     tag, as in `{"__bytes_hex__": "00ff"}`, `{"__tensor__": {"dtype", "shape", "values"}}` or
     `{"__repr__": "torch.bfloat16", "__type__": "torch.dtype"}`; NaN and infinities are the strings
-    `NaN`, `Infinity` and `-Infinity`; an opaque object is null, and what could not be read is
-    `{"__unknown__": reason}`.
+    `NaN`, `Infinity` and `-Infinity`; an opaque object is null, but for a member of an enum, which
+    has its class and value as `__repr__`. A tensor of a subclass has its class and the tensors
+    inside. What could not be read is `{"__unknown__": reason}`.
 
     Raises:
         LimitExceeded: the value is nested deeper than `limits.PICKLE_DEPTH`, refers to itself, or
@@ -137,6 +144,23 @@ class _Encoder:
     def named(self, value: Any, depth: int) -> Any:
         return {"__repr__": repr(value), "__type__": type_name(value)}
 
+    def packed(self, value: Any, depth: int) -> Any:
+        inner = inner_tensors(value)
+        shown = {
+            "dtype": value.dtype or None,
+            "shape": None if value.shape is None else list(value.shape),
+            "values": None,
+            "class": value.type,
+            "form": value.form or None,
+            "inner": {
+                name: {"dtype": ref.dtype, "shape": list(ref.shape)} for name, ref in inner.items()
+            },
+        }
+        return {"__tensor__": shown}
+
+    def opaque(self, value: Any, depth: int) -> Any:
+        return self.named(value, depth) if " " in repr(value) else None
+
     def record(self, value: Any, depth: int) -> Any:
         return {"__type__": value.type, **self.mapping(value.fields, depth)}
 
@@ -177,12 +201,14 @@ class _Array(metaclass=_ArrayLike):
 
 
 _ENCODERS: tuple[tuple[Any, Encode], ...] = (
-    ((tuple, list), _Encoder.sequence),
+    ((tuple, list, deque), _Encoder.sequence),
     (dict, _Encoder.mapping),
     ((bytes, bytearray), _Encoder.raw),
     (complex, _Encoder.complex),
     ((set, frozenset), _Encoder.members),
-    ((DType, Device, StorageType, Global), _Encoder.named),
+    ((*SHOWN_AS_THEY_ARE, StorageType, Global), _Encoder.named),
+    (Opaque, _Encoder.opaque),
+    (PackedTensor, _Encoder.packed),
     (TensorValue, _Encoder.tensor),
     (TensorRef, _Encoder.tensor_ref),
     (Record, _Encoder.record),

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dcpctl.errors import DcpctlError
-from dcpctl.model.values import Unknown, to_json, type_name
+from dcpctl.formats.pickles.standins import Opaque, Record
+from dcpctl.model.values import SHOWN_AS_THEY_ARE, Unknown, to_json, type_name
 from dcpctl.reports import words
 
 _MOST = 60
@@ -22,10 +23,16 @@ def short(value: Any) -> str:
         text = repr(value) if isinstance(value, str) else words.number(value)
     elif isinstance(value, Unknown):
         text = "unknown"
+    elif isinstance(value, SHOWN_AS_THEY_ARE):
+        text = repr(value)
+    elif isinstance(value, Record):
+        text = _fields(value)
     elif isinstance(value, Mapping) or type(value).__module__ == "builtins":
         text = _json(value)
-    elif type_name(value) in ("torch.Size", "torch.dtype", "torch.device"):
+    elif type_name(value) == "torch.Size":
         text = str(value)
+    elif isinstance(value, Opaque):
+        text = repr(value)
     else:
         text = f"<{type_name(value)}>"
     return text if len(text) <= _MOST else text[: _MOST - 3] + "..."
@@ -35,10 +42,22 @@ def whole(value: Any) -> str:
     """A value as it is: a scalar by its repr, a container as indented JSON."""
     if isinstance(value, _PLAIN):
         return repr(value)
-    if type_name(value) in ("torch.Size", "torch.dtype", "torch.device"):
+    if isinstance(value, SHOWN_AS_THEY_ARE) or type_name(value) == "torch.Size":
         return repr(value)
     text = _json(value, indent=2)
-    return f"<{type_name(value)}>" if text == "null" else text
+    if text == "null":
+        return repr(value) if isinstance(value, Opaque) else f"<{type_name(value)}>"
+    return text
+
+
+def _fields(value: Record) -> str:
+    """`Namespace(lr=0.1, ...)`: fields until the line is full."""
+    parts: list[str] = []
+    for name, field in value.fields.items():
+        parts.append(f"{name}={short(field)}")
+        if sum(map(len, parts)) > _MOST:
+            break
+    return f"{value.name}({', '.join(parts)})"
 
 
 def _json(value: Any, indent: int | None = None) -> str:

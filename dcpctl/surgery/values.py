@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from dcpctl.formats.pickles.standins import Opaque, Record, TensorRef
+from dcpctl.formats.pickles.standins import Opaque, PackedTensor, Record, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.draft import BytesDraft, EntryDraft, Literal
 from dcpctl.surgery.names import GROUP, GROUPS, NAME_LISTS, PARAMS, SLOTS_BY_NAME, Holder
@@ -119,7 +119,7 @@ def same(one: Any, other: Any) -> bool:
         return (one.type, one.args) == (other.type, other.args) and same(one.fields, other.fields)
     if isinstance(one, float):
         return one == other or (one != one and other != other)
-    return not isinstance(one, (Opaque, TensorRef)) and bool(one == other)
+    return not isinstance(one, (Opaque, PackedTensor, TensorRef)) and bool(one == other)
 
 
 def alike(value: Mapping[Any, Any], made: dict[Any, Any]) -> dict[Any, Any]:

@@ -340,9 +340,14 @@ MISFITS: dict[str, tuple[Zip, type[DcpctlError], str]] = {
     ),
     "no_tensor": (tensor_zip(b"\x80\x02}.", b""), UnknownForm, "holds a 'dict'"),
     "other_class": (
-        tensor_zip(b"\x80\x02ctorch._utils\n_rebuild_sparse_tensor\n)R.", b""),
+        tensor_zip(b"\x80\x02cmy.own\nTensor\n)R.", b""),
         UnknownForm,
-        "holds a 'torch._utils._rebuild_sparse_tensor'",
+        "holds a 'my.own.Tensor', not a tensor",
+    ),
+    "sparse_without_parts": (
+        tensor_zip(b"\x80\x02ctorch._utils\n_rebuild_sparse_tensor\n)R.", b""),
+        MalformedPickle,
+        "operand",
     ),
     "big_endian": (with_record(GOOD, "byteorder", data=b"big"), UnknownForm, "big-endian"),
     "byteorder": (with_record(GOOD, "byteorder", data=b"middle"), MalformedItem, "neither"),

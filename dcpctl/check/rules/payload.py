@@ -10,6 +10,10 @@ from dcpctl.check.finite import count_not_finite
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
 from dcpctl.errors import quote
+from dcpctl.formats.pickles.packed import inner_tensors, logical_bytes, packed_bytes
+
+#: Tensors inside a packed one that a finding names.
+_MOST_INNER = 4
 
 
 @rule("DCP301", ERROR, "a tensor's numbers do not have their checksum")
@@ -64,10 +68,40 @@ def malformed(run: Run) -> Iterator[Hit]:
 
 @rule("DCP306", WARNING, "a storage item is of unknown form")
 def unknown_form(run: Run) -> Iterator[Hit]:
-    """Items that dcpctl does not know how to read: not plain tensors, or of another byte order."""
+    """Items that dcpctl does not know how to read; an error where torch cannot load them either."""
     for report in run.scan.reports:
         if report.unknown:
-            yield Hit(report.fqn, _without(report.fqn, report.unknown), report.file, report.offset)
+            yield Hit(
+                report.fqn,
+                _without(report.fqn, report.unknown),
+                report.file,
+                report.offset,
+                ERROR if report.unloadable else None,
+            )
+
+
+@rule("DCP308", INFO, "tensors of a class of their own")
+def packed(run: Run) -> Iterator[Hit]:
+    """Tensor subclasses and packed tensors: what they are, and what loading them needs."""
+    for name, found in run.scan.packed.items():
+        packed, report = found.first.packed, found.first
+        assert packed is not None
+        inner = ", ".join(
+            f"{quote(key)} {ref.dtype}{list(ref.shape)}"
+            for key, ref in list(inner_tensors(packed).items())[:_MOST_INNER]
+        )
+        shown = logical_bytes(packed)
+        sizes = words.size(packed_bytes(packed)) + (f" for {words.size(shown)}" if shown else "")
+        module = quote(packed.type.rpartition(".")[0])
+        needs = "" if packed.form else f"; loading them needs {module} to be imported"
+        kind = f"{name} tensors" if packed.form else f"tensors of the class {quote(name)}"
+        yield Hit(
+            report.fqn,
+            f"{words.count(len(found.fqns), 'entry holds', 'entries hold')} {kind}, kept whole and "
+            f"compared by checksum; the first is made of {inner} ({sizes}){needs}",
+            report.file,
+            report.offset,
+        )
 
 
 @rule("DCP307", ERROR, "NaN or infinities among the numbers")

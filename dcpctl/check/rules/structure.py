@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,16 +12,9 @@ from dcpctl.check.finding import ERROR, WARNING
 from dcpctl.check.item_reader import ItemReport
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
-from dcpctl.errors import quote
+from dcpctl.errors import printable, quote
 from dcpctl.formats.dtypes import itemsize
-
-# What an attack calls. It is not what makes a pickle safe or not: every unknown global is told.
-_DANGEROUS = re.compile(
-    r"(?:os|posix|nt|subprocess|pty|shutil|socket|runpy|code|codeop|ctypes|importlib|pickle|marshal"
-    r"|builtins|commands|webbrowser|platform|operator|functools|timeit|pdb|bdb|cProfile|profile"
-    r"|asyncio|multiprocessing|threading|sys|types|tempfile|urllib|http|torch\.hub"
-    r"|torch\.utils\.cpp_extension|torch\.storage\._load_from_bytes|pip|setuptools)(?:\..*)?"
-)
+from dcpctl.formats.pickles.imports import CALLED, Import
 
 
 @rule("DCP101", ERROR, "a chunk reaches out of its tensor")
@@ -192,20 +184,22 @@ def orphan(run: Run) -> Iterator[Hit]:
 @rule("DCP110", WARNING, "a pickle refers to an unknown global")
 def unknown_global(run: Run) -> Iterator[Hit]:
     """Code that torch imports, and may call, when it unpickles the entry."""
-    users: dict[str, list[ItemReport]] = {}
+    users: dict[tuple[str, bool], list[tuple[Import, ItemReport]]] = {}
     for report in run.scan.reports:
-        for path in report.globals:
-            users.setdefault(path, []).append(report)
-    for path, reports in users.items():
-        first = reports[0]
-        dangerous = bool(_DANGEROUS.fullmatch(path))
-        does = "can run any command" if dangerous else "needs and trusts the code that defines it"
-        more = f"; so do {len(reports) - 1:,} more entries" if len(reports) > 1 else ""
+        for used in report.globals:
+            users.setdefault((used.path, used.runs), []).append((used, report))
+    for (path, runs), uses in users.items():
+        used, first = max(uses, key=lambda pair: pair[0].use) if runs else uses[0]
+        more = f"; so do {len(uses) - 1:,} more entries" if len(uses) > 1 else ""
+        does = "needs and trusts the code that defines it"
+        if runs:
+            does = f"runs code: {printable(path)}"
+        verb = "calls" if used.use == CALLED else "refers to"
         yield Hit(
             first.fqn,
-            f"its pickle refers to {quote(path)}; loading it with torch {does}{more}",
+            f"its pickle {verb} {quote(path)}; loading this {does}{more}",
             first.file,
             first.offset,
-            ERROR if dangerous else None,
+            ERROR if runs else None,
         )
     run.scan.require_items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from dcpctl.formats.pickles.opcodes import op
@@ -103,7 +104,7 @@ def _set_items(m: Machine, target: Any, items: list[Any]) -> None:
 
 
 def _append_items(m: Machine, target: Any, items: list[Any]) -> None:
-    if isinstance(target, list):
+    if isinstance(target, (list, deque)):
         target.extend(items)
     elif not isinstance(target, Opaque):
         m.fail(f"items are appended to a {type(target).__name__}")

@@ -7,7 +7,9 @@ are one object or not, and the members of a set are sorted.
 
 from __future__ import annotations
 
+import collections
 import struct
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from typing import Any
 
 from dcpctl import limits
 from dcpctl.errors import Refused, quote
-from dcpctl.formats.pickles.standins import Device, DType, Record, Size
+from dcpctl.formats.pickles import standard
+from dcpctl.formats.pickles.standins import Device, DType, PlainValue, Record, Size
 
 #: Pickled containers are filled a thousand items at a time, as CPython does.
 BATCH = 1000
@@ -67,7 +70,8 @@ def dumps(value: object, *, protocol: int = 2, reduce: Reduce | None = None) -> 
 
     Args:
         value: None, bool, int, float, complex, str, bytes, bytearray, tuple, list, dict,
-            OrderedDict, set and frozenset of such, and `Size`, `DType`, `Device`, `Record`,
+            OrderedDict, deque, Counter, set and frozenset of such, the standard library's values
+            that `standard` makes, and `Size`, `DType`, `Device`, `PlainValue`, `Record`,
             `GlobalRef`, `Call` and `Persistent`.
         protocol: 2 (what torch.save writes) or 4 (what `.metadata` has).
         reduce: says for an object of any other type what is to be written in its place.
@@ -298,6 +302,28 @@ class Emitter:
     def _bytearray(self, value: bytearray) -> None:
         self._call(Call("builtins.bytearray", (bytes(value),) if value else ()), value)
 
+    def _deque(self, value: collections.deque[Any]) -> None:
+        args = () if value.maxlen is None else ((), value.maxlen)
+        self._call(Call("collections.deque", args), value)
+        for part in value:
+            self.save(part)
+            self.write(b"a")
+
+    def _standard(self, value: Any) -> None:
+        """What its class is called with, as Python itself pickles it."""
+        made = value.__reduce_ex__(2)
+        if isinstance(made, str):
+            self.write(self.named(f"builtins.{made}"))
+        else:
+            name = f"{type(value).__module__}.{type(value).__qualname__}"
+            self._call(Call(name, made[1]), value)
+
+    def _uuid(self, value: uuid.UUID) -> None:
+        self.write(self.named("uuid.UUID") + b")\x81")
+        self._remember(value)
+        self.save({"int": value.int})
+        self.write(b"b")
+
     def _set(self, value: set[Any] | frozenset[Any]) -> None:
         # The order of a set differs from one process to the next.
         members = sorted(value, key=lambda member: (type(member).__name__, repr(member)))
@@ -349,6 +375,13 @@ _SAVERS: dict[type, Callable[[Emitter, Any], None]] = {
     frozenset: Emitter._set,
     complex: lambda to, value: to._call(Call("builtins.complex", (value.real, value.imag)), value),
     Record: Emitter._record,
+    PlainValue: lambda to, value: to._call(Call(value.type, value.args), value),
+    collections.deque: Emitter._deque,
+    collections.Counter: lambda to, value: to._call(
+        Call("collections.Counter", (dict(value),)), value
+    ),
+    **dict.fromkeys(standard.MADE, Emitter._standard),
+    uuid.UUID: Emitter._uuid,
     Call: lambda to, value: to._call(value, value),
     GlobalRef: lambda to, value: to.write(to.named(value.path)),
     Persistent: Emitter._persistent,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dcpctl.errors import UnsafePickle
+from dcpctl.formats.pickles.imports import CALLED, MADE, is_class_name
 from dcpctl.formats.pickles.opcodes import op
-from dcpctl.formats.pickles.standins import Global, Record
+from dcpctl.formats.pickles.standins import Global, Opaque, Record
 
 if TYPE_CHECKING:
     from dcpctl.formats.pickles.vm import Machine
@@ -47,7 +49,48 @@ def _new_object(m: Machine, cls: Any, args: Any) -> Any:
         if m.blocks is not None and cls.columnar:
             m.blocks.record_begins(cls.columnar, m.class_position)
         return Record(cls.path, {}, args)
+    if isinstance(cls, Global) and cls.opaque:
+        m.spend()
+        m.use(cls.path, MADE)
+        return Opaque(cls.path, args)
     return m.call(cls, args)
+
+
+def _reconstructor(m: Machine, args: Any) -> Any:
+    """`copyreg._reconstructor(cls, base, state)`: `base.__new__(cls, state)`, then `__init__`."""
+    cls, base, state = args
+    if not isinstance(base, Global) or base.opaque:
+        m.use(getattr(base, "path", getattr(base, "type", "copyreg._reconstructor")), CALLED)
+    return _new_object(m, cls, () if state is None else (state,))
+
+
+def _newobj_function(m: Machine, args: Any) -> Any:
+    """`copyreg.__newobj__(cls, *args)` and `__newobj_ex__(cls, args, kwargs)`."""
+    return _new_object(m, args[0], tuple(args[1:]))
+
+
+def _getattr(m: Machine, args: Any) -> Any:
+    """`getattr(cls, name)`: how Python 3.11 pickles a member of an enum.
+
+    Anything else that it could fetch is a method or what an object holds, for the pickle to call.
+    """
+    target, name = args[:2]
+    if isinstance(target, Global) and isinstance(name, str):
+        known = m.policy.table.get(f"{target.path}.{name}")
+        if known is not None:
+            return known
+        if target.opaque and is_class_name(target.path) and name.isidentifier() and name[0] != "_":
+            return Opaque(target.path, (name,))
+    m.use("builtins.getattr", CALLED)
+    return Opaque("builtins.getattr", tuple(args))
+
+
+PICKLES_OWN: dict[str, Callable[[Machine, Any], Any]] = {
+    "copyreg._reconstructor": _reconstructor,
+    "copyreg.__newobj__": _newobj_function,
+    "copyreg.__newobj_ex__": _newobj_function,
+    "builtins.getattr": _getattr,
+}
 
 
 @op(b"\x81")

@@ -7,6 +7,7 @@ is allowed; a new DCP release or framework is a new line here.
 
 from __future__ import annotations
 
+import _compat_pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,14 +15,15 @@ from typing import Any
 
 from dcpctl.errors import MalformedPickle, UnsafePickle, quote
 from dcpctl.formats.dtypes import DTYPES
-from dcpctl.formats.pickles import calls
+from dcpctl.formats.pickles import calls, packed, standard
 from dcpctl.formats.pickles.calls import Args
 from dcpctl.formats.pickles.standins import (
     DType,
     Global,
-    Opaque,
+    PackedTensor,
     Record,
     StorageType,
+    TensorRef,
 )
 
 _METADATA_MODULES = (
@@ -72,6 +74,32 @@ _PATHS = tuple(
     for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path", "PurePath")
 )
 _TYPE_ONLY = ("list", "dict", "int", "float", "str", "tuple", "bool", "object", "type")
+#: What pickle itself calls to make an object; `object_ops` sees what is made by it.
+_PICKLES_OWN = (
+    "copyreg._reconstructor",
+    "copyreg.__newobj__",
+    "copyreg.__newobj_ex__",
+    "builtins.getattr",
+)
+#: Classes that torch allows under weights_only, of which no more is known than their name.
+_TORCHS_OWN = (
+    "torch.nested._internal.nested_tensor.NestedTensor",
+    "torch._dynamo.decorators._DimRange",
+    "torch.distributed.device_mesh.DeviceMesh",
+    "torch.distributed.tensor.DTensor",
+    "torch.distributed.tensor._dtensor_spec.DTensorSpec",
+    "torch.distributed.tensor._dtensor_spec.TensorMeta",
+    "torch.distributed.tensor.placement_types.Partial",
+    "torch.distributed.tensor.placement_types.Replicate",
+    "torch.distributed.tensor.placement_types.Shard",
+)
+_QSCHEMES = (
+    "per_tensor_affine",
+    "per_tensor_symmetric",
+    "per_channel_affine",
+    "per_channel_symmetric",
+    "per_channel_affine_float_qparams",
+)
 
 
 def _metadata_table() -> dict[str, Any]:
@@ -122,16 +150,41 @@ def _values_table() -> dict[str, Any]:
         "torch._utils._rebuild_tensor_v2": calls.rebuild_tensor_v2,
         "torch._utils._rebuild_tensor_v3": calls.rebuild_tensor_v3,
         "torch._utils._rebuild_parameter": calls.parameter,
+        "torch._utils._rebuild_parameter_with_state": calls.parameter,
+        "torch._tensor._rebuild_from_type_v2": packed.from_type,
+        "torch._utils._rebuild_wrapper_subclass": packed.wrapper_subclass,
+        "torch._utils._rebuild_qtensor": packed.quantized,
+        "torch._utils._rebuild_sparse_tensor": packed.sparse,
+        "torch._utils._rebuild_nested_tensor": packed.nested,
+        "torch._utils._rebuild_meta_tensor_no_storage": packed.without_numbers,
+        "torch.nested._internal.nested_tensor._rebuild_njt": packed.jagged,
         "numpy.dtype": calls.numpy_dtype,
         "numpy.core.multiarray.scalar": calls.numpy_scalar,
         "numpy._core.multiarray.scalar": calls.numpy_scalar,
         "numpy.core.multiarray._reconstruct": calls.numpy_reconstruct,
         "numpy._core.multiarray._reconstruct": calls.numpy_reconstruct,
     }
+    known |= standard.calls()
+    known |= {path: standard.named(path) for path in _TORCHS_OWN}
     for path, call in known.items():
         table[path] = Global(path, call=call)
-    table["numpy.ndarray"] = Global("numpy.ndarray")
-    return table
+    for path in standard.RECORDS:
+        table[path] = Global(path, call=known[path], record=True)
+    for path in (
+        *packed.PLAIN_CLASSES,
+        *_PICKLES_OWN,
+        "numpy.ndarray",
+        "zoneinfo.ZoneInfo",
+        *(f"torch.{scheme}" for scheme in _QSCHEMES),
+    ):
+        table[path] = Global(path)
+    return table | standard.CONSTANTS
+
+
+def spelled(module: str, name: str) -> str:
+    """`module.name` of a global as Python 3 spells it; up to protocol 2, pickles spell it as 2."""
+    module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
+    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +203,7 @@ class Policy:
 
     def find(self, module: str, name: str, subject: str) -> Any:
         """Resolve one global; raise `UnsafePickle` by name if it is unknown and not lenient."""
-        # Protocol 2 spells builtins as Python 2 did.
-        path = f"{'builtins' if module == '__builtin__' else module}.{name}"
+        path = spelled(module, name)
         known = self.table.get(path)
         if known is not None:
             return known
@@ -162,22 +214,19 @@ class Policy:
             hint="nothing of it was executed; do not load this checkpoint with torch, which would",
         )
 
-    def opaque_call(self, path: str, args: Args) -> Any:
-        """The result of calling an unknown global: an `Opaque` of the class it would make."""
-        if path in ("copyreg._reconstructor", "copy_reg._reconstructor") and args:
-            target = args[0]
-            return Opaque(target.path if isinstance(target, Global) else str(path))
-        return Opaque(path)
-
     def build(self, target: Any, state: Any, subject: str) -> Any:
-        """BUILD on a value that is no record: refused, except on an ordered dict."""
+        """BUILD on a value that is no record: refused, except on what may have attributes."""
         if isinstance(target, dict) and (self.lenient or isinstance(target, OrderedDict)):
             # torch hangs `_metadata` on the OrderedDict of Module.state_dict(); it is not data.
+            return target
+        if self.lenient and isinstance(target, (TensorRef, PackedTensor)):
             return target
         raise MalformedPickle(f"{subject}: state is set on a {type(target).__name__}")
 
     def finish(self, record: Record) -> Any:
-        """The value of a record whose state is complete: a NumPy array for `numpy.ndarray`."""
+        """The value of a record whose state is complete: a NumPy array, a UUID."""
+        if record.type == "uuid.UUID":
+            return standard.finished_uuid(record)
         if record.type != "numpy.ndarray":
             return record
         _version, shape, dtype, fortran, raw = record.fields["__state__"]

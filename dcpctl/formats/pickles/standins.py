@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+#: Longest argument that is shown beside the name of an unknown class.
+_MOST_SHOWN = 40
+
 
 class Size(tuple[int, ...]):
     """`torch.Size`: the shape of a tensor."""
@@ -84,12 +87,39 @@ class Opaque:
 
     Attributes:
         type: `module.Class` as the pickle has it.
+        args: what the class or function was called with.
+        state: what was set on it afterwards; None if nothing was.
     """
 
     type: str
+    args: tuple[Any, ...] = ()
+    state: Any = None
 
     def __repr__(self) -> str:
+        # An enum member is pickled as its class and its value.
+        if len(self.args) == 1 and self.state is None and type(self.args[0]) in (int, str, bool):
+            text = repr(self.args[0])
+            if len(text) <= _MOST_SHOWN and text.isprintable():
+                return f"<{self.type} {text}>"
         return f"<{self.type}>"
+
+
+@dataclass(frozen=True, slots=True)
+class PlainValue:
+    """A value of a class that executes nothing and that Python cannot or need not make here.
+
+    Attributes:
+        type: `module.Class` as the pickle has it, such as `pathlib.PosixPath`.
+        args: what the class is called with.
+        text: what its `repr` would be.
+    """
+
+    type: str
+    args: tuple[Any, ...]
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +151,31 @@ class TensorRef:
     requires_grad: bool = False
     conj: bool = False
     neg: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedTensor:
+    """A tensor whose numbers are not laid out as its dtype and shape say: a subclass, or packed.
+
+    Attributes:
+        type: its class, `module.Class` as the pickle has it.
+        form: what it is where its class is `torch.Tensor`, such as `quantized`; else empty.
+        dtype: torch's name of the dtype that it shows; empty where the pickle does not say.
+        shape: the shape that it shows; None where the pickle does not say.
+        parts: the arguments and state that it is rebuilt from; the tensors in it are somewhere
+            in them.
+    """
+
+    type: str
+    form: str
+    dtype: str
+    shape: tuple[int, ...] | None
+    parts: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """What to call it: its class without the module, or its form."""
+        return f"{self.form} tensor" if self.form else self.type.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

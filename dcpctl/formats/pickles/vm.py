@@ -20,9 +20,17 @@ from typing import Any, NoReturn
 from dcpctl import limits
 from dcpctl.errors import LimitExceeded, MalformedPickle, UnsafePickle, quote
 from dcpctl.formats.pickles import container_ops, object_ops, scalar_ops
+from dcpctl.formats.pickles.imports import CALLED, NAMED, is_class_name, sets_hook
 from dcpctl.formats.pickles.opcodes import OPS, Op, Stop
 from dcpctl.formats.pickles.policy import Policy
-from dcpctl.formats.pickles.standins import DType, Global, Opaque, Record, StorageType
+from dcpctl.formats.pickles.standins import (
+    DType,
+    Global,
+    Opaque,
+    PlainValue,
+    Record,
+    StorageType,
+)
 
 #: Streams shorter than this gain nothing from block decoding, which needs NumPy imported.
 _BLOCK_THRESHOLD = 256 << 10
@@ -110,6 +118,8 @@ class Machine:
         self.memo: dict[int, Any] = {}
         self.memo_length = 0
         self.globals: set[str] = set()
+        #: Unknown global to what the pickle does with it: NAMED, MADE or CALLED.
+        self.uses: dict[str, int] = {}
         self._known: dict[tuple[str, str], Any] = {}
         #: Only the beginning of a longer stream is decoded.
         self.cut = False
@@ -247,7 +257,15 @@ class Machine:
         if known is None:
             self.globals.add(f"{module}.{name}")
             known = self._known[(module, name)] = self.policy.find(module, name, self.subject)
+            if type(known) is Global and known.opaque:
+                # What is reached through a module that another one imported is called on the way.
+                through = "." in name and not is_class_name(name.partition(".")[0])
+                self.use(known.path, CALLED if through else NAMED)
         return known
+
+    def use(self, path: str, how: int) -> None:
+        """Note what the pickle does with an unknown global."""
+        self.uses[path] = max(how, self.uses.get(path, NAMED))
 
     def check_key(self, key: Any) -> Any:
         """Return `key` if hashing it is cheap and safe, else fail.
@@ -264,10 +282,12 @@ class Machine:
             # Of the integers up to this one, no more than 16 have one hash.
             if not -_MAX_KEY < key < _MAX_KEY:
                 self.fail("a dict key or set member is an integer of over 64 bits")
-        elif not isinstance(key, (*_SCALARS, DType, Global, Opaque, Record, StorageType)):
+        elif not isinstance(
+            key, (*_SCALARS, DType, Global, Opaque, PlainValue, Record, StorageType)
+        ):
             if not self.policy.lenient:
                 self.fail(f"a {type(key).__name__} cannot be a dict key")
-            return Opaque(f"builtins.{type(key).__name__}")
+            return Opaque(f"{type(key).__module__}.{type(key).__name__}")
         return key
 
     def is_flat(self, key: tuple[Any, ...], *, deeper: bool) -> bool:
@@ -284,11 +304,15 @@ class Machine:
             self.fail("arguments of a call are not a tuple")
         self.spend()
         if isinstance(function, Opaque):
-            return Opaque(function.type)
+            self.use(function.type, CALLED)
+            return Opaque(function.type, args)
         if not isinstance(function, Global):
             self.fail(f"a {type(function).__name__} is called")
         if function.opaque:
-            return self.policy.opaque_call(function.path, args)
+            self.use(function.path, CALLED)
+            return Opaque(function.path, args)
+        if function.path in object_ops.PICKLES_OWN:
+            return object_ops.PICKLES_OWN[function.path](self, args)
         if function.call is None:
             raise UnsafePickle(
                 f"{self.subject} calls {quote(function.path)}, which no DCP release does; "
@@ -302,6 +326,8 @@ class Machine:
     def build(self, target: Any, state: Any) -> Any:
         """What BUILD means: keep the state of a known record, drop that of an unknown one."""
         if isinstance(target, Record):
+            if self.policy.lenient and sets_hook(state):
+                self.use(target.type, CALLED)
             if isinstance(state, tuple) and len(state) == 2 and state[0] is None:
                 state = state[1]
             if isinstance(state, dict):
@@ -313,5 +339,8 @@ class Machine:
                 target.fields["__state__"] = state
             return self.policy.finish(target)
         if isinstance(target, Opaque):
+            if sets_hook(state):
+                self.use(target.type, CALLED)
+            target.state = state
             return target
         return self.policy.build(target, state, self.subject)
