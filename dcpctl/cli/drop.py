@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from dcpctl.cli.sections import ModelOnly, OptimizerOnly, section_of
-from dcpctl.cli.surgery_options import GlobsArgument, Run, SourceArgument, TargetArgument, with_run
+from dcpctl.cli.surgery_options import (
+    GlobsArgument,
+    OptimizerOfOption,
+    Run,
+    SourceArgument,
+    TargetArgument,
+    pairs_of,
+    with_run,
+)
 
 
 @with_run
@@ -21,6 +29,7 @@ def drop(
         bool,
         typer.Option("--with-state", help="Drop also the optimizer state of dropped parameters."),
     ] = False,
+    optimizer_of: OptimizerOfOption = None,
     *,
     run: Run,
 ) -> None:
@@ -40,4 +49,6 @@ def drop(
 
     section = section_of(model_only, optimizer_only)
     path, keys = run.destination(target, globs, "" if section else "GLOB")
-    run.carry_out("drop", source, path, [Drop(tuple(keys), section, with_state)])
+    run.carry_out(
+        "drop", source, path, [Drop(tuple(keys), section, with_state, pairs_of(optimizer_of))]
+    )

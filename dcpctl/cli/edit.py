@@ -15,8 +15,21 @@ from dcpctl.cli.reshard import (
     WorldSizeOption,
     reshard_edit,
 )
-from dcpctl.cli.surgery_options import Run, SourceArgument, TargetArgument, with_run
-from dcpctl.cli.upgrade import FillOption, OptimizerKeysOption, OptimizerOption, TorchOption
+from dcpctl.cli.surgery_options import (
+    OptimizerOfOption,
+    Run,
+    SourceArgument,
+    TargetArgument,
+    pairs_of,
+    with_run,
+)
+from dcpctl.cli.upgrade import (
+    FillOption,
+    NoWrappersOption,
+    OptimizerKeysOption,
+    OptimizerOption,
+    TorchOption,
+)
 from dcpctl.errors import UsageError
 
 #: The class of this command: its options count in the order in which they are given.
@@ -78,6 +91,8 @@ def edit(
     with_state: Annotated[
         bool, typer.Option("--with-state", help="For --drop and --select: optimizer state too.")
     ] = False,
+    no_wrappers: NoWrappersOption = False,
+    optimizer_of: OptimizerOfOption = None,
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="For --cast: also where numbers are rounded.")
     ] = False,
@@ -98,7 +113,7 @@ def edit(
       dcpctl edit out/new --set step=0 --set betas=0.9,0.99 --in-place
     """
     upgrading = (torch, optimizer, optimizer_keys, fill_missing_state)
-    if not upgrade and any(option is not None for option in upgrading):
+    if not upgrade and (no_wrappers or any(option is not None for option in upgrading)):
         raise UsageError("--torch and the optimizer's options are for --upgrade")
     from dcpctl.cli import edit_list
 
@@ -109,10 +124,12 @@ def edit(
             "optimizer": optimizer,
             "optimizer_keys": optimizer_keys,
             "fill_missing_state": fill_missing_state,
+            "wrappers": not no_wrappers,
         },
         reshard=lambda: reshard_edit(world_size, mesh, placements, like),
         with_state=with_state,
         allow_lossy=allow_lossy,
     )
     made = edit_list.edits_in_order(given_in_order(context), wanted)
+    made = edit_list.with_pairs(made, pairs_of(optimizer_of))
     run.carry_out("edit", source, path, made)

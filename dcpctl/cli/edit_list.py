@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from dcpctl.errors import UsageError
 from dcpctl.surgery import edits, rules
@@ -33,7 +35,7 @@ class Wanted:
         allow_lossy: for cast.
     """
 
-    upgrade: dict[str, str | None]
+    upgrade: dict[str, Any]
     reshard: Callable[[], edits.Reshard]
     with_state: bool
     allow_lossy: bool
@@ -76,6 +78,22 @@ def edits_in_order(given: Sequence[tuple[str, str]], wanted: Wanted) -> list[edi
         raise UsageError("no edit is asked for", hint="dcpctl edit --help lists them")
     if sum(isinstance(edit, edits.Reshard) for edit in found) > 1:
         raise UsageError("one layout can be asked for, and there are several")
+    return found
+
+
+def with_pairs(made: Sequence[edits.Edit], pairs: tuple[tuple[str, str], ...]) -> list[edits.Edit]:
+    """Let the first edit that touches optimizers say which belongs to which model.
+
+    Raises:
+        UsageError: there are pairs, and no such edit.
+    """
+    found = list(made)
+    for number, edit in enumerate(found):
+        if pairs and isinstance(edit, edits.PAIRED):
+            found[number] = dataclasses.replace(edit, optimizer_of=(*edit.optimizer_of, *pairs))
+            return found
+    if pairs:
+        raise UsageError("--optimizer-of is for edits of names, keys and layouts")
     return found
 
 

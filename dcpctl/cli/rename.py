@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from dcpctl.cli.surgery_options import Run, SourceArgument, TargetArgument, with_run
+from dcpctl.cli.surgery_options import (
+    OptimizerOfOption,
+    Run,
+    SourceArgument,
+    TargetArgument,
+    pairs_of,
+    with_run,
+)
 
 
 @with_run
@@ -39,6 +46,7 @@ def rename(
     keys_only: Annotated[
         bool, typer.Option("--keys-only", help="Leave the optimizer's names as they are.")
     ] = False,
+    optimizer_of: OptimizerOfOption = None,
     *,
     run: Run,
 ) -> None:
@@ -65,4 +73,5 @@ def rename(
     made += [rules.prefix(text) for text in prefix or ()]
     made += [rules.regex(text) for text in regex or ()]
     made += [rules.table(path) for path in map_file or ()]
-    run.carry_out("rename", source, path, [Rename(tuple(made), keys_only)])
+    edit = Rename(tuple(made), keys_only, pairs_of(optimizer_of))
+    run.carry_out("rename", source, path, [edit])

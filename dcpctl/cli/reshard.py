@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcpctl.cli.surgery_options import Run, SourceArgument, with_run_anew
+from dcpctl.cli.surgery_options import (
+    OptimizerOfOption,
+    Run,
+    SourceArgument,
+    pairs_of,
+    with_run_anew,
+)
 from dcpctl.errors import UsageError, quote
 
 if TYPE_CHECKING:
@@ -45,6 +52,7 @@ def reshard(
     mesh: MeshOption = None,
     placements: PlacementsOption = None,
     like: LikeOption = None,
+    optimizer_of: OptimizerOfOption = None,
     *,
     run: Run,
 ) -> None:
@@ -68,6 +76,7 @@ def reshard(
     if target is None:
         raise UsageError("no destination", hint="name a new directory")
     edit = reshard_edit(world_size, mesh, placements, like)
+    edit = dataclasses.replace(edit, optimizer_of=pairs_of(optimizer_of))
     run.carry_out("reshard", source, target, [edit])
 
 

@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from dcpctl.cli.sections import ModelOnly, OptimizerOnly, section_of
-from dcpctl.cli.surgery_options import GlobsArgument, Run, SourceArgument, TargetArgument, with_run
+from dcpctl.cli.surgery_options import (
+    GlobsArgument,
+    OptimizerOfOption,
+    Run,
+    SourceArgument,
+    TargetArgument,
+    pairs_of,
+    with_run,
+)
 
 
 @with_run
@@ -23,6 +31,7 @@ def select(
             "--with-state", help="Keep also the optimizer state of the selected parameters."
         ),
     ] = False,
+    optimizer_of: OptimizerOfOption = None,
     *,
     run: Run,
 ) -> None:
@@ -41,4 +50,6 @@ def select(
 
     section = section_of(model_only, optimizer_only)
     path, keys = run.destination(target, globs, "" if section else "GLOB")
-    run.carry_out("select", source, path, [Select(tuple(keys), section, with_state)])
+    run.carry_out(
+        "select", source, path, [Select(tuple(keys), section, with_state, pairs_of(optimizer_of))]
+    )

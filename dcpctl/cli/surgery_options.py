@@ -54,6 +54,28 @@ TargetArgument = Annotated[
         metavar="DST", help="The directory to make; none with --in-place.", show_default=False
     ),
 ]
+#: Where it matters whose state a surgery touches.
+OptimizerOfOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--optimizer-of",
+        metavar="OPTIMIZER=MODEL",
+        help="Which model an optimizer trains, where several fit.",
+    ),
+]
+
+
+def pairs_of(given: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
+    """Read the values of --optimizer-of.
+
+    Raises:
+        UsageError: one is malformed.
+    """
+    from dcpctl.surgery.optimizer_of import pair_of
+
+    return tuple(map(pair_of, given or ()))
+
+
 #: What stands behind DST where keys are chosen.
 GlobsArgument = Annotated[
     list[str] | None,

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from dcpctl.cli.surgery_options import Run, SourceArgument, TargetArgument, with_run
+from dcpctl.cli.surgery_options import (
+    OptimizerOfOption,
+    Run,
+    SourceArgument,
+    TargetArgument,
+    pairs_of,
+    with_run,
+)
 
 TorchOption = Annotated[
     str | None,
@@ -35,6 +42,11 @@ FillOption = Annotated[
     ),
 ]
 
+NoWrappersOption = Annotated[
+    bool,
+    typer.Option("--no-wrappers", help="Leave wrapper names that leaked into keys as they are."),
+]
+
 
 @with_run
 def upgrade(
@@ -44,6 +56,8 @@ def upgrade(
     optimizer: OptimizerOption = None,
     optimizer_keys: OptimizerKeysOption = None,
     fill_missing_state: FillOption = None,
+    no_wrappers: NoWrappersOption = False,
+    optimizer_of: OptimizerOfOption = None,
     *,
     run: Run,
 ) -> None:
@@ -61,5 +75,12 @@ def upgrade(
     from dcpctl.surgery.edits import Upgrade
 
     path = run.alone(target)
-    edit = Upgrade(torch, optimizer, optimizer_keys, fill_missing_state)
+    edit = Upgrade(
+        torch,
+        optimizer,
+        optimizer_keys,
+        fill_missing_state,
+        wrappers=not no_wrappers,
+        optimizer_of=pairs_of(optimizer_of),
+    )
     run.carry_out("upgrade", source, path, [edit])

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from dcpctl.errors import DcpctlError
@@ -150,13 +151,30 @@ class Finder:
             at += str(key).count(".") + 1
         return bounds
 
-    @property
-    def at_top(self) -> bool:
+    @cached_property
+    def _at_top(self) -> bool:
         """Whether the model has no root: its tensors lie at top level."""
         if "" in self.voted:
             return True
         everything = len(self.tensors) == len(self.entries)
         return everything and any(map(is_parameter, self.tensors))
+
+    @cached_property
+    def _top_components(self) -> frozenset[str]:
+        """What the names of the model at top level begin with."""
+        return frozenset(fqn.partition(".")[0] for fqn in self.voted.get("", {}).values())
+
+    def at_top(self, fqn: str) -> bool:
+        """Whether a tensor is that of a model at top level, a buffer or a frozen parameter.
+
+        A number in a dict beside the model (`train_state.step`) is none.
+        """
+        if not self._at_top:
+            return False
+        if not self._top_components or fqn.partition(".")[0] in self._top_components:
+            return True
+        path = self.planner.get(fqn)
+        return len(path) == 1 if path is not None else bool(self.entries[fqn].shape)
 
     def models(self, ours: Mapping[str, bool]) -> list[Model]:
         """Return the models.

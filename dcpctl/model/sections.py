@@ -119,7 +119,7 @@ def classify(checkpoint: CheckpointLike) -> Sections:
     planner = checkpoint.planner_data or {}
     finder = Finder(entries, tensors, planner, claims)
     by_name = {fqn: _by_name(fqn) for fqn in rest}
-    ours = {f: by_name[f] == OTHER and _is_models(f, True, finder.at_top) for f in tensors}
+    ours = {f: by_name[f] == OTHER and _is_models(f, finder) for f in tensors}
     models = finder.models(ours)
     shows = {m.root: shows_copy(m.root, _beside(m, rest)) for m in models}
     pairings = _paired(claims, models, shows, decided)
@@ -127,7 +127,7 @@ def classify(checkpoint: CheckpointLike) -> Sections:
     copies = [*copies_of(models, trained, shows, entries), *_averages(averages, models)]
     copied = {copy.root for copy in copies}
     models = _in_order([m for m in models if m.root not in copied], pairings)
-    of.update(_sections(rest, models, copies, by_name, tensors, finder.at_top))
+    of.update(_sections(rest, models, copies, by_name, ours))
     ordered = {fqn: of[fqn] for fqn in entries}
     return Sections(ordered, tuple(models), tuple(copies), optimizers, averages, pairings)
 
@@ -181,11 +181,9 @@ def _sections(
     models: Sequence[Model],
     copies: Sequence[Copy],
     by_name: Mapping[str, str],
-    tensors: Sequence[str],
-    at_top: bool,
+    ours: Mapping[str, bool],
 ) -> Iterable[tuple[str, str]]:
     """The section of every entry that is no optimizer's."""
-    are_tensors = frozenset(tensors)
     named = {fqn for model in models for fqn in model.names.values()}
     roots = tuple(model.root + "." for model in models if model.root)
     named.update(fqn for copy in copies if copy.same for fqn in copy.names.values())
@@ -200,9 +198,9 @@ def _sections(
         elif heads and fqn.startswith(heads):
             yield fqn, EMA
         else:
-            models_own = by_name[fqn] == OTHER and _is_models(fqn, fqn in are_tensors, at_top)
-            ours = models_own or (roots and fqn.startswith(roots))
-            yield fqn, MODEL if ours else by_name[fqn]
+            named_so = ours[fqn] if fqn in ours else by_name[fqn] == OTHER and _is_called_model(fqn)
+            under = bool(roots) and fqn.startswith(roots)
+            yield fqn, MODEL if under or named_so else by_name[fqn]
 
 
 def _heads(copies: Sequence[Copy]) -> Iterable[str]:
@@ -245,9 +243,14 @@ def _by_name(fqn: str) -> str:
     return OTHER
 
 
-def _is_models(fqn: str, is_tensor: bool, model_at_top: bool) -> bool:
-    """Whether an entry with no other section is the model's (or a second model's)."""
+def _is_called_model(fqn: str) -> bool:
+    """Whether an entry with no other section is called as those of models are."""
     components = fqn.split(".")
-    if EXTRA_STATE in fqn or (len(components) > 1 and is_model_root(components[0])):
+    return EXTRA_STATE in fqn or (len(components) > 1 and is_model_root(components[0]))
+
+
+def _is_models(fqn: str, finder: Finder) -> bool:
+    """Whether a tensor with no other section is the model's (or a second model's)."""
+    if _is_called_model(fqn) or finder.at_top(fqn):
         return True
-    return is_tensor and (model_at_top or (len(components) > 1 and is_parameter(fqn)))
+    return "." in fqn and is_parameter(fqn)

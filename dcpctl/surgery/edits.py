@@ -14,6 +14,7 @@ from dcpctl.model.draft import Draft
 from dcpctl.surgery.cast import cast
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.merge import merge, parted
+from dcpctl.surgery.optimizer_of import Pair, with_pairs
 from dcpctl.surgery.outcome import Change, Outcome
 from dcpctl.surgery.placements import Placement
 from dcpctl.surgery.rename import rename
@@ -32,6 +33,7 @@ class Rename:
 
     rules: tuple[Rule, ...]
     keys_only: bool = False
+    optimizer_of: tuple[Pair, ...] = ()
     verb = "rename"
 
     def apply(self, draft: Draft, open_: Open) -> Outcome:
@@ -46,6 +48,7 @@ class Drop:
     globs: tuple[str, ...] = ()
     section: str | None = None
     with_state: bool = False
+    optimizer_of: tuple[Pair, ...] = ()
     verb = "drop"
 
     def apply(self, draft: Draft, open_: Open) -> Outcome:
@@ -60,6 +63,7 @@ class Select:
     globs: tuple[str, ...] = ()
     section: str | None = None
     with_state: bool = False
+    optimizer_of: tuple[Pair, ...] = ()
     verb = "select"
 
     def apply(self, draft: Draft, open_: Open) -> Outcome:
@@ -122,6 +126,8 @@ class Upgrade:
     optimizer: str | None = None
     optimizer_keys: str | None = None
     fill_missing_state: str | None = None
+    wrappers: bool = True
+    optimizer_of: tuple[Pair, ...] = ()
     verb = "upgrade"
 
     def apply(self, draft: Draft, open_: Open) -> Outcome:
@@ -131,7 +137,7 @@ class Upgrade:
         given = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if getattr(self, field.name) is not None
+            if field.name != "optimizer_of" and getattr(self, field.name) is not None
         }
         made, steps = upgrade(draft, UpgradeOptions(**given))
         changes = tuple(Change(step.name, "", step.note) for step in steps if step.changed)
@@ -149,6 +155,7 @@ class Reshard:
     mesh: Mapping[str, int] | None = None
     placements: Mapping[str, Any] | None = None
     like: Path | None = None
+    optimizer_of: tuple[Pair, ...] = ()
     verb = "reshard"
 
     def apply(self, draft: Draft, open_: Open) -> Outcome:
@@ -175,6 +182,8 @@ def _on_axes(axes: Iterable[str], placements: Iterable[Placement]) -> str:
 
 
 Edit = Rename | Drop | Select | Set | Cast | Merge | Upgrade | Reshard
+#: Edits for which it matters which optimizer belongs to which model.
+PAIRED = (Rename, Drop, Select, Upgrade, Reshard)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,6 +237,8 @@ def apply_edits(
         draft, done = draft_of(checkpoint)
     for number, edit in enumerate(edits, 1):
         try:
+            if isinstance(edit, PAIRED):
+                draft = with_pairs(draft, edit.optimizer_of)
             outcome = edit.apply(draft, open_)
         except DcpctlError as error:
             if len(edits) > 1:

@@ -110,7 +110,12 @@ def _rename(fields: _Fields, base: Path) -> edits.Edit:
     made += [rules.table(base / name) for name in fields.texts("map")]
     if not made:
         raise UsageError(f"{fields.where}: none of names, prefix, regex, map")
-    return edits.Rename(tuple(made), fields.take("keys_only", bool, False))
+    return edits.Rename(tuple(made), fields.take("keys_only", bool, False), _of(fields))
+
+
+def _of(fields: _Fields) -> tuple[tuple[str, str], ...]:
+    """`optimizer_of`: a table of optimizers and their models."""
+    return tuple(fields.pairs("optimizer_of"))
 
 
 def _section(fields: _Fields) -> str | None:
@@ -122,12 +127,12 @@ def _section(fields: _Fields) -> str | None:
 
 def _drop(fields: _Fields, base: Path) -> edits.Edit:
     state = fields.take("with_state", bool, False)
-    return edits.Drop(fields.texts("keys"), _section(fields), state)
+    return edits.Drop(fields.texts("keys"), _section(fields), state, _of(fields))
 
 
 def _select(fields: _Fields, base: Path) -> edits.Edit:
     state = fields.take("with_state", bool, False)
-    return edits.Select(fields.texts("keys"), _section(fields), state)
+    return edits.Select(fields.texts("keys"), _section(fields), state, _of(fields))
 
 
 def _set(fields: _Fields, base: Path) -> edits.Edit:
@@ -165,7 +170,9 @@ def _merge(fields: _Fields, base: Path) -> edits.Edit:
 
 def _upgrade(fields: _Fields, base: Path) -> edits.Edit:
     names = ("torch", "optimizer", "optimizer_keys", "fill_missing_state")
-    return edits.Upgrade(**{name: fields.take(name, str) for name in names})
+    given = {name: fields.take(name, str) for name in names}
+    wrappers = fields.take("wrappers", bool, True)
+    return edits.Upgrade(**given, wrappers=wrappers, optimizer_of=_of(fields))
 
 
 def _reshard(fields: _Fields, base: Path) -> edits.Edit:
@@ -178,6 +185,7 @@ def _reshard(fields: _Fields, base: Path) -> edits.Edit:
         mesh,
         fields.take("placements", dict),
         None if like is None else base / like,
+        _of(fields),
     )
 
 

@@ -15,6 +15,7 @@ from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.collect import collect
 from dcpctl.model.optimizer.groups import MissingGroupKey, ParamGroup, missing_group_keys
 from dcpctl.model.optimizer.kind import Kind, tell_kind
+from dcpctl.model.optimizer.places import places_of
 from dcpctl.model.optimizer.source import CheckpointLike
 
 
@@ -53,13 +54,14 @@ def fill(
     found = Filling()
     groups: dict[tuple[str, str], list[str]] = {}
     slots: dict[str, frozenset[str]] = {}
+    places = _places(checkpoint, {fqn: paths.get(fqn) for fqn in missing})
     for fqn in missing:
-        place = _group_entry(fqn, paths.get(fqn))
+        place = _group_entry(places.get(fqn))
         if place is None:
             continue
         root, owner, key = place
         if not groups:
-            groups, slots = _groups(checkpoint), _slots(checkpoint)
+            groups, slots = _groups(checkpoint, places), _slots(checkpoint)
         keys = groups.get((root, owner), [])
         kind = tell_kind(keys, slots.get(root, frozenset()), {}, root)
         stored = ParamGroup(root, dict.fromkeys(keys), (), kind)
@@ -91,22 +93,35 @@ def _doubt(rule: MissingGroupKey, value: object, kind: Kind) -> str:
     )
 
 
-def _group_entry(fqn: str, path: Path | None) -> tuple[str, str, str] | None:
+def _places(
+    checkpoint: CheckpointLike, missing: Mapping[str, Path | None]
+) -> Mapping[str, naming.Place]:
+    """Where the names of a checkpoint, and those that a run asks for beside them, stand."""
+    planner = checkpoint.planner_data or {}
+    stored = dict.fromkeys((*planner, *checkpoint.entries))
+    names = [(fqn, planner.get(fqn)) for fqn in stored]
+    names += [(fqn, path) for fqn, path in missing.items() if fqn not in stored]
+    tensors = {fqn for fqn, entry in checkpoint.entries.items() if hasattr(entry, "shape")}
+    return places_of(names, tensors)[0] if missing else {}
+
+
+def _group_entry(place: naming.Place | None) -> tuple[str, str, str] | None:
     """Return (root, the group's index or parameter, key) of a param group's entry."""
-    place = naming.locate(fqn, path)
     if place is None or place.what != naming.GROUPS or not place.rest:
         return None
     owner, key = naming.split_group(place)
     return None if key is None else (place.root, str(owner), key)
 
 
-def _groups(checkpoint: CheckpointLike) -> dict[tuple[str, str], list[str]]:
+def _groups(
+    checkpoint: CheckpointLike, places: Mapping[str, naming.Place]
+) -> dict[tuple[str, str], list[str]]:
     """(root, index or parameter) to the group's keys in the order of the running optimizer."""
     found: dict[tuple[str, str], list[str]] = {}
     planner = checkpoint.planner_data or {}
     order = [fqn for fqn in planner if fqn in checkpoint.entries]
     for fqn in dict.fromkeys((*order, *checkpoint.entries)):
-        place = _group_entry(fqn, planner.get(fqn))
+        place = _group_entry(places.get(fqn))
         if place is not None and place[2] != "params":
             found.setdefault(place[:2], []).append(place[2])
     return found

@@ -20,12 +20,14 @@ class Context:
         optimizer: class name in torch.optim that the user gave, or None.
         optimizer_keys: `fqn`, `index`, `flat` or None.
         fill_missing_state: `zeros` or None.
+        wrappers: strip wrapper names that leaked.
     """
 
     torch: str
     optimizer: str | None = None
     optimizer_keys: str | None = None
     fill_missing_state: str | None = None
+    wrappers: bool = True
     _view: tuple[Draft, OptimizerView] | None = field(default=None, repr=False)
 
     @property

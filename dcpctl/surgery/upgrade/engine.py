@@ -28,12 +28,14 @@ class UpgradeOptions:
         optimizer_keys: name parameters in the optimizer by `fqn` (get_state_dict), by `index`
             (optimizer.state_dict()) or `flat` (flatten_optimizer_state_dict); None leaves them.
         fill_missing_state: `zeros` gives parameters that were never trained a new state.
+        wrappers: strip wrapper names that leaked into keys.
     """
 
     torch: str | None = None
     optimizer: str | None = None
     optimizer_keys: str | None = None
     fill_missing_state: str | None = None
+    wrappers: bool = True
 
 
 def upgrade(draft: Draft, options: UpgradeOptions) -> tuple[Draft, list[StepReport]]:
@@ -79,7 +81,9 @@ def _context(options: UpgradeOptions) -> Context:
             f"state cannot be filled with {quote(options.fill_missing_state)}", hint="zeros"
         )
     named = None if options.optimizer is None else optimizer_named(options.optimizer)
-    return Context(torch, named, options.optimizer_keys, options.fill_missing_state)
+    return Context(
+        torch, named, options.optimizer_keys, options.fill_missing_state, options.wrappers
+    )
 
 
 def optimizer_named(text: str) -> str:

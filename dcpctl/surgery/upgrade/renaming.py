@@ -1,8 +1,9 @@
 """An optimizer's entries taken apart, and put together again under another way to name parameters.
 
-Three ways exist. `index`: optimizer.state_dict() counts parameters through all groups. `fqn`:
+Three ways can be made. `index`: optimizer.state_dict() counts parameters through all groups. `fqn`:
 get_state_dict names them (torch 2.2). `flat`: flatten_optimizer_state_dict (2.4) has no list of
-groups; every parameter has its own copy of the hyperparameters.
+groups; every parameter has its own copy of the hyperparameters. A fourth is only read: one
+optimizer per parameter.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal
 from dcpctl.model.fqn import is_index
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.catalogue import catalogue
-from dcpctl.model.optimizer.source import FLAT, INDEXED, PICKLED, PLAIN, RawOptimizer
+from dcpctl.model.optimizer.source import BACKWARD, FLAT, INDEXED, PICKLED, PLAIN, RawOptimizer
 from dcpctl.surgery.names import NAME_LISTS, every_name
 
 INDEX, FQN, FLATTENED = "index", "fqn", "flat"
+BY_PARAMETER = "one optimizer per parameter"
 Path = tuple[Any, ...]
 
 
@@ -44,7 +46,7 @@ class Taken:
     Attributes:
         root: what its FQNs begin with.
         path: object path of the root.
-        style: `index`, `fqn` or `flat`.
+        style: `index`, `fqn`, `flat`, or that of one optimizer per parameter.
         state: parameter to (keys below it, entry) of its state.
         groups: its param groups, in order.
         fqns: the entries that it was made of.
@@ -64,7 +66,7 @@ def take_apart(draft: Draft, raw: RawOptimizer) -> Taken:
     Raises:
         Refused: its state is in a form that has no parameters' names to change, or pickled whole.
     """
-    if raw.style not in (PLAIN, FLAT, INDEXED) or raw.groups_pickled:
+    if raw.style not in (PLAIN, FLAT, INDEXED, BACKWARD) or raw.groups_pickled:
         what = "one pickled value" if raw.groups_pickled or raw.style == PICKLED else raw.style
         raise Refused(f"the parameters of {quote(raw.root)} cannot be named anew: {what}")
     taken = Taken(raw.root, (), _style(raw))
@@ -93,8 +95,8 @@ def take_apart(draft: Draft, raw: RawOptimizer) -> Taken:
 
 def _style(raw: RawOptimizer) -> str:
     params = [param for group in raw.groups for param in group.params]
-    if raw.style == FLAT:
-        return FLATTENED
+    if raw.style in (FLAT, BACKWARD):
+        return FLATTENED if raw.style == FLAT else BY_PARAMETER
     return INDEX if raw.style == INDEXED or (params and all(map(is_index, params))) else FQN
 
 
@@ -121,6 +123,8 @@ def _state_place(place: naming.Place, path: Path | None, known: frozenset[str]) 
 def _put_group(group: Group, owner: Any, key: str | None, entry: EntryDraft) -> None:
     if isinstance(owner, str) and owner not in group.params:
         group.params.append(owner)
+    if isinstance(owner, str) and key in NAME_LISTS:
+        return
     if key == "params" and isinstance(entry, BytesDraft):
         group.params = [str(name) for name in entry.value]
     elif key is not None:

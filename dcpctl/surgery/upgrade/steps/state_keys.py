@@ -11,6 +11,7 @@ from dcpctl.surgery.names import ambiguous
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 from dcpctl.surgery.upgrade.renaming import (
+    BY_PARAMETER,
     FLATTENED,
     INDEX,
     Taken,
@@ -39,7 +40,7 @@ def state_keys(draft: Draft, context: Context) -> Done:
         if taken.style == wanted or not (taken.state or taken.groups):
             continue
         before = taken.style
-        if before == FLATTENED:
+        if before in (FLATTENED, BY_PARAMETER):
             taken = by_group(taken)
             notes.append(
                 f"parameters with equal hyperparameters make {len(taken.groups):,} param groups"

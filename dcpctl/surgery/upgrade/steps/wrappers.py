@@ -22,7 +22,7 @@ def wrappers(draft: Draft, context: Context) -> Done:
     Raises:
         Refused: two names would become one.
     """
-    if not _any_wrapped(draft, context):
+    if not context.wrappers or not _any_wrapped(draft, context):
         return Done(draft)
     changed = 0
     try:
