@@ -25,10 +25,10 @@ from dcpctl.cli.surgery_options import (
 )
 from dcpctl.cli.upgrade import (
     FillOption,
-    NoWrappersOption,
     OptimizerKeysOption,
     OptimizerOption,
     TorchOption,
+    WrappersOption,
 )
 from dcpctl.errors import UsageError
 
@@ -91,7 +91,7 @@ def edit(
     with_state: Annotated[
         bool, typer.Option("--with-state", help="For --drop and --select: optimizer state too.")
     ] = False,
-    no_wrappers: NoWrappersOption = False,
+    wrappers: WrappersOption = None,
     optimizer_of: OptimizerOfOption = None,
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="For --cast: also where numbers are rounded.")
@@ -112,8 +112,8 @@ def edit(
       dcpctl edit out/new out/two --rename layers=blocks --drop '*.1.ffn*' --world-size 2
       dcpctl edit out/new --set step=0 --set betas=0.9,0.99 --in-place
     """
-    upgrading = (torch, optimizer, optimizer_keys, fill_missing_state)
-    if not upgrade and (no_wrappers or any(option is not None for option in upgrading)):
+    upgrading = (torch, optimizer, optimizer_keys, fill_missing_state, wrappers)
+    if not upgrade and any(option is not None for option in upgrading):
         raise UsageError("--torch and the optimizer's options are for --upgrade")
     from dcpctl.cli import edit_list
 
@@ -124,7 +124,7 @@ def edit(
             "optimizer": optimizer,
             "optimizer_keys": optimizer_keys,
             "fill_missing_state": fill_missing_state,
-            "wrappers": not no_wrappers,
+            "wrappers": wrappers,
         },
         reshard=lambda: reshard_edit(world_size, mesh, placements, like),
         with_state=with_state,

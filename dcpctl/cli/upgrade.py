@@ -42,9 +42,14 @@ FillOption = Annotated[
     ),
 ]
 
-NoWrappersOption = Annotated[
-    bool,
-    typer.Option("--no-wrappers", help="Leave wrapper names that leaked into keys as they are."),
+WrappersOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--wrappers/--no-wrappers",
+        help="Strip module. also where all names have it; or no wrapper name. "
+        "[default: those that leaked]",
+        show_default=False,
+    ),
 ]
 
 
@@ -56,7 +61,7 @@ def upgrade(
     optimizer: OptimizerOption = None,
     optimizer_keys: OptimizerKeysOption = None,
     fill_missing_state: FillOption = None,
-    no_wrappers: NoWrappersOption = False,
+    wrappers: WrappersOption = None,
     optimizer_of: OptimizerOfOption = None,
     *,
     run: Run,
@@ -80,7 +85,7 @@ def upgrade(
         optimizer,
         optimizer_keys,
         fill_missing_state,
-        wrappers=not no_wrappers,
+        wrappers=wrappers,
         optimizer_of=pairs_of(optimizer_of),
     )
     run.carry_out("upgrade", source, path, [edit])

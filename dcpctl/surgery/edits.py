@@ -126,7 +126,7 @@ class Upgrade:
     optimizer: str | None = None
     optimizer_keys: str | None = None
     fill_missing_state: str | None = None
-    wrappers: bool = True
+    wrappers: bool | None = None
     optimizer_of: tuple[Pair, ...] = ()
     verb = "upgrade"
 

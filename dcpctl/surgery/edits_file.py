@@ -171,7 +171,7 @@ def _merge(fields: _Fields, base: Path) -> edits.Edit:
 def _upgrade(fields: _Fields, base: Path) -> edits.Edit:
     names = ("torch", "optimizer", "optimizer_keys", "fill_missing_state")
     given = {name: fields.take(name, str) for name in names}
-    wrappers = fields.take("wrappers", bool, True)
+    wrappers = fields.take("wrappers", bool)
     return edits.Upgrade(**given, wrappers=wrappers, optimizer_of=_of(fields))
 
 

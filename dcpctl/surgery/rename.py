@@ -218,8 +218,11 @@ class _Renamer:
             model = self.models.get(models[0].root, {}) if models else {}
             alone = not models or len(self.names.sections.models) == 1
             known = self.mapped.setdefault(owner, {})
+            bare = {strip_wrappers(old): (old, new) for old, new in model.items()}
             for name in mentioned:
                 found = model.get(name)
+                if found is None and (pair := bare.get(strip_wrappers(name))) is not None:
+                    found = _transferred(name, *pair)
                 if found is None:
                     root = models[0].root if models else self.names.sections.model_root
                     found = self._by_rules(name, root, alone)
@@ -316,6 +319,19 @@ class _Renamer:
             for raw in self.names.sections.optimizers
             if raw.style == UNKNOWN
         ]
+
+
+def _transferred(name: str, old: str, new: str) -> str | None:
+    """What becomes of a name that differs from the model's `old` in wrappers before it.
+
+    None where the wrappers stand inside it.
+    """
+    if name.endswith(f".{old}"):
+        return name[: -len(old)] + new
+    head = old.removesuffix(name)
+    if head != old and new.startswith(head):
+        return new[len(head) :]
+    return None
 
 
 def _name_in(fqn: str, site: Site) -> str:

@@ -82,7 +82,6 @@ def test_older_release_and_missing_fields(tmp_path: Path) -> None:
         ("model._orig_mod.", "torch.compile"),
         ("model.layers.0._checkpoint_wrapped_module.", "activation checkpointing"),
         ("model._fsdp_wrapped_module.", "FSDP1"),
-        ("model.module.", "DistributedDataParallel"),
     ],
 )
 def test_wrapper_names(tmp_path: Path, prefix: str, wrapper: str) -> None:
@@ -94,6 +93,19 @@ def test_wrapper_names(tmp_path: Path, prefix: str, wrapper: str) -> None:
     assert (found.severity, found.subject) == ("warning", prefix + "weight")
     assert found.message.startswith("2 names with ")
     assert wrapper in found.message
+
+
+def test_module_is_ddps_where_model_and_optimizer_differ_in_it(tmp_path: Path) -> None:
+    draft = adamw("norm.weight", "wq.weight")
+    for name in ("norm.weight", "wq.weight"):
+        draft.entries[f"model.module.{name}"] = draft.entries.pop(f"model.{name}")
+    draft.write(tmp_path / "leaked")
+    found = the(check(tmp_path / "leaked", "DCP403"))
+    assert found.message.startswith("2 names with 'module.' of DistributedDataParallel")
+
+    everywhere = adamw("module.norm.weight", "module.wq.weight")
+    everywhere.write(tmp_path / "everywhere")
+    assert check(tmp_path / "everywhere", "DCP403").findings == ()
 
 
 def test_a_module_called_module_is_no_wrapper(tmp_path: Path) -> None:

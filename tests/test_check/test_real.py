@@ -37,8 +37,7 @@ def warnings_of(release: str, name: str) -> set[str]:
         return {"DCP501"}
     if name == "pp_like_w4" and release == "2.0.1":
         return {"DCP510"}
-    wrapped = name == "ddp_w4" or name.startswith("wrapped_names")
-    return {"DCP403"} if wrapped else set()
+    return {"DCP403"} if name.startswith("wrapped_names") else set()
 
 
 @pytest.mark.slow

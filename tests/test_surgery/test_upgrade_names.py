@@ -39,7 +39,8 @@ RELEASES = ("2.0.1", "2.2.2", "2.4.1", "2.6.0", "2.9.1", "2.13.0")
 @pytest.mark.parametrize("layout", ["ddp_w4", "wrapped_names_w4", "wrapped_names_single"])
 def test_no_wrapper_name_is_left(shared: Path, opened: Open, release: str, layout: str) -> None:
     source = opened(shared / "checkpoints" / release / layout / "ckpt")
-    draft, steps = upgrade(source, UpgradeOptions("2.13"))
+    asked = True if layout == "ddp_w4" else None
+    draft, steps = upgrade(source, UpgradeOptions("2.13", wrappers=asked))
     assert report(steps, "wrappers").changed > 0
     assert not [fqn for fqn in draft.entries if wrappers_in(fqn)]
     planner = draft.planner_data or {}
@@ -48,6 +49,26 @@ def test_no_wrapper_name_is_left(shared: Path, opened: Open, release: str, layou
     view = OptimizerView(draft)
     assert view.not_in_model == ()
     assert view.verdict == "complete"
+
+
+def test_a_prefix_of_all_names_is_stripped_only_where_that_is_asked_for(
+    shared: Path, opened: Open
+) -> None:
+    """DDP leaves `module.` in all names alike, and so does a job that calls its model so."""
+    source = opened(shared / "checkpoints/2.13.0/ddp_w4/ckpt")
+    draft, steps = upgrade(source, UpgradeOptions("2.13"))
+    assert report(steps, "wrappers").changed == 0
+    assert "--wrappers strips it" in report(steps, "wrappers").note
+    assert draft.entries.keys() == source.entries.keys()
+    _, steps = upgrade(source, UpgradeOptions("2.13", wrappers=True))
+    assert "'module.' taken out of" in report(steps, "wrappers").note
+
+
+def test_wrappers_stay_where_that_is_asked_for(shared: Path, opened: Open) -> None:
+    source = opened(shared / "checkpoints/2.13.0/wrapped_names_w4/ckpt")
+    draft, steps = upgrade(source, UpgradeOptions("2.13", wrappers=False))
+    assert draft.entries.keys() == source.entries.keys()
+    assert report(steps, "wrappers").changed == 0
 
 
 def test_a_key_of_the_state_dict_is_no_wrapper(samples: Path, opened: Open) -> None:

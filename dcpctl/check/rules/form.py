@@ -10,8 +10,9 @@ from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
 from dcpctl.errors import quote
 from dcpctl.model import releases
-from dcpctl.model.fqn import is_flat_parameter, wrappers_in
+from dcpctl.model.fqn import DDP_WRAPPER, is_flat_parameter, wrappers_in
 from dcpctl.model.optimizer.verdict import ABSENT
+from dcpctl.model.wrappers import ddp_leaked
 
 _WRAPS = {
     "_orig_mod": "torch.compile",
@@ -63,8 +64,11 @@ def missing_fields(run: Run) -> Iterator[Hit]:
 def wrapper_names(run: Run) -> Iterator[Hit]:
     """FQNs that only a model wrapped in the same way asks for."""
     leaked: dict[str, list[str]] = {}
+    ddp = ddp_leaked(run.optimizer.sections)
     for fqn in run.checkpoint.entries:
         for wrapper in wrappers_in(fqn):
+            if wrapper == DDP_WRAPPER and not ddp:
+                continue
             leaked.setdefault(wrapper, []).append(fqn)
     for wrapper, names in leaked.items():
         yield Hit(

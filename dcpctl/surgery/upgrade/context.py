@@ -20,14 +20,14 @@ class Context:
         optimizer: class name in torch.optim that the user gave, or None.
         optimizer_keys: `fqn`, `index`, `flat` or None.
         fill_missing_state: `zeros` or None.
-        wrappers: strip wrapper names that leaked.
+        wrappers: as `UpgradeOptions` has it.
     """
 
     torch: str
     optimizer: str | None = None
     optimizer_keys: str | None = None
     fill_missing_state: str | None = None
-    wrappers: bool = True
+    wrappers: bool | None = None
     _view: tuple[Draft, OptimizerView] | None = field(default=None, repr=False)
 
     @property

@@ -28,14 +28,15 @@ class UpgradeOptions:
         optimizer_keys: name parameters in the optimizer by `fqn` (get_state_dict), by `index`
             (optimizer.state_dict()) or `flat` (flatten_optimizer_state_dict); None leaves them.
         fill_missing_state: `zeros` gives parameters that were never trained a new state.
-        wrappers: strip wrapper names that leaked into keys.
+        wrappers: strip wrapper names from keys: True also a `module.` that all names have, None
+            what leaked, as far as names show it, False nothing.
     """
 
     torch: str | None = None
     optimizer: str | None = None
     optimizer_keys: str | None = None
     fill_missing_state: str | None = None
-    wrappers: bool = True
+    wrappers: bool | None = None
 
 
 def upgrade(draft: Draft, options: UpgradeOptions) -> tuple[Draft, list[StepReport]]:
