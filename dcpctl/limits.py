@@ -47,3 +47,9 @@ LOG_UNBROKEN_CHARACTERS = 1 << 30
 LOG_DOCUMENT_BYTES = 256 << 20
 #: Most files beside a save's shards that are carried over; a save has a few for each rank.
 SIDE_FILES = 100_000
+#: Deepest level of a directory tree in which saves are looked for. AReaL's lie seven deep.
+TREE_DEPTH = 12
+#: Most directories of it that are listed: some two seconds on a local disk.
+TREE_DIRECTORIES = 50_000
+#: Most checkpoints in one directory whose contents are compared to tell parts from saves.
+COMPARED_PARTS = 64

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from dcpctl.errors import quote
 from dcpctl.model.checkpoint import Checkpoint
-from dcpctl.model.directories import PART_NAMES, step_of
 from dcpctl.model.optimizer.verdict import number
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.positions import NUMBER, STEPS, Position, position_of
+from dcpctl.model.saves import save_around
+from dcpctl.model.witnesses import COUNT
 
-# Directory names whose number is a count of steps. The number in the others (`checkpoint_3`, `3`)
-# may be one of epochs, or that of the save.
-_STEPS = re.compile(r"(?i)(?:^|[^a-z])(?:global_?step|iteration|iter|step)[-_=]?\d")
 # A loss scaler skips steps of the optimizer that the job counts: a few.
 _FEW_SHARE, _FEW = 0.02, 2
 _MOST_STEPS = 1e15
-
-
-def few(missed: float, steps: float) -> bool:
-    """Whether so many steps may have been skipped by a loss scaler."""
-    return 0 <= missed <= max(_FEW, _FEW_SHARE * steps)
 
 
 def _is_step(value: float) -> bool:
@@ -42,23 +34,24 @@ class Save:
     def __init__(self, checkpoint: Checkpoint, view: OptimizerView) -> None:
         self.checkpoint = checkpoint
         self.view = view
-        path = checkpoint.path.resolve()
-        self._named: Path = path.parent if PART_NAMES.fullmatch(path.name) else path
+        self._named = save_around(checkpoint.path)
+        self.position: Position | None = position_of(self._named.name)
 
     @property
     def name(self) -> str:
         """What a message calls it: its directory's name, quoted."""
         return quote(self._named.name)
 
-    @cached_property
+    @property
     def directory_step(self) -> int | None:
-        """The number in the directory's name."""
-        return step_of(self._named.name)
+        """The number in the directory's name, if it may be one of steps; a date's is not."""
+        at = self.position
+        return at.value if at is not None and at.unit in (*STEPS, NUMBER) else None
 
     @property
     def says_steps(self) -> bool:
         """Whether that number is one of steps for certain."""
-        return _STEPS.search(self._named.name) is not None
+        return self.position is not None and self.position.step is not None
 
     @cached_property
     def step(self) -> int | float | None:
@@ -66,10 +59,9 @@ class Save:
         return max((number(step) for step in self.view.steps if _is_step(step)), default=None)
 
     @cached_property
-    def job_step(self) -> tuple[str, float] | None:
-        """The step that the job counted: FQN, value."""
-        found = self.view.job_step
-        return found if found is not None and _is_step(found[1]) else None
+    def counts(self) -> dict[str, float]:
+        """The steps that the job itself counted, by where they are kept."""
+        return {w.source: w.step for w in self.view.witnesses.sure if w.kind == COUNT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +89,11 @@ class History:
             named = (earlier.directory_step, later.directory_step)
             if earlier.says_steps and later.says_steps:
                 return named
-        before, after = earlier.job_step, later.job_step
-        if before is not None and after is not None and before[0] == after[0]:
-            return before[1], after[1]
+        both = [source for source in earlier.counts if source in later.counts]
+        # A count that went with the optimizer counts its steps; another may count anything.
+        both.sort(key=lambda source: earlier.counts[source] != earlier.step)
+        if both:
+            return earlier.counts[both[0]], later.counts[both[0]]
         return named if earlier.step == earlier.directory_step else None
 
     @property

@@ -14,7 +14,7 @@ from dcpctl.check.finding import Checked, CheckResult, Unreadable
 from dcpctl.check.options import CheckOptions
 from dcpctl.check.registry import rules_of
 from dcpctl.errors import DcpctlError
-from dcpctl.model import directories
+from dcpctl.model import saves
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.opening import open_checkpoint
 
@@ -38,22 +38,31 @@ class Target:
 def find_targets(path: str | os.PathLike[str]) -> tuple[Target, ...]:
     """Return what there is to check at a path.
 
-    Of a run directory these are its saves, the oldest first, each with those before it. Everything
-    else is itself, be it a checkpoint or not.
+    Of a directory of runs these are the saves of each run, the oldest first, each with those of its
+    run before it. Everything else is itself, be it a checkpoint or not.
     """
     where = Path(path)
     try:
-        if not where.is_dir() or directories.is_checkpoint(where) or directories.parts_of(where):
-            return (Target(where),)
-        saves = directories.find_steps(where)
-    except (DcpctlError, OSError):  # whoever opens it says why
+        found = saves.look(where)
+    except (DcpctlError, OSError, ValueError):  # whoever opens it says why
         return (Target(where),)
-    complete = [save.path for save in saves if save.state == "complete"]
-    found = []
-    for save in reversed(saves):
-        newer = complete.index(save.path) + 1 if save.path in complete else len(complete)
-        found.append(Target(save.path, tuple(complete[newer:])))
-    return tuple(found) or (Target(where),)
+    targets = [
+        Target(save.path, _before(save, run.saves))
+        for run in found.runs
+        for save in reversed(run.saves)
+    ]
+    return tuple(targets) or (Target(where),)
+
+
+def _before(save: saves.SaveDirectory, run: Sequence[saves.SaveDirectory]) -> tuple[Path, ...]:
+    """The whole saves that came before one, the nearest first; none where its place is unknown."""
+    if save.order is None or save.state != saves.COMPLETE:
+        return ()
+    return tuple(
+        other.path
+        for other in run
+        if other.state == saves.COMPLETE and other.order is not None and other.order < save.order
+    )
 
 
 def check_many(

@@ -22,6 +22,8 @@ from dcpctl.model.checkpoint import Checkpoint, Part
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.loading import LoadPreview, predict_load
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.positions import Position, position_of
+from dcpctl.model.saves import save_around
 
 
 class Run:
@@ -43,6 +45,7 @@ class Run:
         self._moments: Moments | None = None
         self._pairs: MomentPairs | None = None
         self.compared_moments: Compared | None = None
+        self._noted: dict[str, None] = {}
 
     @cached_property
     def target(self) -> str | None:
@@ -76,6 +79,15 @@ class Run:
         return History(
             Save(self.against, OptimizerView(self.against)), Save(self.checkpoint, self.optimizer)
         )
+
+    @cached_property
+    def position(self) -> Position | None:
+        """What the name of the save's directory says of its place in the run."""
+        return position_of(save_around(self.checkpoint.path).name)
+
+    def note(self, sentence: str) -> None:
+        """Add to what the reader must know of the check."""
+        self._noted[sentence] = None
 
     def since(self) -> History:
         """Return the earlier save and this one, for a rule that compares them.
@@ -205,4 +217,4 @@ class Run:
             said.append(self.compared_moments.note(self.history, shown=self.restart is not None))
         if self.options.like is not None:
             said.append(f"Loads were predicted for a run like {quote(self.options.like.path)}.")
-        return tuple(filter(None, said))
+        return (*filter(None, said), *self._noted)

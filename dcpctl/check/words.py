@@ -29,6 +29,11 @@ def some(names: Iterable[str]) -> str:
     return listed(names, _SHOWN)
 
 
+def enumerated(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
 def size(nbytes: int) -> str:
     """Bytes for people: `1.5 GiB`."""
     amount = float(nbytes)

@@ -156,25 +156,25 @@ def _run(path: Path, out: Output, view: str, what: str, *, chunks: bool, torch: 
 
 
 def _list_run(path: Path, out: Output, view: str, error: DcpctlError) -> None:
-    from dcpctl.inspect.runs import list_run
+    from dcpctl.inspect.runs import list_runs
     from dcpctl.progress import Progress
 
     if view or not path.is_dir():
         raise error
     with Progress("looking", 0, unit="saves") as progress:
-        saves = list(list_run(path, progress.advance))
-    if not saves:
+        runs, found = list_runs(path, progress.advance)
+    if not runs:
         raise error
     if out.is_json:
         from dcpctl.reports.inspect_json import run_document
         from dcpctl.reports.json_lines import document
 
-        head, listed = run_document(path, saves)
+        head, listed = run_document(path, runs, found.unread)
         out.pieces(document(head, run=listed))
     else:
         from dcpctl.reports.run_blocks import run_blocks
 
-        out.blocks(run_blocks(str(path), saves))
+        out.blocks(run_blocks(str(path), runs, found))
 
 
 def _summary(checkpoint: Checkpoint, out: Output, chunks: bool, torch: str | None) -> None:

@@ -1,55 +1,55 @@
-"""Directories as people have them: step directories, runs of them, checkpoints in parts."""
+"""Directories as they lie: what each holds of checkpoints, and the tree below one."""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dcpctl.errors import ReadFailed, quote
+from dcpctl import limits
+from dcpctl.errors import DcpctlError, ReadFailed, quote
 from dcpctl.formats.layouts import find_reader
 from dcpctl.storage.local import LocalStorage
 
-#: Sub-directories that hold a part of a checkpoint, and whose framework names them so.
-PART_NAMES = re.compile(
-    r"model_and_optim"  # OLMo-core
-    r"|pytorch_model_fsdp(_\d+)?|optimizer(_\d+)?"  # accelerate, Hugging Face Trainer
-    r"|model|optim|extra_state"  # ByteCheckpoint, NeMo Automodel
-    r"|pp\d+"  # KempnerForge
-)
-_STEP = re.compile(
-    r"(?:^|[^a-z])(?:global_?step|iteration|iter|step|checkpoint|ckpt)[-_=]?(\d{1,15})", re.I
-)
-_EPOCH = re.compile(r"(?:^|[^a-z])epoch[-_=]?(\d{1,15})", re.I)
-_NUMBER = re.compile(r"\d{1,15}")
+#: What a directory holds directly: a checkpoint's metadata; shard files, or temporary metadata,
+#: without metadata; neither.
+CHECKPOINT, INTERRUPTED, NOTHING = "checkpoint", "interrupted", "nothing"
 _SHARD = re.compile(r"__\d+_\d+\.distcp")
 
 
-@dataclass(frozen=True, slots=True)
-class StepDirectory:
-    """One save of a run.
+@dataclass(slots=True)
+class Directory:
+    """One directory of a tree.
 
     Attributes:
-        path: the directory.
-        step: the number in its name.
-        state: `complete` (it can be opened) or `interrupted` (shard files without metadata).
+        path: where it is.
+        depth: levels below the directory that was asked for.
+        holds: `CHECKPOINT`, `INTERRUPTED` or `NOTHING`.
+        children: its sub-directories, by name; those reached by another path already are left out.
     """
 
     path: Path
-    step: int
-    state: str
+    depth: int = 0
+    holds: str = NOTHING
+    children: list[Directory] = field(default_factory=list)
 
 
-def step_of(name: str) -> int | None:
-    """The step number in a directory name, or None: `step-8500`, `iter_0000003`, `epoch=0-step=3`.
+@dataclass(slots=True)
+class Tree:
+    """A directory and what lies below it.
 
-    A name that is only a number is one; an epoch counts where nothing else does.
+    Attributes:
+        root: the directory.
+        links: symbolic links to directories of the tree, and where they lead.
+        unread: directories that were not looked into, and why.
     """
-    found = _STEP.search(name) or _EPOCH.search(name)
-    if found:
-        return int(found[1])
-    return int(name) if _NUMBER.fullmatch(name) else None
+
+    root: Directory
+    links: dict[Path, Path] = field(default_factory=dict)
+    unread: dict[Path, str] = field(default_factory=dict)
 
 
 def meant_by(path: Path) -> Path:
@@ -67,19 +67,7 @@ def subdirectories(path: Path) -> list[Path]:
     Raises:
         ReadFailed: the directory cannot be listed.
     """
-    try:
-        with os.scandir(path) as scan:
-            names = sorted(e.name for e in scan if not e.name.startswith(".") and _is_dir(e))
-    except OSError as error:
-        raise ReadFailed(f"cannot list {quote(path)}: {error.strerror}") from None
-    return [path / name for name in names]
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a symbolic link that leads to itself
-        return False
+    return [path / name for name, _ in _list(path)[1]]
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -91,50 +79,130 @@ def is_checkpoint(path: Path) -> bool:
 def is_interrupted(path: Path) -> bool:
     """Whether `path` holds shard files, or temporary metadata, and no metadata."""
     with LocalStorage(path) as storage:
-        names = storage.names()
-    if find_reader(names) is not None:
-        return False
-    return any(name.endswith(".metadata.tmp") or _SHARD.fullmatch(name) for name in names)
+        return _held(list(storage.names())) == INTERRUPTED
 
 
-def parts_of(path: Path) -> list[Path]:
-    """The sub-directories that are parts of a checkpoint at `path`, sorted by name."""
-    return [
-        directory
-        for directory in subdirectories(path)
-        if PART_NAMES.fullmatch(directory.name) and is_checkpoint(directory)
-    ]
+def scan(path: Path) -> Tree:
+    """List a directory and all below it, each directory once.
 
+    Symbolic links are followed after everything else, so that a save is found under its own name
+    first; one that leads to what was listed already is an alias, and one that leads to a directory
+    around `path` is not followed. `limits.TREE_DEPTH` and `limits.TREE_DIRECTORIES` bound it.
 
-def find_steps(path: Path) -> list[StepDirectory]:
-    """The saves of a run, newest first.
-
-    Looks at the step directories in `path` and, where there are none, one level below it
-    (`run/checkpoint/step-10`).
+    Raises:
+        ReadFailed: `path` itself cannot be listed.
     """
-    children = subdirectories(path)
-    found = _steps_among(children)
-    if not found:
-        found = [
-            step
-            for child in children
-            if not is_checkpoint(child)
-            for step in _steps_among(subdirectories(child))
-        ]
-    return sorted(found, key=lambda step: (step.step, step.path.name), reverse=True)
+    tree = Tree(Directory(path))
+    around = {_identity(parent) for parent in path.resolve().parents}
+    seen: dict[tuple[int, int], Path] = {_identity(path): path}
+    waiting = deque([tree.root])
+    linked: deque[Directory] = deque()
+    while waiting or linked:
+        followed = not waiting
+        here = linked.popleft() if followed else waiting.popleft()
+        if followed or here is tree.root:
+            identity = _identity(here.path)
+            if followed and (identity in seen or identity in around):
+                if identity in seen:
+                    tree.links[here.path] = seen[identity]
+                continue
+            seen[identity] = here.path
+        _look_into(here, tree, seen, waiting, linked)
+    _drop_aliases(tree)
+    return tree
 
 
-def _steps_among(directories: list[Path]) -> list[StepDirectory]:
-    found = []
-    for directory in directories:
-        step = step_of(directory.name)
-        if step is None:
-            continue
-        if is_checkpoint(directory) or parts_of(directory):
-            found.append(StepDirectory(directory, step, "complete"))
-        elif is_interrupted(directory) or any(
-            PART_NAMES.fullmatch(part.name) and is_interrupted(part)
-            for part in subdirectories(directory)
-        ):
-            found.append(StepDirectory(directory, step, "interrupted"))
-    return found
+def _look_into(
+    here: Directory,
+    tree: Tree,
+    seen: dict[tuple[int, int], Path],
+    waiting: deque[Directory],
+    linked: deque[Directory],
+) -> None:
+    """Note what one directory holds, and queue what is in it."""
+    try:
+        names, inner = _list(here.path)
+        here.holds = _held(names) if names is not None else _held_with_links(here.path)
+    except DcpctlError as error:
+        if here is tree.root:
+            raise
+        tree.unread[here.path] = str(error)
+        return
+    for name, is_link in inner:
+        child = Directory(here.path / name, here.depth + 1)
+        if child.depth > limits.TREE_DEPTH:
+            tree.unread[child.path] = f"it lies over {limits.TREE_DEPTH} levels deep"
+        elif len(seen) >= limits.TREE_DIRECTORIES:
+            tree.unread[child.path] = f"over {limits.TREE_DIRECTORIES:,} directories lie before it"
+        elif is_link:
+            here.children.append(child)
+            linked.append(child)
+        else:
+            here.children.append(child)
+            waiting.append(child)
+            seen.setdefault(_identity(child.path), child.path)
+
+
+def _drop_aliases(tree: Tree) -> None:
+    """Leave out links to what the tree holds already, and to what was not followed."""
+    waiting = [tree.root]
+    while waiting:
+        here = waiting.pop()
+        here.children = [child for child in here.children if child.path not in tree.links]
+        waiting += here.children
+
+
+def _list(path: Path) -> tuple[list[str] | None, list[tuple[str, bool]]]:
+    """Names of the files, and of the directories with whether each is a link; hidden ones left out.
+
+    No names of files where a link is among them: whether it counts is for `LocalStorage` to say.
+    """
+    files: list[str] | None = []
+    inner = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if _is_dir(entry):
+                    if not entry.name.startswith("."):
+                        inner.append((entry.name, entry.is_symlink()))
+                elif entry.is_symlink():
+                    files = None
+                elif files is not None:
+                    files.append(entry.name)
+    except OSError as error:
+        raise ReadFailed(f"cannot list {quote(path)}: {error.strerror}") from None
+    return files, sorted(inner)
+
+
+def _held_with_links(path: Path) -> str:
+    with LocalStorage(path) as storage:
+        return _held(list(storage.names()))
+
+
+def _held(names: list[str]) -> str:
+    if find_reader(dict.fromkeys(names, 0)) is not None:
+        return CHECKPOINT
+    cut_off = any(name.endswith(".metadata.tmp") or _SHARD.fullmatch(name) for name in names)
+    return INTERRUPTED if cut_off else NOTHING
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a symbolic link that leads to itself
+        return False
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (-1, hash(path))
+    return status.st_dev, status.st_ino
+
+
+def walk(directory: Directory) -> Iterator[Directory]:
+    """Every directory of a tree, those around others first."""
+    yield directory
+    for child in directory.children:
+        yield from walk(child)

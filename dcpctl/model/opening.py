@@ -9,7 +9,7 @@ from pathlib import Path
 from dcpctl.errors import InterruptedSave, NotACheckpoint, ReadFailed, quote
 from dcpctl.formats.layouts import LayoutReader, find_reader
 from dcpctl.formats.layouts.dcp import METADATA
-from dcpctl.model import directories
+from dcpctl.model import directories, saves
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.storage.local import LocalStorage
 
@@ -18,9 +18,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint directory; reads its metadata and no tensor, and imports no torch.
 
     Args:
-        path: a directory with `.metadata`, `__{rank}.metadata` or safetensors files, or one whose
-            parts lie in sub-directories that a framework names so (`model_and_optim/`,
-            `pytorch_model_fsdp_0/` and `optimizer_0/`, `model/` and `optimizer/`, `pp0/` ...).
+        path: a directory with `.metadata`, `__{rank}.metadata` or safetensors files, or one below
+            which lies one checkpoint, or several that are its parts (`model.saves` tells how).
 
     Returns:
         The checkpoint; close it or use it as a context manager.
@@ -37,9 +36,10 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         is_directory = where.is_dir()
     except OSError as error:  # a name that is too long, a parent that may not be searched
         raise ReadFailed(f"cannot look at {quote(where)}: {error.strerror}") from None
-    if not is_directory:
-        raise _not_a_directory(where)
-    found = [("", where)] if directories.is_checkpoint(where) else _parts(where)
+    if is_directory and directories.is_checkpoint(where):
+        found = [("", where)]
+    else:
+        found = _parts(where, is_directory)
     with ExitStack() as opened:
         parts = []
         for name, directory in found:
@@ -57,20 +57,23 @@ def _reader(directory: Path, storage: LocalStorage) -> LayoutReader:
     return reader
 
 
-def _parts(where: Path) -> list[tuple[str, Path]]:
-    _check_odd(where)
-    parts = [(part.name, part) for part in directories.parts_of(where)]
-    broken = [
-        child
-        for child in (where, *directories.subdirectories(where))
-        if (child == where or directories.PART_NAMES.fullmatch(child.name))
-        and directories.is_interrupted(child)
-    ]
-    if broken:
-        raise _interrupted(broken[0])
-    if not parts:
-        raise _nothing_here(where)
-    return parts
+def _parts(where: Path, is_directory: bool) -> list[tuple[str, Path]]:
+    """The checkpoints of a save by their paths below it; parts side by side, by their names."""
+    if is_directory:
+        _check_odd(where)
+        if directories.is_interrupted(where):
+            raise _interrupted(where)
+    try:
+        found = saves.look(where)
+    except (OSError, ValueError):  # no path at all
+        raise _not_a_directory(where) from None
+    if found.save is None:
+        raise _nothing_here(where, found) if is_directory else _not_a_directory(where)
+    for part in found.save.parts:
+        if directories.is_interrupted(part):
+            raise _interrupted(part)
+    around = where if is_directory else where.parent
+    return [(part.relative_to(around).as_posix(), part) for part in found.save.parts]
 
 
 def _check_odd(where: Path) -> None:
@@ -106,21 +109,17 @@ def _not_a_directory(where: Path) -> NotACheckpoint:
     return NotACheckpoint(f"there is no directory {quote(where)}")
 
 
-def _nothing_here(where: Path) -> NotACheckpoint:
+def _nothing_here(where: Path, found: saves.Found) -> NotACheckpoint:
     message = f"no .metadata in {quote(where)}"
-    steps = directories.find_steps(where)
-    if steps:
+    if found.saves:
+        newest = next((s for s in found.saves if s.state == saves.COMPLETE), found.saves[0])
+        several = f", {len(found.runs)} runs," if len(found.runs) > 1 else ""
+        count = len(found.saves)
         return NotACheckpoint(
             message,
-            hint=f"it is a run directory with {len(steps)} saves; name one, such as "
-            f"{quote(steps[0].path)}",
+            hint=f"it is a run directory{several} with {count} save{'s' * (count > 1)}; name one, "
+            f"such as {quote(newest.path)}",
         )
-    for child in directories.subdirectories(where):
-        for candidate in (child, *directories.subdirectories(child)):
-            if directories.is_checkpoint(candidate):
-                return NotACheckpoint(
-                    message, hint=f"found {quote(candidate)}; did you mean that directory?"
-                )
     with LocalStorage(where) as storage:
         names = storage.names()
     if any(name.startswith("model_world_size_") and name.endswith(".pt") for name in names):

@@ -19,6 +19,7 @@ from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model import directories
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.saves import COMPLETE, find_saves
 from dcpctl.repair.described import survey_described
 from dcpctl.repair.numbers import continuity
 from dcpctl.repair.options import RepairOptions
@@ -104,10 +105,10 @@ def _such_as(path: Path) -> str:
     """The newest whole save beside a broken one, for a hint."""
     run = path.absolute().parent
     try:
-        steps = [step for step in directories.find_steps(run) if step.path.parent == run]
+        saves = [save for save in find_saves(run) if save.path.parent == run]
     except DcpctlError:
         return _MAKE_ONE
-    names = [s.path.name for s in steps if s.state == "complete" and s.path.name != path.name]
+    names = [s.path.name for s in saves if s.state == COMPLETE and s.path.name != path.name]
     return f", such as {quote(path.parent / names[0])}" if names else _MAKE_ONE
 
 

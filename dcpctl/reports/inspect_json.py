@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dcpctl.errors import DcpctlError
 from dcpctl.inspect.files import RankShare
 from dcpctl.inspect.keys import Branch
-from dcpctl.inspect.runs import Save, find_resets
+from dcpctl.inspect.runs import Run, Save
 from dcpctl.inspect.statistics import Statistics
 from dcpctl.inspect.summary import Summary
 from dcpctl.model.checkpoint import Checkpoint, Entry
@@ -166,26 +166,52 @@ def _chunks(checkpoint: Checkpoint, entry: TensorEntry) -> list[dict[str, Any]]:
 
 
 def run_document(
-    path: Path, saves: Sequence[Save]
+    path: Path, runs: Sequence[Run], unread: Mapping[Path, str]
 ) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
-    """A run directory: the head of its document, and its saves, newest first."""
-    resets = {id(newer): str(older.path) for newer, older in find_resets(saves)}
-    listed = (
-        {
-            "step": save.step,
-            "path": str(save.path),
-            "verdict": save.verdict,
-            "kind": save.kind,
-            "steps": [to_json(step) for step in save.steps],
-            "keys": save.keys,
-            "bytes": save.nbytes,
-            "sentence": save.sentence,
-            "reset_after": resets.get(id(save)),
-            "error": _error(save.error),
-        }
-        for save in saves
-    )
-    return {"schema": SCHEMA, "path": str(path)}, listed
+    """Runs in a directory: the head of their document, and the saves, newest of each run first."""
+    head = {
+        "schema": SCHEMA,
+        "path": str(path),
+        "runs": [
+            {
+                "path": str(run.path),
+                "saves": len(run.saves),
+                "newest_complete": _path(run.newest_complete),
+                "resume_from": _path(run.resume_from),
+                "never_trained": sorted(run.never_trained),
+            }
+            for run in runs
+        ],
+        "not_looked_into": [{"path": str(where), "why": why} for where, why in unread.items()],
+    }
+    return head, (_save(run, save) for run in runs for save in run.saves)
+
+
+def _save(run: Run, save: Save) -> dict[str, Any]:
+    resets = {id(newer): str(older.path) for newer, older in run.resets}
+    at = save.position
+    return {
+        "step": save.step,
+        "step_from": save.step_from or None,
+        "position": None if at is None else {"unit": at.unit, "value": at.value, "epoch": at.epoch},
+        "path": str(save.path),
+        "run": str(save.run),
+        "links": [str(link) for link in save.links],
+        "verdict": save.verdict,
+        "export": save.weights_only,
+        "kind": save.kind,
+        "steps": [to_json(step) for step in save.steps],
+        "keys": save.keys,
+        "bytes": save.nbytes,
+        "sentence": save.sentence,
+        "reset_after": resets.get(id(save)),
+        "why_not": run.why_not(save) or None,
+        "error": _error(save.error),
+    }
+
+
+def _path(save: Save | None) -> str | None:
+    return None if save is None else str(save.path)
 
 
 def branch_document(branch: Branch) -> dict[str, Any]:

@@ -1,10 +1,13 @@
-"""A run directory: its saves, newest first, and what is odd about them."""
+"""Runs: the saves of each, newest first, what is odd about them, and which to resume from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from dcpctl.inspect.runs import Save, find_resets
+from dcpctl.inspect.runs import Run, Save
+from dcpctl.model.positions import DATE, EPOCH, SAMPLES, TOKENS
+from dcpctl.model.saves import Found
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
     DIM,
@@ -21,12 +24,40 @@ from dcpctl.reports.blocks import (
 )
 from dcpctl.reports.summary_blocks import TONES
 
+EXPORT = "export"
+_MOST_UNREAD = 3
 
-def run_blocks(path: str, saves: Sequence[Save]) -> Iterator[Block]:
-    """Say a listing."""
-    yield Heading(
-        (Span(path, STRONG), Span(f"  {words.count(len(saves), 'save')}, newest first")), 1
-    )
+
+def run_blocks(path: str, runs: Sequence[Run], found: Found | None = None) -> Iterator[Block]:
+    """Say a listing.
+
+    Args:
+        path: what was asked for.
+        runs: what was found there.
+        found: where was looked.
+    """
+    if len(runs) > 1:
+        saves = words.count(sum(len(run.saves) for run in runs), "save")
+        yield Heading((Span(path, STRONG), Span(f"  {len(runs):,} runs, {saves}")), 1)
+    for run in runs:
+        count = f"  {words.count(len(run.saves), 'save')}, newest first"
+        heading = (Span(str(run.path), STRONG), Span(count))
+        yield Heading(heading, 1 if len(runs) == 1 else 2)
+        yield from _blocks(run)
+    if found is not None and found.unread:
+        yield unread_block(found.unread)
+
+
+def unread_block(unread: dict[Path, str]) -> Paragraph:
+    """Say which directories were not looked into."""
+    shown = "; ".join(f"{path} ({why})" for path, why in [*unread.items()][:_MOST_UNREAD])
+    more = len(unread) - _MOST_UNREAD
+    count = words.count(len(unread), "directory", "directories")
+    tail = f"; and {more:,} more" if more > 0 else ""
+    return Paragraph(Span(f"{count} not looked into: {shown}{tail}", WARN))
+
+
+def _blocks(run: Run) -> Iterator[Block]:
     yield Table(
         [
             Column("step", right=True),
@@ -37,44 +68,102 @@ def run_blocks(path: str, saves: Sequence[Save]) -> Iterator[Block]:
             Column("keys", right=True),
             Column("bytes", right=True),
         ],
-        [_row(save) for save in saves],
+        [_row(save) for save in run.saves],
     )
-    for save in saves:
+    for save in run.saves:
         if save.error is not None:
-            yield Paragraph((Span(save.path.name, NAME), Span(f": {save.sentence}")))
-    resets = find_resets(saves)
-    for newer, older in resets:
+            yield Paragraph((Span(save.name, NAME), Span(f": {save.sentence}")))
+        elif save.absent_files:
+            why = f": {run.why_incomplete(save)} ({', '.join(save.absent_files[:3])})"
+            yield Paragraph((Span(save.name, NAME), Span(why, WARN)))
+    for newer, older in run.resets:
         yield Paragraph(
             (
-                Span(newer.path.name, NAME),
+                Span(newer.name, NAME),
                 Span(
-                    f": the optimizer was reset after {older.path.name}; it is at step "
+                    f": the optimizer was reset after {older.name}; it is at step "
                     f"{words.step(newer.steps[-1])}, and was at "
                     f"{words.step(older.steps[-1])} in the save before",
                     WARN,
                 ),
             )
         )
-    yield from _newest("Newest complete save", saves)
-    if resets:
-        oldest = resets[-1][1]
-        yield from _newest("Newest before the reset", saves[saves.index(oldest) :])
+    yield from _notes(run)
+    yield from _newest(run)
 
 
-def _newest(label: str, saves: Sequence[Save]) -> Iterator[Block]:
-    newest = next((save for save in saves if save.verdict == "complete"), None)
-    if newest is not None:
-        yield Paragraph((Span(f"{label}: "), Span(str(newest.path), NAME)))
+def _notes(run: Run) -> Iterator[Block]:
+    bare = sorted(run.never_trained)
+    if bare:
+        which = ", ".join(bare[:3]) + (f" and {len(bare) - 3:,} more" if len(bare) > 3 else "")
+        yield Paragraph(
+            Span(
+                f"{words.count(len(bare), 'parameter')} without state in every save, so never "
+                f"trained rather than lost: {which}. A load that asks for the state fails; dcpctl "
+                "upgrade --fill-missing-state zeros adds it."
+            )
+        )
+    pointers: dict[str, Save | str] = {link.name: save for save in run.saves for link in save.links}
+    for name, named in (pointers | run.pointers).items():
+        if isinstance(named, str):
+            said = f" names {named}, which is not here. A job that resumes by it finds no save."
+        elif why := run.why_not(named) * (not run.is_doubtful(named)):
+            said = f" leads to {named.name}: {why}. A job that resumes by it gets that save."
+        else:
+            continue
+        yield Paragraph((Span(name, NAME), Span(said, WARN)))
+
+
+def _newest(run: Run) -> Iterator[Block]:
+    """The newest complete save and the one to resume from, or why there is none."""
+    complete, resume = run.newest_complete, run.resume_from
+    yield _labelled("Newest complete save", complete, why_none(run, run.why_incomplete))
+    if run.resets and resume is not None and resume in run.before_reset:
+        yield _labelled("Newest before the reset", resume, "")
+    yield _labelled("Resume from", resume, why_none(run, run.why_not))
+    if resume is not None and run.is_doubtful(resume) and run.why_not(resume):
+        bare = sorted(resume.bare)
+        which = ", ".join(bare[:3]) + (f" and {len(bare) - 3:,} more" if len(bare) > 3 else "")
+        said = f"{words.count(len(bare), 'parameter')} in it without state ({which}): "
+        yield Paragraph(Span(said + "never got a gradient, or lost", WARN))
+
+
+def _labelled(label: str, save: Save | None, why: str) -> Paragraph:
+    if save is not None:
+        return Paragraph((Span(f"{label}: "), Span(str(save.path), NAME)))
+    return Paragraph((Span(f"{label}: "), Span(f"no save of this run ({why})", WARN)))
+
+
+def why_none(run: Run, why_not: Callable[[Save], str]) -> str:
+    """Return why no save of a run will do, the newest first, a clause."""
+    reasons: dict[str, list[str]] = {}
+    for save in run.saves:
+        reasons.setdefault(why_not(save), []).append(save.name)
+    return "; ".join(
+        f"{names[0]}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {why}"
+        for why, names in [*reasons.items()][:3]
+    )
 
 
 def _row(save: Save) -> list[Line]:
     readable = save.error is None
+    name: tuple[Span, ...] = (Span(save.name, NAME),)
+    if save.links:
+        name += (Span(f" ({', '.join(link.name for link in save.links)})", DIM),)
+    verdict = EXPORT if save.weights_only else save.verdict
     return [
-        str(save.step),
-        Span(save.path.name, NAME),
-        Span(save.verdict, TONES.get(save.verdict, "")),
+        _step(save),
+        name,
+        Span(verdict, TONES.get(verdict, "")),
         save.kind or Span("-", DIM),
         ", ".join(words.step(step) for step in save.steps[:2]) if save.steps else "",
         f"{save.keys:,}" if readable else "",
         words.size(save.nbytes) if readable else "",
     ]
+
+
+def _step(save: Save) -> str:
+    if save.step is not None:
+        return str(save.step)
+    at = save.position
+    return at.words if at is not None and at.unit in (DATE, EPOCH, SAMPLES, TOKENS) else ""

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from dcpctl.cli import check, explain, inspect
 from dcpctl.cli.app import app
+from tests.test_check.helpers import adamw, forget
 
 HEALTHY = "sample_checkpoints/healthy/step-8500"
 VIEWS = [[], ["--keys"], ["--keys", "model.*"], ["--tree"], ["--key", "model.norm.weight"],
@@ -152,11 +153,16 @@ def test_output_through_a_link_changes_its_target(tmp_path: Path) -> None:
     assert "__0_0.distcp" in target.read_text()
 
 
-def test_parts_are_read_as_one(samples: Path, tmp_path: Path) -> None:
-    for name in ("model", "optimizer"):
-        (tmp_path / name).symlink_to((samples / HEALTHY.partition("/")[2]).resolve())
+def test_parts_are_read_as_one(tmp_path: Path) -> None:
+    whole = adamw()
+    for name, part in (("weights", "model."), ("moments", "optimizer.")):
+        half = adamw()
+        for fqn in [fqn for fqn in whole.entries if not fqn.startswith(part)]:
+            forget(half, fqn)
+        half.write(tmp_path / name)
     document = found(str(tmp_path))
-    assert document["parts"] == ["model", "optimizer"]
+    assert document["parts"] == ["moments", "weights"]
+    assert document["optimizer"]["verdict"] == "complete"
 
 
 @pytest.mark.parametrize("command", [inspect.inspect, check.check, explain.explain])

@@ -1,66 +1,16 @@
-"""Directories as people have them."""
+"""Directories as they lie."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from dcpctl import limits
 from dcpctl.errors import ReadFailed
 from dcpctl.model import directories
 from tests.hostile.draft import healthy
-
-
-@pytest.mark.parametrize(
-    ("name", "step"),
-    [
-        ("step-8500", 8500),
-        ("step_10", 10),
-        ("global_step17", 17),
-        ("iter_0000003", 3),
-        ("epoch=0-step=3", 3),
-        ("epoch_4", 4),
-        ("checkpoint-500", 500),
-        ("12", 12),
-        ("model", None),
-        ("misstep-3", None),
-        ("", None),
-    ],
-)
-def test_steps(name: str, step: int | None) -> None:
-    assert directories.step_of(name) == step
-
-
-def test_numbers_of_any_length_do_no_harm() -> None:
-    directories.step_of("step-" + "9" * 200)
-    directories.step_of("9" * 200)
-
-
-def test_saves_are_newest_first(tmp_path: Path) -> None:
-    for step in (9, 10, 100):
-        healthy().write(tmp_path / f"step-{step}")
-    (tmp_path / "step-100" / ".metadata").unlink()
-    (tmp_path / "step-7").mkdir()
-    found = directories.find_steps(tmp_path)
-    assert [(each.step, each.state) for each in found] == [
-        (100, "interrupted"),
-        (10, "complete"),
-        (9, "complete"),
-    ]
-
-
-def test_saves_one_level_down(tmp_path: Path) -> None:
-    healthy().write(tmp_path / "checkpoint" / "step-1")
-    assert [each.step for each in directories.find_steps(tmp_path)] == [1]
-
-
-def test_parts(tmp_path: Path) -> None:
-    for name in ("pytorch_model_fsdp_0", "optimizer_0", "unrelated"):
-        healthy().write(tmp_path / name)
-    assert [part.name for part in directories.parts_of(tmp_path)] == [
-        "optimizer_0",
-        "pytorch_model_fsdp_0",
-    ]
 
 
 def test_links_that_lead_to_themselves_are_no_directories(tmp_path: Path) -> None:
@@ -93,3 +43,48 @@ def test_files_of_a_checkpoint_mean_it(
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ReadFailed):
         directories.subdirectories(tmp_path / "nope")
+
+
+def paths(tree: directories.Tree) -> set[str]:
+    root = tree.root.path
+    return {here.path.relative_to(root).as_posix() for here in directories.walk(tree.root)}
+
+
+def test_each_directory_is_listed_once_whatever_the_links(tmp_path: Path) -> None:
+    healthy().write(tmp_path / "run" / "b" / "step-1")
+    (tmp_path / "run" / "a").symlink_to("b")  # by name before what it leads to
+    (tmp_path / "run" / "b" / "up").symlink_to("..")
+    (tmp_path / "run" / "around").symlink_to(tmp_path)
+    (tmp_path / "run" / "loop").symlink_to("loop")
+    tree = directories.scan(tmp_path / "run")
+    assert {path for path in paths(tree) if path.endswith("step-1")} == {"b/step-1"}
+    assert tree.links == {tmp_path / "run" / "a": tmp_path / "run" / "b"} | {
+        tmp_path / "run" / "b" / "up": tmp_path / "run"
+    }
+    assert tree.unread == {}
+
+
+def test_what_is_linked_from_elsewhere_is_looked_into(tmp_path: Path) -> None:
+    healthy().write(tmp_path / "disk" / "step-1")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "step-1").symlink_to(tmp_path / "disk" / "step-1")
+    tree = directories.scan(tmp_path / "run")
+    assert [child.holds for child in tree.root.children] == [directories.CHECKPOINT]
+
+
+def test_what_lies_too_deep_or_beyond_the_limit_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path.joinpath(*"abcdef")
+    deep.mkdir(parents=True)
+    monkeypatch.setattr(limits, "TREE_DEPTH", 4)
+    assert list(directories.scan(tmp_path).unread) == [tmp_path.joinpath(*"abcde")]
+    monkeypatch.setattr(limits, "TREE_DIRECTORIES", 3)
+    assert list(directories.scan(tmp_path).unread) == [tmp_path.joinpath(*"abc")]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_directory_that_may_not_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    tree = directories.scan(tmp_path)
+    assert "Permission denied" in tree.unread[tmp_path / "closed"]

@@ -59,10 +59,12 @@ def test_hints_name_what_is_there(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "run")
     assert "2 saves" in str(caught.value.hint)
     assert "step-20" in str(caught.value.hint)
-    healthy().write(tmp_path / "other" / "inner")
-    with pytest.raises(NotACheckpoint) as caught:
-        open_checkpoint(tmp_path / "other")
-    assert "did you mean" in str(caught.value.hint)
+
+
+def test_one_checkpoint_below_a_directory_is_what_it_holds(tmp_path: Path) -> None:
+    healthy().write(tmp_path / "other" / "inner" / "most")
+    with open_checkpoint(tmp_path / "other") as checkpoint:
+        assert [part.name for part in checkpoint.parts] == ["inner/most"]
 
 
 def test_an_interrupted_save(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from dcpctl.check import words
 from dcpctl.check.finding import ERROR, INFO, WARNING
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
-from dcpctl.errors import printable, quote
+from dcpctl.errors import DcpctlError, printable, quote
 from dcpctl.formats import dtypes
-from dcpctl.model.directories import PART_NAMES, parts_of, step_of
+from dcpctl.model.contents import holds_optimizer
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer import coverage
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.verdict import ABSENT
+from dcpctl.model.saves import beside
 from dcpctl.model.sections import DATALOADER, OTHER, RNG, SCHEDULER
 
 
@@ -25,12 +26,12 @@ def absent(run: Run) -> Iterator[Hit]:
     if view.verdict != ABSENT:
         return
     trace = _training_trace(run)
-    beside = _optimizer_beside(run)
-    if beside:
+    elsewhere = _optimizer_beside(run)
+    if elsewhere:
         yield Hit(
             "optimizer",
-            f"no optimizer state here; it lies in {quote(beside)} beside this directory, so check "
-            f"{quote(run.checkpoint.path.resolve().parent)}",
+            f"no optimizer state here; it lies in {quote(elsewhere)} beside this directory, so "
+            f"check {quote(run.checkpoint.path.resolve().parent)}",
             severity=INFO,
         )
     elif trace:
@@ -178,16 +179,16 @@ def _training_trace(run: Run) -> str:
     traces += [fqn for fqn in run.checkpoint.bytes_entries if of[fqn] == OTHER]
     if traces:
         return f"a training job saved it ({quote(traces[0])} is here)"
-    step = step_of(run.checkpoint.path.resolve().name)
-    if step is not None and run.checkpoint.format != "safetensors":
-        return f"the directory is that of step {step:,}"
+    at = run.position
+    if at is not None and at.step is not None and run.checkpoint.format != "safetensors":
+        return f"the directory is that of {at.words}"
     return ""
 
 
 def _optimizer_beside(run: Run) -> str:
     """The name of an optimizer's part beside the part that is checked alone; empty if none."""
-    here = run.checkpoint.path.resolve()
-    if not PART_NAMES.fullmatch(here.name):
+    try:
+        others = beside(run.checkpoint.path)
+    except DcpctlError:  # the directory around it cannot be listed
         return ""
-    beside = (part.name for part in parts_of(here.parent) if part.name.startswith("optim"))
-    return next(beside, "")
+    return next((part.name for part in others if holds_optimizer(part)), "")

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dcpctl.check import words
 from dcpctl.check.estimate import Estimate
 from dcpctl.check.finding import ERROR, WARNING
-from dcpctl.check.history import History, few
+from dcpctl.check.history import History
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
 from dcpctl.model.optimizer.verdict import ABSENT, number
+from dcpctl.model.witnesses import few
 
 # Where decay leaves so much of so many numbers, moments that show no restart had none.
 _PROVES_LEAST, _PROVES_NUMBERS = 0.5, 100

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dcpctl.model.optimizer.coverage import Parameter
-from dcpctl.model.optimizer.source import RawOptimizer, StateEntry, entry_of, read
+from dcpctl.model.optimizer.source import RawOptimizer, StateEntry, read
 
 # Where a step is kept that is no state slot: Apex' and Transformer Engine's FusedAdam count in
 # the group, schedulefree in its key `k`.
 _GROUP_STEPS = ("step", "k")
 #: The slot that counts the steps of a parameter.
 STEP_SLOT = "step"
-# What jobs call their own count of optimizer steps: torchtitan, Lightning, Megatron, and others.
-_JOB_STEPS = (
-    "train_state.step",
-    "trainer_state.global_step",
-    "trainer.global_step",
-    "global_step",
-    "step",
-    "iteration",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +84,6 @@ def steps_of(raw: RawOptimizer, parameters: Sequence[Parameter]) -> dict[str, fl
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             found[parameter.name] = value
     return found
-
-
-def job_step(entries: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Return the step that the job itself saved, as (FQN, value); None when it saved none.
-
-    Args:
-        entries: FQN to entry, of those that are no model's, optimizer's or scheduler's.
-    """
-    for fqn in _JOB_STEPS:
-        if fqn in entries:
-            entry = entry_of(fqn, entries[fqn])
-            value = read(entry, []) if entry.is_scalar else None
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                return fqn, value
-    return None
 
 
 def _is_none(entry: StateEntry) -> bool:

@@ -34,13 +34,13 @@ from dcpctl.model.optimizer.table import (
     STEP_SLOT,
     MissingState,
     SlotCount,
-    job_step,
     missing_state,
     slot_counts,
     steps_of,
 )
-from dcpctl.model.sections import OTHER, Sections, classify
+from dcpctl.model.sections import Sections, classify
 from dcpctl.model.values import Unknown
+from dcpctl.model.witnesses import COUNT, Witnesses, settled, witnesses_of
 
 
 class OptimizerView:
@@ -58,7 +58,7 @@ class OptimizerView:
             sections: its sections, where they are known already.
         """
         self.sections = sections or classify(checkpoint)
-        self._entries = checkpoint.entries
+        self._checkpoint = checkpoint
         self.optimizers: tuple[RawOptimizer, ...] = self.sections.optimizers
         self.model: tuple[ModelParameter, ...] = _parameters_of(self.sections.models)
         self._parameters = [(raw, self._cover(raw)) for raw in self.optimizers]
@@ -214,10 +214,19 @@ class OptimizerView:
         return verdicts.count_steps(self.step_of.values())
 
     @cached_property
+    def witnesses(self) -> Witnesses:
+        """What says at which step the job was."""
+        return witnesses_of(self._checkpoint, self.sections.of)
+
+    @cached_property
     def job_step(self) -> tuple[str, float] | None:
-        """The step that the training job itself counted: (FQN, value); None if it saved none."""
-        other = {fqn: self._entries[fqn] for fqn in self.sections.members(OTHER)}
-        return job_step(other)
+        """The step that the training job itself counted: (where, value); None if it saved none.
+
+        Of several counts it is one that agrees with the optimizer, else one that most agree with.
+        """
+        counts = [w for w in self.witnesses.sure if w.kind == COUNT]
+        found = settled(counts, max((step for step in self.steps if step == step), default=None))
+        return None if found is None else (found.source, found.step)
 
     @cached_property
     def param_groups(self) -> tuple[ParamGroup, ...]:
