@@ -49,7 +49,7 @@ class Place:
     values: ValueReader
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Source:
     """What entries read from.
 
@@ -60,6 +60,11 @@ class Source:
 
     files: Sequence[ShardFile]
     places: Sequence[Place]
+
+    @cached_property
+    def sizes(self) -> Int64s:
+        """Bytes of each file on disk, (files + 1,); -1 for one that is not there, and last."""
+        return np.array([*(-1 if f.size is None else f.size for f in self.files), -1], np.int64)
 
 
 class TensorEntry:
@@ -121,6 +126,31 @@ class TensorEntry:
         numbers = distinct(self.chunks.file)
         found = {self._source.files[n].rank for n in numbers.tolist() if n >= 0}
         return tuple(sorted(rank for rank in found if rank is not None))
+
+    @cached_property
+    def gap(self) -> str:
+        """Which part of it is not in the checkpoint, a clause; empty where all is, nothing read.
+
+        Told from sizes alone: a file that is not there or too short, a chunk that no item holds,
+        chunks that are fewer elements than the tensor.
+        """
+        chunks = self.chunks
+        unplaced = int((chunks.file < 0).sum())
+        if unplaced:
+            return f"no storage item holds {unplaced:,} of its {len(chunks):,} chunks"
+        for number in distinct(chunks.file).tolist():
+            rows = chunks.file == number
+            size = int(self._source.sizes[number])
+            name = quote(self._source.files[number].name)
+            if size < 0:
+                return f"{name} is not here"
+            if int((chunks.offset[rows] + chunks.length[rows]).max()) > size:
+                return f"{name} is truncated"
+        if chunks.sizes.shape[1:] == (len(self.shape),) and min(self.shape, default=0) >= 0:
+            held = int(chunks.sizes.prod(axis=1).sum()) if len(chunks) else 0
+            if held < self.numel:
+                return f"its chunks hold {held:,} of {self.numel:,} elements"
+        return ""
 
     def chunk_ranks(self) -> Int64s:
         """The rank whose file holds each chunk, (n,) as `chunks`; 0 where no name tells."""
@@ -321,6 +351,17 @@ class BytesEntry:
         """The rank whose file holds it."""
         rank = self._source.files[self.file].rank if self.file >= 0 else None
         return () if rank is None else (rank,)
+
+    @property
+    def gap(self) -> str:
+        """Why its bytes are not in the checkpoint, a clause; empty where they are."""
+        if self.file < 0:
+            return "no storage item holds it"
+        size = int(self._source.sizes[self.file])
+        name = quote(self._source.files[self.file].name)
+        if size < 0:
+            return f"{name} is not here"
+        return f"{name} is truncated" if self.offset + self.length > size else ""
 
     @property
     def value(self) -> Any:

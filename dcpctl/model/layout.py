@@ -6,7 +6,6 @@ a model on 1,024 ranks have a million chunks and some twenty geometries.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,14 +15,13 @@ import numpy as np
 
 from dcpctl.formats.arrays import distinct
 from dcpctl.formats.records import ChunkTable, Int64s
+from dcpctl.model.stages import Stages, find_stages
 
 if TYPE_CHECKING:
     from dcpctl.model.entry import TensorEntry
     from dcpctl.model.shard_file import ShardFile
 
 WHOLE, SHARDED, IRREGULAR, EMPTY, NONE = "whole", "sharded", "irregular", "empty", "none"
-
-_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?|stages?)\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,23 +189,15 @@ class Layouts:
         holders = {self._holders[fqn] for fqn in fqns}
         if len(holders) <= 1:
             return "whole"
-        if self._stages(fqns):
-            return f"pipeline {len(holders)}-way, whole tensors"
-        return f"replicated, saved once each by {len(holders)} ranks"
+        if self.stages is not None:
+            return f"{self.stages.words}, whole tensors"
+        # Whether the other ranks have a copy the checkpoint does not say.
+        return f"whole, each saved by one of {len(holders)} ranks"
 
-    def _stages(self, fqns: Sequence[str]) -> bool:
-        """Whether each layer lies on one rank and ranks follow layers: pipeline stages."""
-        ranks: dict[int, set[int]] = {}
-        members = 0
-        for fqn in fqns:
-            found = _LAYER.search(fqn)
-            if found:
-                ranks.setdefault(int(found[1]), set()).add(self._holders[fqn])
-                members += 1
-        if len(ranks) < 2 or members < 2 * len(ranks) or any(len(r) > 1 for r in ranks.values()):
-            return False
-        order = [next(iter(ranks[layer])) for layer in sorted(ranks)]
-        return order == sorted(order) and order[0] != order[-1]
+    @cached_property
+    def stages(self) -> Stages | None:
+        """The pipeline stages that the whole tensors show; None if they show none."""
+        return find_stages(self._holders)
 
 
 def survey(

@@ -96,6 +96,18 @@ def optimizer_document(view: OptimizerView) -> dict[str, Any]:
             {"fqn": gone.fqn, "slot": gone.slot, "status": gone.status, "why": gone.why}
             for gone in view.missing
         ],
+        "faults": [
+            {
+                "fqn": fault.fqn,
+                "slot": fault.slot,
+                "parameter": p.name,
+                "kind": fault.kind,
+                "why": fault.why,
+            }
+            for p in view.parameters
+            for fault in p.faults
+        ],
+        "flaws": list(view.flaws),
         "frozen": list(view.frozen),
         "tied": dict(view.tied),
         "unreadable": list(view.unreadable),

@@ -110,7 +110,7 @@ def test_stages_follow_layers() -> None:
     stages = {f"layers.{n}.{name}": whole(n // 2) for n in range(4) for name in ("w1", "w2")}
     assert survey(stages, shard_files(2)).words == "pipeline 2-way, whole tensors"
     mixed = {f"layers.{n // 2}.w{n}": whole(n % 2) for n in range(8)}
-    assert survey(mixed, shard_files(2)).words == "replicated, saved once each by 2 ranks"
+    assert survey(mixed, shard_files(2)).words == "whole, each saved by one of 2 ranks"
     copied = survey(mixed, shard_files(2), replicated=True)
     assert copied.words == "replicated, a copy on every rank"
 
@@ -140,7 +140,7 @@ def test_groups_are_by_layout() -> None:
         ("uneven_w4", "FSDP 4-way, dim 0, uneven; 1 whole"),
         ("hsdp_2x2", "HSDP 2x2, dim 0; 1 whole"),
         ("fsdp_tp_2x2", "2-d 2x2, dims 0 and 1; 1 whole"),
-        ("ddp_w4", "replicated, saved once each by 4 ranks"),
+        ("ddp_w4", "whole, each saved by one of 4 ranks"),
         ("pp_like_w4", "pipeline 4-way, whole tensors"),
         ("single_gsd_flat", "whole"),
         ("hf_sharded", "FSDP 4-way, dim 0"),

@@ -14,6 +14,7 @@ from dcpctl.model.contents import holds_optimizer
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer import coverage
 from dcpctl.model.optimizer.coverage import Parameter
+from dcpctl.model.optimizer.faults import SHAPE, SHARE, listed_faults
 from dcpctl.model.optimizer.verdict import ABSENT
 from dcpctl.model.saves import beside
 from dcpctl.model.sections import DATALOADER, OTHER, RNG, SCHEDULER
@@ -61,8 +62,9 @@ def partial(run: Run) -> Iterator[Hit]:
             parameters[0].name,
             f"{len(parameters):,} of {words.count(total, 'trained parameter')} without optimizer "
             f"state ({words.some(p.name for p in parameters)}): "
-            + ("lost" if lost else "never trained or lost")
-            + f", since {printable(parameters[0].why)}",
+            + ("lost" if lost else "never got a gradient, or lost")
+            + f"; {printable(parameters[0].why)}"
+            + ("" if lost else "; dcpctl upgrade --fill-missing-state zeros adds it"),
             severity=ERROR if lost else WARNING,
         )
 
@@ -87,19 +89,9 @@ def slot_missing(run: Run) -> Iterator[Hit]:
 def other_shape(run: Run) -> Iterator[Hit]:
     """State that belongs to another model, or to another version of this one."""
     for parameter in _with_state(run):
-        for slot, state in parameter.slots.items():
-            known = parameter.rule(slot)
-            if known is None or state.shape is None:
-                continue
-            if known.shape == "param" and parameter.fqn is not None and parameter.shape is not None:
-                if state.shape != parameter.shape:
-                    yield Hit(
-                        state.fqn,
-                        f"{slot} is {list(state.shape)}, its parameter {quote(parameter.fqn)} is "
-                        f"{list(parameter.shape)}",
-                    )
-            elif known.shape == "scalar" and not state.is_scalar:
-                yield Hit(state.fqn, f"{slot} is {list(state.shape)}, expected one number")
+        for fault in parameter.faults:
+            if fault.kind == SHAPE:
+                yield Hit(fault.fqn, f"{fault.slot} is {fault.why}")
 
 
 @rule("DCP509", WARNING, "optimizer state of the wrong dtype")
@@ -133,7 +125,7 @@ def state_without_parameter(run: Run) -> Iterator[Hit]:
     """State that no param group names, and names that the model does not have."""
     _with_state(run)
     view = run.optimizer
-    if view.extra_state:
+    if view.extra_state and not view.overwritten:
         yield Hit(
             view.extra_state[0],
             f"{words.count(len(view.extra_state), 'parameter')} with state and in no param group: "
@@ -156,6 +148,34 @@ def groups_lost(run: Run) -> Iterator[Hit]:
             "optimizer.param_groups",
             f"the hyperparameters of {words.count(len(lost), 'parameter')} were lost when they "
             f"were saved: {words.some(lost)}",
+        )
+
+
+@rule("DCP515", ERROR, "optimizer state of one rank alone")
+def share(run: Run) -> Iterator[Hit]:
+    """State that is whole and one rank's share of a parameter that several ranks hold."""
+    parameters = _with_state(run)
+    faults = [(p.name, f) for p in parameters for f in p.faults if f.kind == SHARE]
+    total = len(parameters)
+    for slots, names in listed_faults(faults).items():
+        first = next(fault for name, fault in faults if name == names[0])
+        of = f"of {len(names):,} of {words.count(total, 'parameter')} ({words.some(names)})"
+        yield Hit(
+            first.fqn,
+            f"{', '.join(slots)} {of} {'is' if len(slots) == 1 else 'are'} the share of one rank "
+            f"({first.why}), saved as if it were all: the state of the other ranks is not in the "
+            "checkpoint",
+        )
+
+
+@rule("DCP516", ERROR, "optimizer state of several ranks under the same indices")
+def overwritten(run: Run) -> Iterator[Hit]:
+    """Index-keyed state that ranks with parameters of their own wrote over each other's."""
+    _with_state(run)
+    if run.optimizer.overwritten:
+        yield Hit(
+            run.optimizer.optimizers[0].fqns[0],
+            f"{printable(run.optimizer.overwritten)}: of each index one rank's state is left",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dcpctl.model.fqn import Path, is_index
@@ -152,7 +153,7 @@ def _add(raw: RawOptimizer, parameter: str, slot: str, entry: StateEntry) -> Non
     slots = raw.state.setdefault(parameter, {})
     first = slots.get(slot)
     if first is not None:
-        entry = StateEntry(first.fqn, first.shape, first.dtype, first.read, first.parts + 1)
+        entry = replace(first, parts=first.parts + 1, gap=first.gap or entry.gap)
     slots[slot] = entry
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dcpctl.model.fqn import is_index, strip_wrappers
 from dcpctl.model.optimizer.catalogue import SlotRule
+from dcpctl.model.optimizer.faults import Fault, Held, find_faults, is_share
 from dcpctl.model.optimizer.kind import DECOUPLED, Kind, tell_kind
 from dcpctl.model.optimizer.parameters import (
     ModelParameter,
-    has_trained_neighbour,
     name_indices,
     stateless_modules,
-    trained_modules,
 )
 from dcpctl.model.optimizer.source import (
     BUCKETS,
@@ -31,8 +31,8 @@ COMPLETE = "complete"
 NO_STATE_NEEDED = "needs no state"
 LOST = "lost"
 NEVER_TRAINED = "never trained or lost"
-UNCLEAR = "unclear"
 UNREAD = "unknown"
+FAULTY = "not all there"
 
 
 @dataclass(slots=True)
@@ -53,6 +53,7 @@ class Parameter:
         slots: state slot to the entry that holds it.
         expected: slots that it should have.
         absent: slots that the planner data name and no entry holds.
+        faults: slots that are there and not what it needs.
         kind: which optimizer trains it.
         status: one of the constants above.
         why: what the status rests on, a clause; empty for COMPLETE and NO_STATE_NEEDED.
@@ -69,8 +70,9 @@ class Parameter:
     expected: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     unread: Unknown | None = None
+    faults: tuple[Fault, ...] = ()
     kind: Kind = field(default_factory=lambda: Kind(None, (), ""))
-    status: str = UNCLEAR
+    status: str = NEVER_TRAINED
     why: str = ""
 
     @property
@@ -92,22 +94,41 @@ class Parameter:
 
 
 def cover(
-    raw: RawOptimizer, model: Sequence[ModelParameter], *, only_optimizer: bool
+    raw: RawOptimizer,
+    model: Sequence[ModelParameter],
+    entries: Mapping[str, Any],
+    *,
+    only_optimizer: bool,
 ) -> list[Parameter]:
     """Return every parameter that one optimizer trains, with what it should have.
 
     Trained are the parameters of the param groups. Where no group says which, they are those with
-    state and, with one optimizer, all of the model's that are no buffers.
+    state and, with one optimizer, all of the model's that are no buffers. `entries` are those of
+    the whole checkpoint.
     """
-    parameters = _trained(raw, model, only_optimizer)
+    parameters = _trained(raw, model, entries, only_optimizer)
     _tell_kinds(raw, parameters)
     _expect(parameters)
+    faults = find_faults(_held(parameters), entries)
+    for parameter in parameters:
+        parameter.faults = tuple(faults.get(parameter.name, ()))
     _judge(parameters)
     return parameters
 
 
+def _held(parameters: Sequence[Parameter]) -> Iterator[Held]:
+    for one in parameters:
+        for slot, state in one.slots.items():
+            rule = one.rule(slot)
+            ruled = "" if rule is None else rule.shape
+            yield Held(one.name, slot, state, ruled, one.fqn, one.shape)
+
+
 def _trained(
-    raw: RawOptimizer, model: Sequence[ModelParameter], only_optimizer: bool
+    raw: RawOptimizer,
+    model: Sequence[ModelParameter],
+    entries: Mapping[str, Any],
+    only_optimizer: bool,
 ) -> list[Parameter]:
     keys: dict[str, Mapping[str, object]] = {}
     for group in raw.groups:
@@ -128,7 +149,7 @@ def _trained(
                 if parameter.name not in names:
                     keys.setdefault(parameter.name, common)
     by_name = {parameter.name: parameter for parameter in model}
-    indices = _names_of_indices(raw, list(keys), model)
+    indices = _names_of_indices(raw, list(keys), model, entries)
     found = []
     for key, values in keys.items():
         name = indices.get(key, key)
@@ -166,7 +187,10 @@ def _common_values(groups: Sequence[RawGroup]) -> Mapping[str, object]:
 
 
 def _names_of_indices(
-    raw: RawOptimizer, keys: Sequence[str], model: Sequence[ModelParameter]
+    raw: RawOptimizer,
+    keys: Sequence[str],
+    model: Sequence[ModelParameter],
+    entries: Mapping[str, Any],
 ) -> dict[str, str]:
     """Index to name, from `param_names` or from the shapes; empty for what has names already."""
     names = {
@@ -178,7 +202,17 @@ def _names_of_indices(
         return names
     groups = [group.params for group in raw.groups if group.params] or [tuple(keys)]
     shapes = {key: shape for key in keys if (shape := shape_behind(raw.state.get(key, {})))}
-    return name_indices(groups, shapes, model)
+    found = name_indices(groups, shapes, model)
+    if found or not shapes:
+        return found
+    # Of state that is one rank's share the order alone tells, and the shapes have to agree.
+    by_order = name_indices(groups, {}, model)
+    known = {parameter.name: parameter for parameter in model}
+    for key, name in by_order.items():
+        behind, shape = known[name], shapes.get(key, known[name].shape)
+        if shape != behind.shape and not is_share(shape, behind.shape, entries.get(behind.fqn)):
+            return {}
+    return by_order
 
 
 def _tell_kinds(raw: RawOptimizer, parameters: Sequence[Parameter]) -> None:
@@ -274,7 +308,6 @@ def _judge(parameters: Sequence[Parameter]) -> None:
     names = [parameter.name for parameter in parameters]
     without = frozenset(p.name for p in parameters if p.expected and not p.slots)
     modules = stateless_modules(names, without)
-    trained = trained_modules(names, without)
     for parameter in parameters:
         if parameter.unread is not None and not parameter.slots:
             parameter.status = UNREAD
@@ -282,7 +315,8 @@ def _judge(parameters: Sequence[Parameter]) -> None:
         elif not parameter.expected:
             parameter.status = NO_STATE_NEEDED
         elif not parameter.missing:
-            parameter.status = COMPLETE
+            parameter.status = FAULTY if parameter.faults else COMPLETE
+            parameter.why = parameter.faults[0].why if parameter.faults else ""
         elif any(slot in parameter.absent for slot in parameter.missing):
             parameter.status = LOST
             parameter.why = "the planner data name it and no entry holds it"
@@ -292,8 +326,6 @@ def _judge(parameters: Sequence[Parameter]) -> None:
         elif parameter.name in modules:
             parameter.status = NEVER_TRAINED
             parameter.why = f"nothing in {modules[parameter.name]} has state"
-        elif has_trained_neighbour(parameter.name, trained):
-            parameter.status = LOST
-            parameter.why = "the parameters beside it have state"
         else:
-            parameter.why = "no gradient may have reached it, or its state was lost"
+            parameter.status = NEVER_TRAINED
+            parameter.why = "others have state, and nothing here says that it had some"

@@ -191,27 +191,6 @@ def stateless_modules(names: Sequence[str], without: frozenset[str]) -> dict[str
     return found
 
 
-def trained_modules(names: Sequence[str], without: frozenset[str]) -> frozenset[str]:
-    """Return the modules that enclose a parameter with state, directly or one level up."""
-    return frozenset(
-        module for name in names if name not in without for module in _nearest_modules(name)
-    )
-
-
-def has_trained_neighbour(name: str, trained: frozenset[str]) -> bool:
-    """Say whether another parameter of the enclosing module, or of its parent, has state.
-
-    `trained` are the `trained_modules`. A parameter of the model itself has no neighbours.
-    """
-    return any(module in trained for module in _nearest_modules(name))
-
-
-def _nearest_modules(name: str) -> list[str]:
-    """The two innermost modules: `layers.0.wq.w` -> layers.0.wq, layers.0."""
-    inner = name.rpartition(".")[0]
-    return [module for module in (inner, inner.rpartition(".")[0]) if module]
-
-
 def _modules(name: str) -> list[str]:
     """Enclosing modules, the largest first: `layers.0.wq.w` -> layers, layers.0, layers.0.wq."""
     components = name.split(".", _MAX_DEPTH)

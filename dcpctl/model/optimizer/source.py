@@ -67,6 +67,7 @@ class StateEntry:
         dtype: of a tensor; None for a plain value.
         read: reads the value.
         parts: number of entries that hold the slot.
+        gap: which part of it is not in the checkpoint, a clause; empty where all is.
     """
 
     fqn: str
@@ -74,6 +75,7 @@ class StateEntry:
     dtype: str | None
     read: Callable[[], object]
     parts: int = 1
+    gap: str = ""
 
     @property
     def is_scalar(self) -> bool:
@@ -105,9 +107,10 @@ def shape_behind(slots: Mapping[str, StateEntry]) -> tuple[int, ...] | None:
 
 def entry_of(fqn: str, entry: Any) -> StateEntry:
     """Describe a checkpoint's entry, reading nothing yet."""
+    gap = getattr(entry, "gap", "")
     if hasattr(entry, "shape"):
-        return StateEntry(fqn, tuple(entry.shape), str(entry.dtype), entry.numpy)
-    return StateEntry(fqn, None, None, lambda: entry.value)
+        return StateEntry(fqn, tuple(entry.shape), str(entry.dtype), entry.numpy, gap=gap)
+    return StateEntry(fqn, None, None, lambda: entry.value, gap=gap)
 
 
 def entry_of_value(fqn: str, value: Any) -> StateEntry:

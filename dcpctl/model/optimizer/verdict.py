@@ -10,6 +10,7 @@ from dcpctl.errors import printable
 from dcpctl.model.fqn import common_prefixes
 from dcpctl.model.optimizer import coverage
 from dcpctl.model.optimizer.coverage import Parameter
+from dcpctl.model.optimizer.faults import GAP, SHAPE, SHARE, Fault, listed_faults
 from dcpctl.model.optimizer.source import BUCKETS, SLOT_FIRST, RawOptimizer
 from dcpctl.model.values import Unknown
 
@@ -17,10 +18,17 @@ COMPLETE, PARTIAL, ABSENT = "complete", "partial", "absent"
 
 _SHOWN = 3
 _NAME_LENGTH = 200
+# What a parameter may be where nothing is known to be lost.
+_SOUND = (coverage.COMPLETE, coverage.NO_STATE_NEEDED, coverage.NEVER_TRAINED)
 
 
 def judge(
-    parameters: Sequence[Parameter], *, has_groups: bool, groups_lost: bool, unreadable: bool
+    parameters: Sequence[Parameter],
+    *,
+    has_groups: bool,
+    groups_lost: bool,
+    unreadable: bool,
+    flaws: bool = False,
 ) -> str:
     """Return the verdict on the state of all trained parameters together.
 
@@ -29,6 +37,8 @@ def judge(
         has_groups: param groups were saved.
         groups_lost: hyperparameters of some parameters are known to be missing.
         unreadable: entries of the optimizer could not be read.
+        flaws: something else is known to be wrong (state of several ranks under one index, a
+            model of which a part is not there).
 
     Returns:
         `complete`, `partial` or `absent`. An optimizer that needs no state is complete with its
@@ -42,8 +52,9 @@ def judge(
     stateless = bool(parameters) and all(p.kind.rules is not None for p in parameters)
     if not some and (needed or not (has_groups and stateless)):
         return ABSENT
-    whole = all(not parameter.missing for parameter in parameters)
-    return COMPLETE if whole and not groups_lost and not unreadable else PARTIAL
+    whole = all(not parameter.missing and not parameter.faults for parameter in parameters)
+    wrong = groups_lost or unreadable or flaws
+    return COMPLETE if whole and not wrong else PARTIAL
 
 
 def sentence(
@@ -55,14 +66,15 @@ def sentence(
     has_groups: bool,
     groups_lost: Sequence[str] = (),
     unread: Sequence[Unknown] = (),
+    flaws: Sequence[str] = (),
     job_step: tuple[str, float] | None = None,
     unknown: Sequence[str] = (),
 ) -> str:
     """Say in one sentence or two whether training can be resumed, and why not.
 
     An optimizer that is behind the job's own count of steps (`job_step`, an FQN and its value) was
-    reset on the way: its state is complete and still not the one that the run had. `unknown` are
-    roots under which nothing was understood.
+    reset on the way: its state is complete and still not the one that the run had. `flaws` say
+    what else is wrong, a clause each. `unknown` are roots under which nothing was understood.
     """
     name = kind or "the optimizer"
     if verdict == ABSENT:
@@ -85,7 +97,10 @@ def sentence(
             share = f"{_count([p.name for p in parameters])}, which share it"
         return printable(f"{start}{_upper(name)} state is complete for {share}{at}.")
     reasons = _reasons(parameters)
-    ending = " What is missing would start from zero." if reasons else ""
+    only_bare = bool(reasons) and not (groups_lost or unread or flaws)
+    if only_bare and all(p.status in _SOUND for p in parameters):
+        return _bare(name, parameters, at, reasons)
+    reasons += [*_faults(parameters), *flaws]
     if groups_lost:
         listed = shorten(groups_lost)
         reasons.append(f"the hyperparameters of {_count(groups_lost)} are lost ({listed})")
@@ -93,8 +108,39 @@ def sentence(
         reasons.append(_unread(unread))
     return printable(
         f"Do not resume from this as it is: {_upper(name)} state is partial{at}; "
-        f"{'; '.join(reasons)}.{ending}"
+        f"{'; '.join(reasons)}."
     )
+
+
+def _bare(name: str, parameters: Sequence[Parameter], at: str, reasons: Sequence[str]) -> str:
+    """All that is not there is the whole state of some parameters, and nothing says it was."""
+    needing = sum(bool(parameter.expected) for parameter in parameters)
+    covered = sum(parameter.status == coverage.COMPLETE for parameter in parameters)
+    return printable(
+        f"{_upper(name)} state is complete for {covered} of {needing} "
+        f"{_plural('parameter', needing)}{at}; {'; '.join(reasons)}. A load that asks for their "
+        "state fails; dcpctl upgrade --fill-missing-state zeros gives them what a new optimizer "
+        "has."
+    )
+
+
+def _faults(parameters: Iterable[Parameter]) -> list[str]:
+    """One clause for each kind of state that is there and not what its parameter needs."""
+    kinds: dict[str, list[tuple[str, Fault]]] = {}
+    for parameter in parameters:
+        for fault in parameter.faults:
+            kinds.setdefault(fault.kind, []).append((parameter.name, fault))
+    words = {
+        GAP: "not all here: {why}",
+        SHARE: "one rank's share, and the other ranks' is not here",
+        SHAPE: "of another shape: {why}",
+    }
+    found = []
+    for kind, faults in kinds.items():
+        ending = words[kind].format(why=faults[0][1].why)
+        for slots, names in listed_faults(faults).items():
+            found.append(f"{', '.join(slots)} of {_count(names)} ({shorten(names)}) is {ending}")
+    return found
 
 
 def _unread(unread: Sequence[Unknown]) -> str:
@@ -147,8 +193,7 @@ def _reasons(parameters: Iterable[Parameter]) -> list[str]:
             alike.setdefault((parameter.status, gone), []).append(parameter.name)
     words = {
         coverage.LOST: "lost",
-        coverage.NEVER_TRAINED: "never trained, or lost together",
-        coverage.UNCLEAR: "never trained or lost",
+        coverage.NEVER_TRAINED: "they never got a gradient, or it was lost",
     }
     return [
         f"{_count(names)} without {', '.join(gone) or 'any state'} ({shorten(names)}: "
@@ -174,6 +219,7 @@ def notes(
     tied: Mapping[str, str],
     extra_state: Sequence[str],
     not_in_model: Sequence[str],
+    overwritten: bool,
 ) -> tuple[str, ...]:
     """Say what else a person should know, a sentence each."""
     found = []
@@ -189,7 +235,7 @@ def notes(
     found += [
         f"{name} looks tied to {first}, whose state serves both." for name, first in tied.items()
     ]
-    if extra_state:
+    if extra_state and not overwritten:
         found.append(f"State without parameter: {shorten(extra_state)}.")
     if not_in_model:
         found.append(f"Named by the optimizer and not in the model: {shorten(not_in_model)}.")

@@ -12,6 +12,7 @@ from dcpctl.model.fqn import is_index
 from dcpctl.model.optimizer import verdict as verdicts
 from dcpctl.model.optimizer.catalogue import SlotRule
 from dcpctl.model.optimizer.coverage import Parameter, cover
+from dcpctl.model.optimizer.faults import overwritten
 from dcpctl.model.optimizer.groups import (
     MissingGroupKey,
     ParamGroup,
@@ -38,7 +39,7 @@ from dcpctl.model.optimizer.table import (
     slot_counts,
     steps_of,
 )
-from dcpctl.model.sections import Sections, classify
+from dcpctl.model.sections import MODEL, Sections, classify
 from dcpctl.model.values import Unknown
 from dcpctl.model.witnesses import COUNT, Witnesses, settled, witnesses_of
 
@@ -70,7 +71,8 @@ class OptimizerView:
         """What one optimizer trains, of its own model."""
         model = self.sections.model_of(raw.root)
         others = sum(p.model == model.root for p in self.sections.pairings) if model else 0
-        return cover(raw, model.parameters if model else (), only_optimizer=others == 1)
+        parameters = model.parameters if model else ()
+        return cover(raw, parameters, self._checkpoint.entries, only_optimizer=others == 1)
 
     @cached_property
     def by_optimizer(self) -> Mapping[str, tuple[Parameter, ...]]:
@@ -178,7 +180,7 @@ class OptimizerView:
     @cached_property
     def tied(self) -> dict[str, str]:
         """Model parameters that look like second names of a trained one, to that one's name."""
-        pairs = tied_names(self.model)
+        pairs = self._ties
         return {name: pairs[name] for name in self._untrained if name in pairs}
 
     @cached_property
@@ -279,6 +281,37 @@ class OptimizerView:
         return None if found is None else found.rule(slot)
 
     @cached_property
+    def overwritten(self) -> str:
+        """How index-keyed state of several ranks shows to be mixed up, a clause; else empty."""
+        for raw, own in self._parameters:
+            model = self.sections.model_of(raw.root)
+            if raw.style == INDEXED and model is not None:
+                keys = {parameter.key for parameter in own}
+                clause = overwritten(raw, keys, model.parameters, self._checkpoint.entries)
+                if clause:
+                    return clause
+        return ""
+
+    @cached_property
+    def flaws(self) -> tuple[str, ...]:
+        """What else makes a resume from this wrong, a clause each."""
+        found = [self.overwritten] if self.overwritten else []
+        tensors = [
+            f for f in self.sections.members(MODEL) if hasattr(self._checkpoint.entries[f], "shape")
+        ]
+        gaps = [gap for f in tensors if (gap := getattr(self._checkpoint.entries[f], "gap", ""))]
+        if gaps:
+            verb = "is" if len(gaps) == 1 else "are"
+            found.append(
+                f"{len(gaps):,} of {len(tensors):,} model tensors {verb} not all here: {gaps[0]}"
+            )
+        return tuple(found)
+
+    @cached_property
+    def _ties(self) -> dict[str, str]:
+        return tied_names(self.model)
+
+    @cached_property
     def verdict(self) -> str:
         """`complete`, `partial` or `absent`."""
         return verdicts.judge(
@@ -286,6 +319,7 @@ class OptimizerView:
             has_groups=self._has_groups,
             groups_lost=bool(self.groups_lost),
             unreadable=self._blind,
+            flaws=bool(self.flaws),
         )
 
     @cached_property
@@ -299,6 +333,7 @@ class OptimizerView:
             has_groups=self._has_groups,
             groups_lost=self.groups_lost,
             unread=self.unknown,
+            flaws=self.flaws,
             job_step=self.job_step,
             unknown=[raw.root for raw in self.optimizers if raw.style == UNKNOWN],
         )
@@ -314,6 +349,7 @@ class OptimizerView:
             tied=self.tied,
             extra_state=self.extra_state,
             not_in_model=self.not_in_model,
+            overwritten=bool(self.overwritten),
         )
 
     @cached_property

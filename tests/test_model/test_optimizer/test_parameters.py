@@ -2,11 +2,9 @@ from __future__ import annotations
 
 from dcpctl.model.optimizer.parameters import (
     ModelParameter,
-    has_trained_neighbour,
     name_indices,
     stateless_modules,
     tied_names,
-    trained_modules,
 )
 
 MATRIX, VECTOR = (4, 4), (4,)
@@ -80,17 +78,11 @@ def test_whole_modules_without_state() -> None:
     without = frozenset({"layers.0.a.w", "layers.0.b.w", "layers.1.a.w", "head.w"})
     modules = stateless_modules(names, without)
     assert modules == {"layers.0.a.w": "layers.0", "layers.0.b.w": "layers.0"}
-    trained = trained_modules(names, without)
-    assert trained == {"layers.1.b", "layers.1"}
-    assert has_trained_neighbour("layers.1.a.w", trained)
-    assert not has_trained_neighbour("head.w", trained)
-    assert not has_trained_neighbour("b", trained)
 
 
 def test_neither_many_parameters_nor_deep_names_take_long() -> None:
     names = [f"layers.{i}.w" for i in range(50_000)] + ["a" + ".a" * 20_000 + f".{i}" for i in "xy"]
     without = frozenset(names[1:])
     assert len(stateless_modules(names, without)) == 2
-    assert has_trained_neighbour("layers.7.w", trained_modules(names, without))
     groups = [[str(i)] for i in range(10_000)]
     assert name_indices(groups, {}, model(**{f"p{i}": MATRIX for i in range(10_000)})) == {}

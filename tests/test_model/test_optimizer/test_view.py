@@ -284,7 +284,7 @@ def test_one_lost_slot_of_one_parameter() -> None:
     assert counts(view)["exp_avg_sq"] == (9, 10)
     assert view.sentence == (
         "Do not resume from this as it is: AdamW state is partial, at step 100; 1 parameter "
-        "without exp_avg_sq (layers.0.wk.weight: lost). What is missing would start from zero."
+        "without exp_avg_sq (layers.0.wk.weight: lost)."
     )
 
 
@@ -295,12 +295,12 @@ def test_one_lost_slot_of_all_parameters() -> None:
     assert {status for _, _, status in missing(view)} == {"lost"}
 
 
-def test_all_state_of_one_parameter_is_lost_when_its_neighbours_have_theirs() -> None:
+def test_whether_all_state_of_one_parameter_was_lost_its_neighbours_do_not_tell() -> None:
     checkpoint = without(job(nested(adamw())), "optimizer.state.layers.0.wk", planner=True)
     view = OptimizerView(checkpoint)
     assert view.verdict == "partial"
-    assert {status for _, _, status in missing(view)} == {"lost"}
-    assert view.missing[0].why == "the parameters beside it have state"
+    assert {status for _, _, status in missing(view)} == {coverage.NEVER_TRAINED}
+    assert view.missing[0].why == "others have state, and nothing here says that it had some"
 
 
 def test_a_whole_layer_without_state_was_never_trained_or_lost() -> None:
@@ -309,15 +309,17 @@ def test_a_whole_layer_without_state_was_never_trained_or_lost() -> None:
     assert view.verdict == "partial"
     assert view.with_status(coverage.NEVER_TRAINED) == tuple(n for n in NAMES if "layers.1" in n)
     assert view.missing[0].why == "nothing in layers.1 has state"
-    assert "4 parameters without any state (layers.1.*: never trained, or lost together)" in (
-        view.sentence
+    assert view.sentence.startswith(
+        "AdamW state is complete for 6 of 10 parameters, at step 100; 4 parameters without any "
+        "state (layers.1.*: they never got a gradient, or it was lost)."
     )
+    assert "--fill-missing-state zeros" in view.sentence
 
 
-def test_a_lone_parameter_at_top_level_is_unclear() -> None:
+def test_a_lone_parameter_at_top_level_may_never_have_been_trained() -> None:
     view = OptimizerView(without(job(nested(adamw())), "state.head.weight", planner=True))
     assert missing(view) == {
-        ("head.weight", s, "unclear") for s in ("step", "exp_avg", "exp_avg_sq")
+        ("head.weight", s, coverage.NEVER_TRAINED) for s in ("step", "exp_avg", "exp_avg_sq")
     }
 
 

@@ -1,0 +1,14 @@
+"""A model whose visual part never gets a gradient; the saves lie at `step_N/trainer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.test_check.helpers import check
+
+
+def test_parts_that_were_never_trained_are_no_error(shared: Path) -> None:
+    run = shared / "reports" / "prime-rl-visual-never-trained" / "run" / "checkpoints"
+    result = check(run / "step_4" / "trainer", "DCP5", against=run / "step_2" / "trainer")
+    assert [(f.rule, f.severity) for f in result.findings] == [("DCP502", "warning")]
+    assert "4 of 10 trained parameters" in result.findings[0].message
