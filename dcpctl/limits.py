@@ -4,6 +4,12 @@ from __future__ import annotations
 
 #: Largest metadata pickle that is read. 1,000 tensors on 1,024 ranks take 0.2 GB.
 METADATA_BYTES = 8 << 30
+#: Most of anything in `.metadata` that need not be in proportion to its size.
+REPEATED = 10_000
+#: Least bytes that one chunk takes in `.metadata`; a real one takes 20 or more.
+CHUNK_BYTES = 8
+#: Most transforms of one storage item; torch's writers know one.
+TRANSFORMS = 16
 #: Largest bytes entry or tensor pickle that is decoded.
 VALUE_BYTES = 64 << 20
 #: Largest `data.pkl` of a tensor item; real ones are a few hundred bytes.

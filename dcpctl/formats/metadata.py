@@ -8,12 +8,13 @@ whose `storage_data` says where it lies; this module joins the two.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dcpctl import limits
-from dcpctl.errors import LimitExceeded, MalformedMetadata, MalformedPickle, quote
+from dcpctl.errors import InputError, LimitExceeded, MalformedMetadata, MalformedPickle, quote
 from dcpctl.formats.pickles import policy
 from dcpctl.formats.pickles.blocks import ChunkBlock
 from dcpctl.formats.pickles.standins import DType, Record, Size
@@ -33,6 +34,8 @@ _LARGE_BYTES = 64 << 20
 _HEAD_BYTES = 64 << 10
 #: How a file begins that Git LFS puts in the place of one that it has not fetched.
 _LFS_POINTER = b"version https://git-lfs"
+_OLDEST = "torch.distributed._shard.checkpoint."
+_NEWER = "torch.distributed.checkpoint."
 _KNOWN_FIELDS = ("state_dict_metadata", "planner_data", "storage_data")
 
 
@@ -81,86 +84,157 @@ def parse_metadata(data: bytes | memoryview, *, subject: str = ".metadata") -> S
             f"{subject} is a pointer of Git LFS and not the file itself",
             hint="git lfs pull fetches it; actions/checkout does with lfs: true",
         )
-    machine = Machine(bytes(data), policy.METADATA, subject, None)
+    whole = bytes(data)
+    machine = Machine(whole, policy.METADATA, subject, None)
+    if machine.blocks is not None:
+        try:
+            return _described(machine, len(whole))
+        except InputError:
+            # What is not a writer's in every respect the plain machine judges from its start.
+            if not machine.took_blocks and machine.foreign is None:
+                raise
+        machine = Machine(whole, replace(policy.METADATA, columnar=False), subject, None)
+    return _described(machine, len(whole))
+
+
+def _described(machine: Machine, size: int) -> StoredCheckpoint:
+    """Run the machine and describe the `Metadata` that it returns."""
+    subject = machine.subject
     root = machine.run()
     if not isinstance(root, Record) or root.name != "Metadata":
         raise MalformedMetadata(f"{subject} holds a {_type_name(root)}, expected torch's Metadata")
+    _check_modules(machine)
     described = _dict(root, "state_dict_metadata", subject)
-    table = StorageTable(subject)
+    oldest = any(name.startswith(_OLDEST) for name in machine.globals)
+    table = StorageTable(subject, oldest=oldest)
     for key, value in _dict(root, "storage_data", subject, optional=True).items():
         table.add(key, value)
     table.finish()
+    reader = _EntryReader(table, subject, size)
     stored = StoredCheckpoint(
         format="dcp",
         files=table.files,
-        planner_data=_planner_data(root.fields.get("planner_data"), subject),
+        planner_data=_planner_data(root.fields.get("planner_data"), subject, size),
         fields={k: v for k, v in root.fields.items() if k not in _KNOWN_FIELDS},
         globals=frozenset(machine.globals),
         protocol=machine.protocol,
         metadata_file=subject,
-        metadata_bytes=len(data),
+        metadata_bytes=size,
     )
     for fqn, record in described.items():
         if not isinstance(fqn, str):
             raise MalformedMetadata(f"{subject}: a key is a {_type_name(fqn)}, expected a string")
-        stored.entries[fqn] = _entry(fqn, record, table, subject)
+        stored.entries[fqn] = reader.entry(fqn, record)
     stored.orphans = table.orphans(stored.entries)
+    stored.duplicates = table.duplicates
+    if machine.took_blocks:
+        read = table.blocks + len(reader.blocks)
+        if read != len(machine.blocks.blocks) or table.duplicates:
+            raise MalformedMetadata(f"{subject}: a run of records where none belongs")
     return stored
 
 
-def _entry(fqn: str, record: Any, table: StorageTable, subject: str) -> StoredTensor | StoredBytes:
-    kind = record.name if isinstance(record, Record) else ""
-    if kind == "BytesStorageMetadata":
-        return StoredBytes(fqn, *table.bytes_item(fqn))
-    if kind != "TensorStorageMetadata":
+def _check_modules(machine: Machine) -> None:
+    """Refuse classes of DCP as 1.13 and as later releases call them in one file."""
+    names = [name for name in machine.globals if name.startswith((_OLDEST, _NEWER))]
+    if len({name.startswith(_OLDEST) for name in names}) > 1:
         raise MalformedMetadata(
-            f"{subject}: {quote(fqn)} is a {_type_name(record)}, "
-            "expected TensorStorageMetadata or BytesStorageMetadata"
+            f"{machine.subject} names classes of torch 1.13 and of later releases: "
+            f"{quote(min(names))} and {quote(max(names))}, which no release writes together"
         )
-    shape = _shape(record.fields.get("size"), fqn, "size", subject)
-    offsets, sizes = _boxes(record.fields.get("chunks"), fqn, subject)
-    file, offset, length, transforms = table.chunk_items(fqn, offsets)
-    return StoredTensor(
-        fqn=fqn,
-        shape=shape,
-        chunks=ChunkTable(offsets, sizes, file, offset, length),
-        transforms=transforms,
-        **_properties(record.fields.get("properties"), fqn, subject),
-    )
+
+
+class _EntryReader:
+    """Makes entries of the values of `state_dict_metadata`.
+
+    Args:
+        table: the storage items.
+        subject: the file, for messages.
+        size: its bytes, by which what it repeats is bounded.
+    """
+
+    def __init__(self, table: StorageTable, subject: str, size: int) -> None:
+        self.table = table
+        self.subject = subject
+        #: Chunks that may still be told. One takes 20 bytes at least; a list of them can be put
+        #: into many tensors by the memo, where each costs what its own would.
+        self.room = limits.REPEATED + size // limits.CHUNK_BYTES
+        self.blocks: set[int] = set()
+
+    def entry(self, fqn: str, record: Any) -> StoredTensor | StoredBytes:
+        """Describe one entry; raises MalformedMetadata if it is none."""
+        subject = self.subject
+        kind = record.name if isinstance(record, Record) else ""
+        if kind == "BytesStorageMetadata":
+            return StoredBytes(fqn, *self.table.bytes_item(fqn))
+        if kind != "TensorStorageMetadata":
+            raise MalformedMetadata(
+                f"{subject}: {quote(fqn)} is a {_type_name(record)}, "
+                "expected TensorStorageMetadata or BytesStorageMetadata"
+            )
+        shape = _shape(record.fields.get("size"), fqn, "size", subject)
+        chunks = record.fields.get("chunks")
+        self._charge(chunks, fqn)
+        offsets, sizes = _boxes(chunks, fqn, subject)
+        file, offset, length, transforms = self.table.chunk_items(fqn, offsets)
+        return StoredTensor(
+            fqn=fqn,
+            shape=shape,
+            chunks=ChunkTable(offsets, sizes, file, offset, length),
+            transforms=transforms,
+            **_properties(record.fields.get("properties"), fqn, subject),
+        )
+
+    def _charge(self, chunks: Any, fqn: str) -> None:
+        if type(chunks) is not list:
+            raise MalformedMetadata(f"{self.subject}: {quote(fqn)} has no list of chunks")
+        self.room -= len(chunks)
+        for chunk in chunks:
+            if isinstance(chunk, ChunkBlock):
+                self.room -= len(chunk.offsets)
+                self.blocks.add(id(chunk))
+        if self.room < 0:
+            raise LimitExceeded(
+                f"{self.subject}: more chunks, up to {quote(fqn)}, than so many bytes can hold: "
+                "tensors share their chunk lists, which no release writes"
+            )
 
 
 def _properties(record: Any, fqn: str, subject: str) -> dict[str, Any]:
-    """`TensorProperties`: a tuple of 5 fields up to 2.14 and of 6 in 2.15; a dict is accepted."""
-    fields = record.fields if isinstance(record, Record) else {}
-    state = fields.get("__state__")
+    """`TensorProperties`: a tuple of 5 fields up to 2.14 and of 6 in 2.15."""
+    state = record.fields.get("__state__") if isinstance(record, Record) else None
+    if _type_name(record).rpartition(".")[2] != "TensorProperties" or type(state) is not tuple:
+        raise MalformedMetadata(f"{subject}: {quote(fqn)} has no TensorProperties")
     names = ("dtype", "layout", "requires_grad", "memory_format", "pin_memory", "strides")
-    found: dict[str, Any] = (
-        dict(zip(names, state, strict=False)) if isinstance(state, tuple) else dict(fields)
-    )
+    if not 5 <= len(state) <= len(names):
+        raise MalformedMetadata(
+            f"{subject}: {quote(fqn)} has TensorProperties of {len(state)} fields, expected 5 or 6"
+        )
+    found: dict[str, Any] = dict(zip(names, state, strict=False))
     dtype = found.get("dtype")
     if not isinstance(dtype, DType):
         raise MalformedMetadata(
             f"{subject}: {quote(fqn)} has dtype {quote(_type_name(dtype))}, expected a torch.dtype"
         )
-    memory_format = found.get("memory_format", 0)
+    kinds = {"layout": str, "requires_grad": bool, "memory_format": int, "pin_memory": bool}
+    for name, kind in kinds.items():
+        if type(found[name]) is not kind:
+            raise MalformedMetadata(
+                f"{subject}: {quote(fqn)} has {name} {quote(_type_name(found[name]))}"
+            )
     strides = found.get("strides")
     if strides is not None:
-        strides = _shape(strides, fqn, "strides", subject)
+        strides = _shape(strides, fqn, "strides", subject, of=tuple)
     return {
         "dtype": dtype.name,
-        "layout": str(found.get("layout", "strided")),
-        "requires_grad": bool(found.get("requires_grad", False)),
-        "memory_format": memory_format if type(memory_format) is int else 0,
-        "pin_memory": bool(found.get("pin_memory", False)),
+        **{name: found[name] for name in kinds},
         "strides": strides,
-        "pickled_fields": len(state) if isinstance(state, tuple) else len(fields),
+        "pickled_fields": len(state),
     }
 
 
 def _boxes(chunks: Any, fqn: str, subject: str) -> tuple[Int64s, Int64s]:
     """(n, d) offsets and sizes of a tensor's chunk list, which may hold decoded blocks."""
-    if not isinstance(chunks, (list, tuple)):
-        raise MalformedMetadata(f"{subject}: {quote(fqn)} has no list of chunks")
     offsets: list[Int64s] = []
     sizes: list[Int64s] = []
     loose: tuple[list[Any], list[Any]] = ([], [])
@@ -210,8 +284,8 @@ def _table(rows: Iterable[tuple[int, ...]], fqn: str, subject: str) -> Int64s:
     return np.array(found, dtype=np.int64).reshape(len(found), len(found[0]))
 
 
-def _shape(value: Any, fqn: str, what: str, subject: str) -> tuple[int, ...]:
-    if not isinstance(value, (tuple, list)) or len(value) > limits.TENSOR_DIMS:
+def _shape(value: Any, fqn: str, what: str, subject: str, *, of: type = Size) -> tuple[int, ...]:
+    if not isinstance(value, of) or not isinstance(value, tuple) or len(value) > limits.TENSOR_DIMS:
         raise MalformedMetadata(f"{subject}: {quote(fqn)} has no {what}")
     if not all(type(dim) is int and -(1 << 63) <= dim < 1 << 63 for dim in value):
         raise MalformedMetadata(f"{subject}: {quote(fqn)}: {what} of other than 64-bit integers")
@@ -227,10 +301,13 @@ def _dict(root: Record, name: str, subject: str, *, optional: bool = False) -> d
     return value
 
 
-def _planner_data(value: Any, subject: str) -> dict[str, tuple[Any, ...]] | None:
+def _planner_data(value: Any, subject: str, size: int) -> dict[str, tuple[Any, ...]] | None:
     """FQN -> object path. None in 1.13; some writers put other things there, which are no map."""
     if not isinstance(value, dict):
         return None
+    parts = sum(len(path) for path in value.values() if isinstance(path, (tuple, list)))
+    if parts > limits.REPEATED + size:
+        raise LimitExceeded(f"{subject}: the planner data hold {parts} names in {size} bytes")
     paths = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, (tuple, list))}
     return {k: tuple(v) for k, v in paths.items()} if len(paths) == len(value) else None
 

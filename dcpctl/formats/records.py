@@ -154,6 +154,7 @@ class StoredCheckpoint:
         planner_data: FQN -> object path, or None where the release writes none (1.13).
         fields: the other attributes of the metadata, decoded (`version`, `storage_meta`, ...).
         orphans: storage items that no entry claims.
+        duplicates: storage items whose index a later one has too, which torch reads instead.
         replicas: further copies of chunks and entries, which each rank wrote for itself.
         globals: every `module.name` that the metadata pickle refers to.
         protocol: pickle protocol of the metadata, 0 where it is no pickle.
@@ -167,6 +168,7 @@ class StoredCheckpoint:
     planner_data: dict[str, tuple[Any, ...]] | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     orphans: list[Orphan] = field(default_factory=list)
+    duplicates: list[Orphan] = field(default_factory=list)
     replicas: list[Orphan] = field(default_factory=list)
     globals: frozenset[str] = frozenset()
     protocol: int = 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dcpctl import limits
 from dcpctl.errors import MalformedMetadata, quote
 from dcpctl.formats.pickles.blocks import StorageBlock
-from dcpctl.formats.pickles.standins import Record
+from dcpctl.formats.pickles.standins import Record, Size
 from dcpctl.formats.records import Int32s, Int64s, Orphan
 
 Transforms = tuple[str, ...]
@@ -66,8 +66,13 @@ class _Names:
 class StorageTable:
     """Collects `storage_data` items, one by one or in blocks, then answers for each entry."""
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str, *, oldest: bool = False) -> None:
         self.subject = subject
+        self.oldest = oldest
+        #: Items whose index a later one has too: torch's dict keeps the last.
+        self.duplicates: list[Orphan] = []
+        #: How many blocks were added.
+        self.blocks = 0
         self._files = _Names()
         self._fqns = _Names()
         self._transforms = _Names()
@@ -92,10 +97,15 @@ class StorageTable:
         if isinstance(value, StorageBlock):
             self._add_block(value)
             return
-        if not isinstance(key, Record) or not isinstance(value, Record):
+        names = [part.name if isinstance(part, Record) else "" for part in (key, value)]
+        if names != ["MetadataIndex", "_StorageInfo"]:
+            found = [
+                part.type if isinstance(part, Record) else type(part).__name__
+                for part in (key, value)
+            ]
             raise MalformedMetadata(
-                f"{self.subject}: storage_data maps a {type(key).__name__} to a "
-                f"{type(value).__name__}, expected MetadataIndex to _StorageInfo"
+                f"{self.subject}: storage_data maps a {found[0]} to a {found[1]}, "
+                "expected MetadataIndex to _StorageInfo"
             )
         fqn = key.fields.get("fqn")
         path = value.fields.get("relative_path")
@@ -103,8 +113,10 @@ class StorageTable:
             raise MalformedMetadata(f"{self.subject}: a storage item without FQN or relative_path")
         # 2.7 and later leave the field out unless an extension was used.
         transforms = value.fields.get("transform_descriptors") or ()
-        if not isinstance(transforms, (list, tuple)) or not all(
-            isinstance(name, str) for name in transforms
+        if (
+            not isinstance(transforms, (list, tuple))
+            or len(transforms) > limits.TRANSFORMS
+            or not all(isinstance(name, str) for name in transforms)
         ):
             raise MalformedMetadata(f"{self.subject}: storage item of {quote(fqn)}: bad transforms")
         where = key.fields.get("offset")
@@ -126,6 +138,7 @@ class StorageTable:
         self._loose.setdefault(len(where), []).append(row)
 
     def _add_block(self, block: StorageBlock) -> None:
+        self.blocks += 1
         file = self._files.numbers(block.names, block.path)
         if block.offsets is None:
             rows = zip(
@@ -161,6 +174,9 @@ class StorageTable:
         for items in self._items.values():
             self._sort(items)
         self._items.clear()
+        for fqn, places in self._bytes.items():
+            self.duplicates += [Orphan(fqn, None, *place[:3]) for place in places[:-1]]
+            del places[:-1]
 
     def _sort(self, items: _Items) -> None:
         transforms = np.concatenate(items.transforms)
@@ -172,6 +188,16 @@ class StorageTable:
         file = np.concatenate(items.file)[order].astype(np.int32)
         offset = np.concatenate(items.offset)[order]
         length = np.concatenate(items.length)[order]
+        again = _repeated(sorted_group // len(self._transforms.values), offsets, order)
+        if len(again):
+            for row in again.tolist():
+                name = self._fqns.values[int(sorted_group[row]) // len(self._transforms.values)]
+                place = (int(file[row]), int(offset[row]), int(length[row]))
+                self.duplicates.append(Orphan(name, tuple(offsets[row].tolist()), *place))
+            columns = (sorted_group, offsets, file, offset, length, order)
+            sorted_group, offsets, file, offset, length, order = (
+                np.delete(column, again, axis=0) for column in columns
+            )
         used = np.zeros(len(order), dtype=bool)
         bounds = np.flatnonzero(np.diff(sorted_group, prepend=-1))
         stops = np.append(bounds[1:], len(order))
@@ -193,7 +219,7 @@ class StorageTable:
         """The file id, offset, length and transforms of a bytes entry; file -1 if there is none."""
         found = self._bytes.get(fqn)
         self._claimed.add(fqn)
-        return found[0] if found else (-1, 0, 0, ())
+        return found[-1] if found else (-1, 0, 0, ())
 
     def chunk_items(self, fqn: str, offsets: Int64s) -> tuple[Int32s, Int64s, Int64s, Transforms]:
         """The storage items of a tensor's chunks.
@@ -220,8 +246,8 @@ class StorageTable:
             length[chunk] = rows.length[item]
             rows.used[item] = True
             transforms = rows.transforms or transforms
-        # 1.13 indexes a plain tensor, which has one chunk, without offsets.
-        if count == 1 and file[0] < 0 and fqn in self._bytes:
+        # 1.13 indexes a plain tensor, which has one chunk, without offsets; later ones do not.
+        if self.oldest and count == 1 and file[0] < 0 and fqn in self._bytes:
             found = self.bytes_item(fqn)
             file[0], offset[0], length[0], transforms = found
         return file, offset, length, transforms
@@ -254,10 +280,34 @@ def _integer(number: Any) -> int | None:
 
 def _integers(numbers: Any) -> bool:
     return (
-        isinstance(numbers, (tuple, list))
+        isinstance(numbers, Size)
         and len(numbers) <= limits.TENSOR_DIMS
         and all(_integer(number) is not None for number in numbers)
     )
+
+
+def _repeated(fqn: Int64s, offsets: Int64s, order: Int64s) -> Int64s:
+    """Rows whose FQN and offsets a row that was added later has too.
+
+    Args:
+        fqn: (n,) sorted.
+        offsets: (n, d).
+        order: (n,) when each was added.
+    """
+    same = fqn[1:] == fqn[:-1]
+    rising = np.zeros(len(same), dtype=bool)
+    equal = same.copy()
+    for column in offsets.T:
+        rising |= equal & (column[1:] > column[:-1])
+        equal &= column[1:] == column[:-1]
+    if (rising | ~same).all():
+        return np.zeros(0, dtype=np.int64)
+    by = np.lexsort((order, *offsets.T, fqn))
+    twice = fqn[by][1:] == fqn[by][:-1]
+    for column in offsets.T:
+        twice &= column[by][1:] == column[by][:-1]
+    again: Int64s = by[:-1][twice]
+    return again
 
 
 def _match(wanted: Int64s, stored: Int64s) -> tuple[Int64s, Int64s]:

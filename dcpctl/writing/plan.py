@@ -141,6 +141,7 @@ def plan(
         MalformedItem, MissingFile, TruncatedFile: the source lacks bytes that the result needs.
     """
     options = options or WriteOptions()
+    _refuse_ambiguous(draft)
     in_place = options.in_place
     target = Path(destination)
     if in_place:
@@ -170,6 +171,19 @@ def plan(
         (*_left(side, in_place), *old_descriptions(side, draft, counts)),
         in_place,
     )
+
+
+def _refuse_ambiguous(draft: Draft) -> None:
+    """Refuse a source that places one item twice: what is written would choose one of them."""
+    for source in draft.sources:
+        for part in source.parts:
+            twice = list(dict.fromkeys(item.fqn for item in part.stored.duplicates))
+            if twice:
+                raise Refused(
+                    f"{quote(part.located(part.stored.metadata_file))} has two items of one "
+                    f"index (DCP112): {listed(twice)}",
+                    hint="dcpctl check names both places; take the metadata from another copy",
+                )
 
 
 def _left(side: SideFiles, in_place: bool) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickletools
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,14 @@ def _unframed(data: bytes) -> bytes:
     """The stream without frames, so that opcodes can be put in."""
     from dcpctl.formats.pickles.blocks import strip_frames
 
-    return strip_frames(data)
+    stripped = strip_frames(data)
+    assert stripped is not None
+    return stripped[0]
+
+
+def framed(data: bytes) -> bytes:
+    """The stream in one frame, as which runs of records are decoded in blocks."""
+    return data[:2] + b"\x95" + struct.pack("<Q", len(data) - 2) + data[2:]
 
 
 def _spoil(directory: Path, where: str, change: Callable[[bytearray, int], None]) -> None:
@@ -54,7 +62,7 @@ def _spoil(directory: Path, where: str, change: Callable[[bytearray, int], None]
     number = MIDDLE if where == "chunks" else CHUNKS + CHUNKS
     found = [at for code, _, at in pickletools.genops(bytes(data)) if code.name == "NEWOBJ"]
     change(data, found[number])
-    _write(directory, bytes(data))
+    _write(directory, framed(bytes(data)))
 
 
 def _insert(opcodes: bytes) -> Callable[[bytearray, int], None]:
@@ -119,7 +127,7 @@ def block_of_zeros_in_the_middle(directory: Path) -> None:
     data = bytearray(_unframed(ft.dumps(large())))
     half = len(data) // 2
     data[half : half + 4096] = bytes(4096)
-    _write(directory, bytes(data))
+    _write(directory, framed(bytes(data)))
 
 
 @case(opens="malformed-metadata")

@@ -6,26 +6,37 @@ import struct
 from pathlib import Path
 
 from tests.hostile.draft import healthy
-from tests.hostile.opcodes import PROTO, call, doubled, in_front, instead, name, text, with_field
+from tests.hostile.opcodes import PROTO, call, doubled, in_front, instead, name, text
 from tests.hostile.registry import case
 
 METADATA = "torch.distributed.checkpoint.metadata:Metadata"
 MANY = 1_000_000
 
 
+def _with_value(directory: Path, value: object) -> None:
+    """Write the healthy draft with one more attribute, as the pickler writes it."""
+    draft = healthy()
+    draft.fields["mcore_data"] = value
+    draft.write(directory)
+
+
 @case(opens="malformed-metadata")
 def list_in_itself(directory: Path) -> None:
-    instead(directory, b"]\x94h\x00a")
+    instead(directory, b"]q\x00h\x00a")
 
 
 @case()
 def list_in_itself_as_a_field(directory: Path) -> None:
-    with_field(directory, b"]q\x7fh\x7fa")
+    value: list[object] = []
+    value.append(value)
+    _with_value(directory, value)
 
 
 @case()
 def dict_in_itself_as_a_field(directory: Path) -> None:
-    with_field(directory, b"}q\x7f" + text("self") + b"h\x7fs")
+    value: dict[str, object] = {}
+    value["self"] = value
+    _with_value(directory, value)
 
 
 @case(opens="malformed-pickle")
@@ -33,7 +44,7 @@ def list_in_itself_as_a_key(directory: Path) -> None:
     in_front(directory, b"}]\x94h\x00aNs")
 
 
-@case(opens="malformed-metadata")
+@case(opens="malformed-pickle")
 def state_dict_holds_itself(directory: Path) -> None:
     fields = text("state_dict_metadata") + b"}q\x01" + text("w") + b"h\x01s"
     instead(directory, name(METADATA) + b")\x81}" + fields + b"sb")
@@ -79,13 +90,13 @@ def million_sets(directory: Path) -> None:
     in_front(directory, b"(" + b"\x8f" * MANY + b"1", pop=False)
 
 
-@case()
+@case(opens="malformed-pickle")
 def memo_index_of_four_billion(directory: Path) -> None:
-    """Legal, and no reason to allocate four billion entries."""
+    """No pickler numbers so, and it is no reason to allocate four billion entries."""
     in_front(directory, b"Nr\xff\xff\xff\xff")
 
 
-@case()
+@case(opens="malformed-pickle")
 def memo_index_in_text_of_100_digits(directory: Path) -> None:
     in_front(directory, b"Np" + b"9" * 100 + b"\n")
 
@@ -137,7 +148,10 @@ def device_of_deep_lists(directory: Path) -> None:
 
 @case()
 def doubled_lists_as_a_field(directory: Path) -> None:
-    with_field(directory, doubled(40, 100))
+    value: list[object] = []
+    for _ in range(40):
+        value = [value, value]
+    _with_value(directory, value)
 
 
 @case(opens="malformed-pickle")

@@ -183,7 +183,7 @@ def value_that_calls_os_system(directory: Path) -> None:
     _step(directory, b"\x80\x02" + payload(directory) + b".")
 
 
-@case(finding="DCP110")
+@case(reads="malformed-pickle", finding="DCP305")
 def value_with_inst_obj_and_build(directory: Path) -> None:
     inst = b"(" + text("touch x") + b"ios\nsystem\n"
     obj = b"(" + name("subprocess:Popen") + text("true") + b"o"
@@ -193,7 +193,7 @@ def value_with_inst_obj_and_build(directory: Path) -> None:
 
 @case(reads="unknown-form")
 def value_in_itself(directory: Path) -> None:
-    _step(directory, b"\x80\x02]q\x01h\x01a.")
+    _step(directory, b"\x80\x02]q\x00h\x00a.")
 
 
 @case(reads="limit-exceeded")

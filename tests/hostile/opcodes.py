@@ -9,7 +9,8 @@ from tests.hostile.draft import healthy
 from tests.hostile.fake_torch import dumps
 from tests.hostile.registry import canary
 
-PROTO = b"\x80\x04"
+#: All by hand is protocol 2, whose opcodes say by themselves what they mean.
+PROTO = b"\x80\x02"
 
 
 def text(value: str) -> bytes:
@@ -19,9 +20,8 @@ def text(value: str) -> bytes:
 
 
 def name(path: str) -> bytes:
-    """STACK_GLOBAL of `module:name`."""
-    module, _, attribute = path.partition(":")
-    return text(module) + text(attribute) + b"\x93"
+    """GLOBAL of `module:name`."""
+    return b"c" + path.replace(":", "\n").encode() + b"\n"
 
 
 def call(path: str, *args: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.hostile import fake_torch
 from tests.hostile.draft import healthy
 from tests.hostile.opcodes import PROTO, call, in_front, instead, name, payload, text, with_field
 from tests.hostile.registry import canary, case
@@ -150,11 +151,12 @@ def build_on_a_class(directory: Path) -> None:
 @case()
 def build_sets_dunder_attributes(directory: Path) -> None:
     """State with the names of methods is data like any other."""
-    state = b"".join(
-        text(key) + text("os.system")
-        for key in ("__class__", "__setstate__", "__reduce__", "fields")
-    )
-    with_field(directory, name(METADATA) + b")\x81}(" + state + b"ub")
+    draft = healthy()
+    names = ("__class__", "__setstate__", "__reduce__", "fields")
+    state = fake_torch.StorageInfo()
+    state.__dict__.update(dict.fromkeys(names, "os.system"))
+    draft.fields["mcore_data"] = [state]
+    draft.write(directory)
 
 
 @case(opens="malformed-pickle")
@@ -218,7 +220,7 @@ def payload_behind_a_genuine_stream(directory: Path) -> None:
     draft = healthy()
     from tests.hostile.fake_torch import dumps
 
-    genuine = dumps(draft.metadata())
+    genuine = dumps(draft.metadata(), 2)
     draft.write(directory, metadata=genuine[:-1] + b"cposix\nsystem\n" + text("x") + b"\x85R0.")
 
 

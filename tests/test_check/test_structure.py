@@ -15,7 +15,7 @@ def test_a_sound_checkpoint_has_no_finding(tmp_path: Path) -> None:
     result = check(tmp_path, "DCP1")
     assert result.findings == ()
     assert result.skipped == ()
-    assert len(result.rules_run) == 10
+    assert len(result.rules_run) == 12
 
 
 def test_out_of_bounds(tmp_path: Path) -> None:

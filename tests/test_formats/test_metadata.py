@@ -74,14 +74,21 @@ def test_every_global_is_told() -> None:
     assert "torch.distributed.checkpoint.filesystem._StorageInfo" in stored.globals
 
 
-def test_a_plain_tensor_of_1_13_is_found_without_offsets() -> None:
+@pytest.mark.parametrize("oldest", [True, False])
+def test_only_a_plain_tensor_of_1_13_is_found_without_offsets(oldest: bool) -> None:
     draft = healthy()
     for index in draft.storage:
         if index.fqn == "model.bias":
             del index.offset
-    chunks = parsed(draft).entries["model.bias"].chunks
-    assert chunks.file.tolist() == [0]
-    assert chunks.length[0] > 0
+    data = ft.dumps(draft.metadata(), 2)
+    if oldest:
+        old = b"torch.distributed._shard.sharded_tensor.metadata\n"
+        module = b"torch.distributed.checkpoint.metadata\n"
+        data = data.replace(module + b"TensorProperties", old + b"TensorProperties")
+        data = data.replace(module + b"_MEM_FORMAT", old + b"MEM_FORMAT")
+        data = data.replace(b"torch.distributed.checkpoint", b"torch.distributed._shard.checkpoint")
+    chunks = parse_metadata(data).entries["model.bias"].chunks
+    assert chunks.file.tolist() == ([0] if oldest else [-1])
 
 
 def test_items_that_nobody_claims_are_orphans() -> None:

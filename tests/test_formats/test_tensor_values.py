@@ -41,18 +41,18 @@ def test_tensors_become_values_wherever_they_are():
 
 
 def test_shared_values_stay_shared():
-    shared = value_of(b"(" + ONE + b"q\1h\1t")
+    shared = value_of(b"(" + ONE + b"q\0h\0t")
     assert shared[0] is shared[1]
-    lists = value_of(b"(]q\1" + ONE + b"ah\1t")
+    lists = value_of(b"(]q\0" + ONE + b"ah\0t")
     assert lists[0] is lists[1]
 
 
 def test_values_in_themselves_are_refused():
-    for opcodes in (b"]q\1h\1a", b"}q\1K\1h\1s", b"]q\1(h\1" + ONE + b"tq\2ah\2\x86"):
+    for opcodes in (b"]q\0h\0a", b"}q\0K\1h\0s", b"]q\0(h\0" + ONE + b"tq\1ah\1\x86"):
         with pytest.raises(DcpctlError):
             value_of(opcodes)
     with pytest.raises(UnknownForm, match="'x': a list in itself"):
-        value_of(b"]q\1h\1a")
+        value_of(b"]q\0h\0a")
 
 
 def doubled(levels: int, first: bytes) -> bytes:

@@ -181,6 +181,21 @@ def orphan(run: Run) -> Iterator[Hit]:
             )
 
 
+@rule("DCP112", ERROR, "two storage items have one index")
+def repeated_index(run: Run) -> Iterator[Hit]:
+    """Equal `MetadataIndex` keys: torch's dict keeps the last of them, at the first one's place."""
+    for part in run.checkpoint.parts:
+        for item in part.stored.duplicates:
+            at = f" at {list(item.offsets)}" if item.offsets else ""
+            yield Hit(
+                item.fqn,
+                f"two storage items have its index{at}; torch reads the later one, and "
+                f"{words.count(item.length, 'byte')} of the earlier are never read",
+                part.located(part.stored.files[item.file]),
+                item.offset,
+            )
+
+
 @rule("DCP110", WARNING, "a pickle refers to an unknown global")
 def unknown_global(run: Run) -> Iterator[Hit]:
     """Code that torch imports, and may call, when it unpickles the entry."""

@@ -15,7 +15,7 @@ machine.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from dcpctl.errors import MalformedPickle
 from dcpctl.formats.arrays import distinct
-from dcpctl.formats.pickles.learning import learn
+from dcpctl.formats.pickles.learning import learn, operand_length
 from dcpctl.formats.pickles.standins import Record, Size
 from dcpctl.formats.pickles.templates import Decoded, Template, equal_texts
 
@@ -90,26 +90,31 @@ class _Segment:
     decoded: list[tuple[Template, Decoded]]
 
 
-def strip_frames(data: bytes) -> bytes:
-    """Return the stream without its FRAME opcodes (protocol 4), which may cut any record in two.
+def strip_frames(data: bytes) -> tuple[bytes, list[int]] | None:
+    """Take the FRAME opcodes out of a stream (protocol 4), which may cut any record in two.
 
-    A stream whose frames do not add up is returned as it is, for the machine to judge.
+    Returns:
+        The stream without them and where in it each frame ends, which has to be where an opcode
+        ends; None for a stream that is not all frames, which is the plain machine's.
     """
     if data[:2] not in (b"\x80\x04", b"\x80\x05"):
-        return data
+        return None
     view = memoryview(data)
     pieces = [view[:2]]
-    position = 2
+    ends: list[int] = []
+    position, stripped = 2, 2
     while position < len(data):
         if data[position] != 0x95:
-            return data
+            return None
         length = int.from_bytes(data[position + 1 : position + 9], "little")
         start = position + 9
         if length > len(data) - start:
-            return data
+            return None
         pieces.append(view[start : start + length])
         position = start + length
-    return b"".join(pieces)
+        stripped += length
+        ends.append(stripped)
+    return (b"".join(pieces), ends) if ends else None
 
 
 class BlockDecoder:
@@ -119,7 +124,6 @@ class BlockDecoder:
         self.machine = machine
         data = machine.data
         self.bytes = np.frombuffer(data, dtype=np.uint8)
-        self.enabled = True
         self.starts: dict[str, int | None] = {}
         self.templates: dict[str, list[Template]] = {"chunk": [], "storage": []}
         self._window = {"chunk": _FIRST_WINDOW, "storage": _FIRST_WINDOW}
@@ -127,13 +131,11 @@ class BlockDecoder:
         self._tries = {"chunk": 0, "storage": 0}
         self._rest = {"chunk": 0, "storage": 0}
         self.segments: list[_Segment] = []
+        #: What was put into containers, to be compared with what is found in them.
+        self.blocks: list[ChunkBlock | StorageBlock] = []
         self._firsts: list[int] = []
         self._names: dict[str, int] = {}
         self.names: list[str] = []
-
-    def disable(self) -> None:
-        """Leave everything to the machine from here on."""
-        self.enabled = False
 
     def record_begins(self, kind: str, position: int | None) -> None:
         """Note where the record under construction begins (its class, taken from the memo)."""
@@ -142,14 +144,14 @@ class BlockDecoder:
     def record_ends(self, record: Record) -> None:
         """Learn from the record that just ended, then decode those that follow it."""
         name = record.name
-        if not self.enabled or name not in ("ChunkStorageMetadata", "_StorageInfo"):
+        if name not in ("ChunkStorageMetadata", "_StorageInfo"):
             return
         kind = "chunk" if name == "ChunkStorageMetadata" else "storage"
         start = self.starts.get("chunk" if kind == "chunk" else "index")
         if start is None:
             return
         machine = self.machine
-        if not machine.marked or not self._another_follows(kind, start):
+        if not self._among_members(kind) or not self._another_follows(kind, start):
             return
         if self._rest[kind] > 0:
             self._rest[kind] -= 1
@@ -165,6 +167,15 @@ class BlockDecoder:
         if all(template.signature != other.signature for other in known):
             self.templates[kind] = [template, *known][:_MAX_TEMPLATES]
         self._follow(kind)
+
+    def _among_members(self, kind: str) -> bool:
+        """Whether the record stands among what will be added to a list, or its pair to a dict."""
+        machine = self.machine
+        if not machine.marked or not machine.marked[-1]:
+            return False
+        wanted = list if kind == "chunk" else dict
+        whole = kind == "chunk" or len(machine.stack) % 2 == 0
+        return whole and type(machine.marked[-1][-1]) is wanted
 
     def _another_follows(self, kind: str, start: int) -> bool:
         data, position = self.machine.data, self.machine.pos
@@ -223,6 +234,7 @@ class BlockDecoder:
         count = self._chain(kind, position, candidates, ends, which)
         if count == 0:
             return False
+        self._check_frames(candidates[:count], position, int(ends[count - 1]))
         templates = self.templates[kind]
         lengths = np.array([template.memoized for template in templates], dtype=np.int64)
         per_record = lengths[which[:count]]
@@ -283,6 +295,24 @@ class BlockDecoder:
         bad = np.flatnonzero(~(joined & (which >= 0)))
         return int(bad[0]) if len(bad) else len(starts)
 
+    def _check_frames(self, starts: Ints, position: int, stop: int) -> None:
+        """See that frames which end among these records end where an opcode ends."""
+        machine = self.machine
+        low = bisect_right(machine.frame_ends, position)
+        high = bisect_left(machine.frame_ends, stop)
+        inside = machine.frame_ends[low:high]
+        if not inside:
+            return
+        records = np.searchsorted(starts, inside, "right") - 1
+        for end, record in zip(inside, records.tolist(), strict=True):
+            # Before the first record only the two opcodes between batches can stand.
+            at = int(starts[record]) if record >= 0 else end
+            while at < end:
+                at += operand_length(machine.data, at)
+            # The end may also lie between two batches, after the record.
+            if at > end:
+                machine.fail("an operand runs across the end of a frame")
+
     # -- results ---------------------------------------------------------------------------------
 
     def _emit(
@@ -332,7 +362,9 @@ class BlockDecoder:
             for field, kept in ((template.chunk[0], offsets), (template.chunk[1], sizes)):
                 for local, numbers in self._dims(decoded, field, limit):
                     kept.append((rows[local], numbers))
-        self.machine.stack.append(ChunkBlock(_in_order(offsets), _in_order(sizes)))
+        block = ChunkBlock(_in_order(offsets), _in_order(sizes))
+        self.blocks.append(block)
+        self.machine.seal(block)
 
     def _emit_storage(
         self, parts: list[tuple[Template, Decoded]], rows_of: list[Ints], bases: Ints
@@ -364,8 +396,9 @@ class BlockDecoder:
                     length[local],
                     transforms,
                 )
-                # A dict item is two values on the stack; the block is the key.
-                self.machine.stack += [_BlockKey(block), block]
+                # A dict item is two values on the stack.
+                self.blocks.append(block)
+                self.machine.seal(_BlockKey(block), block)
 
     def _same(self, ids: Ints) -> list[int]:
         if len(ids) and (ids != ids[0]).any():
@@ -468,7 +501,7 @@ class _BlockKey(Record):
     """The dict key under which a storage block stands."""
 
     def __init__(self, block: StorageBlock) -> None:
-        super().__init__("dcpctl.StorageBlock", {"block": block})
+        super().__init__("dcpctl.StorageBlock", {"block": block}, built=True)
 
 
 def _in_order(parts: list[tuple[Ints, Ints]]) -> Ints:

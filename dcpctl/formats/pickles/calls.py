@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from dcpctl.errors import quote
 from dcpctl.formats.dtypes import DTYPES
 from dcpctl.formats.pickles.standins import (
     Device,
@@ -39,9 +40,20 @@ def _text(args: Args) -> str:
     return text
 
 
+#: Every layout of torch 1.13 to 2.15 (`torch/csrc/utils/tensor_layouts.cpp`); DCP writes the first.
+LAYOUTS = (
+    *("strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc"),
+    *("_mkldnn", "jagged"),
+)
+
+
 def layout(args: Args) -> str:
     """`torch.serialization._get_layout`: `torch.strided` to `strided`."""
-    return _text(args).removeprefix("torch.")
+    text = _text(args)
+    name = text.removeprefix("torch.")
+    if name not in LAYOUTS or name == text:
+        raise ValueError(f"torch has no layout {quote(text)}")
+    return name
 
 
 def enum_value(args: Args) -> int:
@@ -49,6 +61,14 @@ def enum_value(args: Args) -> int:
     (value,) = args
     if type(value) is not int:
         raise ValueError("an enum value that is no integer")
+    return value
+
+
+def memory_format(args: Args) -> int:
+    """DCP's `_MEM_FORMAT_ENCODING`: 0 contiguous, 1 channels_last, 2 preserve."""
+    value = enum_value(args)
+    if not 0 <= value <= 2:
+        raise ValueError(f"torch has no memory format {value}")
     return value
 
 

@@ -98,9 +98,12 @@ def _set_items(m: Machine, target: Any, items: list[Any]) -> None:
         m.fail(f"items are set on a {type(target).__name__}")
     if len(items) % 2:
         m.fail("an odd number of dict items")
+    before = len(target)
     for index in range(0, len(items), 2):
         key = items[index]
         target[key if type(key) is str else m.check_key(key)] = items[index + 1]
+    if len(target) != before + len(items) // 2:
+        m.refuse_later("a dict key is set twice")
 
 
 def _append_items(m: Machine, target: Any, items: list[Any]) -> None:
@@ -119,7 +122,7 @@ def _setitem(m: Machine) -> None:
 
 @op(b"u")
 def _setitems(m: Machine) -> None:
-    items = m.pop_mark()
+    items = m.pop_members()
     _set_items(m, m.stack[-1], items)
 
 
@@ -131,7 +134,7 @@ def _append(m: Machine) -> None:
 
 @op(b"e")
 def _appends(m: Machine) -> None:
-    items = m.pop_mark()
+    items = m.pop_members()
     _append_items(m, m.stack[-1], items)
 
 
@@ -176,9 +179,9 @@ def _memoize(m: Machine) -> None:
 def _put(m: Machine, index: int) -> None:
     if index < 0:
         m.fail("a negative memo index")
-    if m.blocks is not None:
-        # Blocks number the memo by counting MEMOIZE; a stream that names indices is not theirs.
-        m.blocks.disable()
+    if index != m.memo_length:
+        # CPython's picklers number the memo in order, and never give a number again.
+        m.refuse_later(f"memo entry {index} is put where {m.memo_length} is next")
     if index not in m.memo:
         m.memo_length += 1
     m.memo[index] = m.stack[-1]
@@ -215,6 +218,8 @@ def _get_text(m: Machine) -> None:
 @op(b"h")
 def _binget(m: Machine) -> None:
     start = m.pos - 1
+    if m.pos >= m.frame_end:
+        m.pass_frame_end(m.pos, m.pos + 1)
     m.pos += 1
     _get(m, m.data[start + 1], start)
 

@@ -7,7 +7,7 @@ shape may differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +62,7 @@ class _Learner:
         position, newobj = start, 0
         while position < end:
             code = data[position]
-            length = _operand_length(data, position)
+            length = operand_length(data, position)
             raw = data[position : position + length]
             step = _STEPS.get(code)
             if step is None:
@@ -103,6 +103,12 @@ class _Learner:
             if not isinstance(index, _RecordSymbol) or not isinstance(item, _RecordSymbol):
                 raise _Unlike
             storage = self._storage(index.fields, item.fields)
+        fields = (storage.fqn, storage.index_offset, storage.path, storage.transforms)
+        used = set(_numbers_in(chunk if kind == "chunk" else fields))
+        for number, token in enumerate(self.tokens):
+            # What is no number, name or shape of the record has to be the same in all of them.
+            if token.kind in ("get", "text") and number not in used:
+                token.kind = "fixed"
         tokens, renumbered = _merge(self.tokens)
         signature = tuple((t.kind, t.raw if t.kind == "fixed" else b"") for t in tokens)
         move = _Renumber(renumbered, self.tokens)
@@ -128,14 +134,16 @@ class _Learner:
         if not set(item) <= {"relative_path", "offset", "length", "transform_descriptors"}:
             raise _Unlike
         offset = index.get("offset")
-        transforms = item.get("transform_descriptors") or []
+        transforms = item.get("transform_descriptors")
+        if not isinstance(transforms, (list, type(None))):
+            raise _Unlike
         return StorageFields(
             self._named(index["fqn"]),
             None if offset is None else self._shape(offset),
             self._named(item["relative_path"]),
             self._number(item["offset"]),
             self._number(item["length"]),
-            tuple(self._named(part) for part in transforms),
+            tuple(self._named(part) for part in transforms or ()),
         )
 
     def _named(self, symbol: Any) -> int:
@@ -156,6 +164,15 @@ class _Learner:
         if type(symbol) is int and isinstance(self.tokens[symbol].value, Size):
             return symbol
         raise _Unlike
+
+
+def _numbers_in(symbol: Any) -> Iterator[int]:
+    """The token numbers in a symbol."""
+    if isinstance(symbol, tuple):
+        for part in symbol:
+            yield from _numbers_in(part)
+    elif type(symbol) is int:
+        yield symbol
 
 
 class _Renumber:
@@ -186,7 +203,8 @@ def _merge(tokens: list[Token]) -> tuple[tuple[Token, ...], dict[int, int]]:
     return tuple(merged), numbers
 
 
-def _operand_length(data: bytes, position: int) -> int:
+def operand_length(data: bytes, position: int) -> int:
+    """Bytes of the opcode at `position` with its operand, for the opcodes that templates cover."""
     code = data[position]
     if code in (0x8C, 0x8A):
         return 2 + data[position + 1]

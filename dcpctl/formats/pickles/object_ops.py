@@ -46,6 +46,8 @@ def _new_object(m: Machine, cls: Any, args: Any) -> Any:
         m.fail("arguments of a constructor are not a tuple")
     if isinstance(cls, Global) and cls.record:
         m.spend(2)
+        if args and not m.policy.lenient:
+            m.refuse_later(f"arguments for a new {cls.path}, which has none")
         if m.blocks is not None and cls.columnar:
             m.blocks.record_begins(cls.columnar, m.class_position)
         return Record(cls.path, {}, args)
@@ -105,6 +107,8 @@ def _newobj_ex(m: Machine) -> None:
     args = m.stack.pop()
     if not isinstance(keywords, dict):
         m.fail("keyword arguments of a constructor are not a dict")
+    if keywords and not m.policy.lenient:
+        m.refuse_later("keyword arguments of a constructor")
     m.stack[-1] = _new_object(m, m.stack[-1], args)
 
 

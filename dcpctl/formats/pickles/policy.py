@@ -62,9 +62,11 @@ _OTHER_RECORDS = (
     "torch.distributed.checkpoint.planner.ReadItem",
     "torch.distributed.checkpoint.filesystem._StoragePrefix",
 )
-_ENUMS = (
+_MEMORY_FORMATS = (
     "torch.distributed._shard.sharded_tensor.metadata.MEM_FORMAT_ENCODING",  # 1.13 - 2.2
     "torch.distributed.checkpoint.metadata._MEM_FORMAT_ENCODING",  # 2.3
+)
+_ENUMS = (
     "torch.distributed.checkpoint.planner.WriteItemType",
     "torch.distributed.checkpoint.planner.LoadItemType",
 )
@@ -113,6 +115,8 @@ def _metadata_table() -> dict[str, Any]:
         table[path] = Global(path, record=True, columnar="storage")
     for path in _OTHER_RECORDS:
         table[path] = Global(path, record=True)
+    for path in _MEMORY_FORMATS:
+        table[path] = Global(path, call=calls.memory_format)
     for path in _ENUMS:
         table[path] = Global(path, call=calls.enum_value)
     for path in _PATHS:

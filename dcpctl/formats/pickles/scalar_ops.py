@@ -31,15 +31,21 @@ for _char, _value in ((b"N", None), (b"\x88", True), (b"\x89", False), (b")", ()
 
 @op(b"\x80")
 def _proto(m: Machine) -> None:
-    m.protocol = m.take(1)[0]
-    if m.protocol > 5:
-        m.fail(f"protocol {m.protocol} is unknown")
+    start = m.pos - 1
+    protocol = m.take(1)[0]
+    if protocol > 5:
+        m.fail(f"protocol {protocol} is unknown")
+    if start:
+        m.refuse_later("a second PROTO")
 
 
 @op(b"\x95")
 def _frame(m: Machine) -> None:
-    if m.u64() > len(m.data) - m.pos:
+    start = m.pos - 1
+    length = m.u64()
+    if length > len(m.data) - m.pos:
         m.fail_short("a frame is longer than the stream")
+    m.begin_frame(start, m.pos + length)
 
 
 @op(b".")
@@ -52,6 +58,8 @@ def _stop(m: Machine) -> None:
 
 @op(b"K")
 def _binint1(m: Machine) -> None:
+    if m.pos >= m.frame_end:
+        m.pass_frame_end(m.pos, m.pos + 1)
     m.stack.append(m.data[m.pos])
     m.pos += 1
 

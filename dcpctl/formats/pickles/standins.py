@@ -69,11 +69,13 @@ class Record:
         type: `module.Class` as the pickle has it.
         fields: the pickled `__dict__`; a state that was a tuple stands under `__state__`.
         args: what the class was constructed with, where it was.
+        built: its state is set; a pickler sets it once.
     """
 
     type: str
     fields: dict[str, Any] = field(default_factory=dict)
     args: tuple[Any, ...] = ()
+    built: bool = False
 
     @property
     def name(self) -> str:

@@ -4,24 +4,30 @@ It knows every opcode of protocols 0 to 5 (CPython's `pickletools.opcodes`) and 
 that a pickle names: each global goes to a `Policy`, which answers with a stand-in or refuses it by
 name. Work and memory are bounded by the length of the stream, whatever it says of itself.
 
+The machine reads what CPython's picklers write and refuses everything else that CPython's
+unpicklers would take: opcodes of other protocols, memo entries put out of order, operands across
+the end of a frame, bytes after STOP. So there is one way to read a stream, and torch has no other.
+
 The classes that stand in a large `.metadata` by the million are handed to `blocks`, which decodes
 long runs of them as NumPy columns.
 """
 
 from __future__ import annotations
 
+import _compat_pickle
 import math
 import struct
+from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NoReturn
 
 from dcpctl import limits
-from dcpctl.errors import LimitExceeded, MalformedPickle, UnsafePickle, quote
+from dcpctl.errors import LimitExceeded, MalformedPickle, UnsafePickle, listed, printable, quote
 from dcpctl.formats.pickles import container_ops, object_ops, scalar_ops
 from dcpctl.formats.pickles.imports import CALLED, NAMED, is_class_name, sets_hook
-from dcpctl.formats.pickles.opcodes import OPS, Op, Stop
+from dcpctl.formats.pickles.opcodes import OPS, WRITTEN, Op, Stop
 from dcpctl.formats.pickles.policy import Policy
 from dcpctl.formats.pickles.standins import (
     DType,
@@ -46,6 +52,7 @@ _MAX_KEY = 1 << 64
 #: Importing these fills `OPS`.
 _OPCODE_MODULES = (scalar_ops, container_ops, object_ops)
 _TABLE: list[Op] = [OPS.get(code, object_ops.unknown) for code in range(256)]
+_NO_FRAME = 1 << 63
 _SCALARS = (str, int, float, bool, type(None), bytes)
 
 
@@ -77,7 +84,35 @@ def load(
         UnsafePickle: a global that `policy` does not know, or one used as it must not be.
         LimitExceeded: the stream asks for more than its length can justify.
     """
-    return Machine(bytes(data), policy, subject, persistent).run()
+    return Machine(bytes(data), replace(policy, columnar=False), subject, persistent).run()
+
+
+def _foreign(code: int) -> Op:
+    """The opcode, noted as one that no pickler writes at the protocol of the stream."""
+    known = _TABLE[code]
+
+    def run(m: Machine) -> None:
+        m.refuse_later(f"opcode 0x{code:02x}, which is not written at protocol {m.protocol}")
+        known(m)
+
+    return run
+
+
+def _tables(foreign: bytes) -> dict[int, list[Op]]:
+    """Protocol -> opcode table. Of protocols 0 and 1, which torch never wrote, all is foreign."""
+    return {
+        protocol: [
+            _TABLE[code]
+            if code in WRITTEN.get(protocol, ()) and code not in foreign
+            else _foreign(code)
+            for code in range(256)
+        ]
+        for protocol in range(6)
+    }
+
+
+#: By whether a policy is lenient. POP and POP_MARK are written for tuples that hold themselves.
+_TABLES = {True: _tables(b""), False: _tables(b"01")}
 
 
 def check_start(head: bytes, policy: Policy, *, subject: str) -> None:
@@ -95,6 +130,8 @@ def check_start(head: bytes, policy: Policy, *, subject: str) -> None:
     machine.cut = True
     with suppress(_Cut):
         machine.run()
+    if len(head) > 1:
+        machine.refuse_foreign()
 
 
 class Machine:
@@ -112,9 +149,19 @@ class Machine:
         self.subject = subject
         self.persistent = persistent
         self.pos = 0
-        self.protocol = 0
+        #: What PROTO says; 0 where there is none.
+        self.protocol = data[1] if data[:1] == b"\x80" and len(data) > 1 else 0
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
+        #: By number of marks: members of a container that lie beneath the stack, out of reach of
+        #: every opcode but the one that adds them to it. Blocks stand for many values.
+        self.sealed: dict[int, list[Any]] = {}
+        #: Where frames end, as far as is known, and the first of these ends that is not behind.
+        self.frame_ends: list[int] = []
+        self.frame_end = _NO_FRAME
+        #: The first thing that no pickler writes. It is refused at the end, so that what is worse
+        #: is told instead.
+        self.foreign: str | None = None
         self.memo: dict[int, Any] = {}
         self.memo_length = 0
         self.globals: set[str] = set()
@@ -141,12 +188,21 @@ class Machine:
         if policy.columnar and len(data) >= _BLOCK_THRESHOLD:
             from dcpctl.formats.pickles.blocks import BlockDecoder, strip_frames
 
-            self.data = strip_frames(data)
-            self.blocks = BlockDecoder(self)
+            stripped = strip_frames(data)
+            if stripped is not None:
+                self.data, self.frame_ends = stripped
+                self.frame_end = self.frame_ends[0]
+                self.blocks = BlockDecoder(self)
+
+    @property
+    def took_blocks(self) -> bool:
+        """Whether runs of records were decoded as blocks."""
+        return self.blocks is not None and bool(self.blocks.segments)
 
     def run(self) -> Any:
         """Execute the stream up to STOP and return the value on top of the stack."""
-        data, table = self.data, _TABLE
+        data, tables = self.data, _TABLES[self.policy.lenient]
+        table = tables.get(self.protocol, tables[0])
         try:
             while True:
                 for _ in range(_STRIDE):
@@ -164,8 +220,11 @@ class Machine:
             self.fail(f"memo entry {missing} was never stored")
         except (UnicodeDecodeError, ValueError, OverflowError, TypeError) as error:
             self.fail(f"an operand does not decode ({type(error).__name__})")
-        if self.marked or len(self.stack) != 1:
+        if self.marked or self.sealed or len(self.stack) != 1:
             self.fail("STOP with other than one value on the stack")
+        if self.pos != len(data) and not self.cut:
+            self.fail(f"{len(data) - self.pos} bytes after STOP")
+        self.refuse_foreign()
         return self.stack[0]
 
     # -- helpers ---------------------------------------------------------------------------------
@@ -179,6 +238,41 @@ class Machine:
         if self.cut:
             raise _Cut
         self.fail(what)
+
+    def refuse_later(self, what: str) -> None:
+        """Note what no pickler writes; `run` refuses the stream for it when all else is well."""
+        if self.foreign is None:
+            self.foreign = f"{self.subject}: malformed pickle before byte {self.pos}: {what}"
+
+    def refuse_foreign(self) -> None:
+        """Raise `MalformedPickle` for what `refuse_later` noted."""
+        if self.foreign is not None:
+            called = sorted(path for path, how in self.uses.items() if how == CALLED)
+            does = f"; loading it with torch calls {listed(called)}" if called else ""
+            raise MalformedPickle(
+                self.foreign + does,
+                hint="no torch release writes this; what torch would read is not sure",
+            )
+
+    def begin_frame(self, start: int, end: int) -> None:
+        """Note the frame that ends at `end`, whose opcode stands at `start`."""
+        if self.frame_ends and start < self.frame_ends[-1]:
+            self.fail("a frame begins inside another")
+        self.frame_ends.append(end)
+        self.frame_end = end
+
+    def pass_frame_end(self, start: int, end: int) -> None:
+        """Fail if the operand [start, end) runs across the end of a frame; move on if not.
+
+        CPython's C unpickler never looks at where frames end, the Python one stops there.
+        """
+        number = bisect_left(self.frame_ends, start)
+        if number == len(self.frame_ends):
+            self.frame_end = _NO_FRAME
+            return
+        self.frame_end = self.frame_ends[number]
+        if self.frame_end < end:
+            self.fail("an operand runs across the end of a frame")
 
     def spend(self, units: int = 1) -> None:
         """Take `units` containers off the budget, and check that the stack is no bomb."""
@@ -218,6 +312,8 @@ class Machine:
             raise LimitExceeded(f"{self.subject}: an operand of {count} bytes in a pickle")
         if end > len(self.data):
             self.fail_short(f"an operand of {count} bytes does not fit into {len(self.data)} bytes")
+        if end > self.frame_end:
+            self.pass_frame_end(start, end)
         self.pos = end
         return self.data[start:end]
 
@@ -226,6 +322,8 @@ class Machine:
         end = self.data.find(b"\n", self.pos)
         if end < 0:
             self.fail_short("a text operand has no end")
+        if end >= self.frame_end:
+            self.pass_frame_end(self.pos, end + 1)
         start, self.pos = self.pos, end + 1
         return self.data[start:end]
 
@@ -241,9 +339,24 @@ class Machine:
         """Return the values above the topmost mark, and drop the mark."""
         if not self.marked:
             self.fail("no mark on the stack")
+        if len(self.marked) in self.sealed:
+            self.fail("a run of records is not added to its container")
         items = self.stack
         self.stack = self.marked.pop()
         return items
+
+    def pop_members(self) -> list[Any]:
+        """`pop_mark`, for what is added to a list or dict: sealed members come first."""
+        held = self.sealed.pop(len(self.marked), None) if self.sealed else None
+        items = self.pop_mark()
+        return items if held is None else held + items
+
+    def seal(self, *values: Any) -> None:
+        """Put all members above the topmost mark out of reach, and `values` on top of them."""
+        held = self.sealed.setdefault(len(self.marked), [])
+        held += self.stack
+        held += values
+        self.stack.clear()
 
     def recall(self, index: int) -> Any:
         """Return memo entry `index`, also where a block holds it."""
@@ -255,13 +368,26 @@ class Machine:
         """Resolve a global through the policy, once for each name."""
         known = self._known.get((module, name))
         if known is None:
-            self.globals.add(f"{module}.{name}")
-            known = self._known[(module, name)] = self.policy.find(module, name, self.subject)
+            found = self._renamed(module, name)
+            self.globals.add(".".join(found))
+            known = self._known[(module, name)] = self.policy.find(*found, self.subject)
+            foreign = "." in name and not self.policy.lenient
+            if foreign or found[0] == "__builtin__":
+                self.refuse_later(f"a global under another name than its own, {quote(name)}")
             if type(known) is Global and known.opaque:
                 # What is reached through a module that another one imported is called on the way.
                 through = "." in name and not is_class_name(name.partition(".")[0])
                 self.use(known.path, CALLED if through else NAMED)
         return known
+
+    def _renamed(self, module: str, name: str) -> tuple[str, str]:
+        """The name of a global in Python 3: up to protocol 2 it is written as Python 2 knew it."""
+        if self.protocol > 2:
+            return module, name
+        moved = _compat_pickle.NAME_MAPPING.get((module, name))
+        if moved is not None:
+            return moved
+        return _compat_pickle.IMPORT_MAPPING.get(module, module), name
 
     def use(self, path: str, how: int) -> None:
         """Note what the pickle does with an unknown global."""
@@ -282,9 +408,10 @@ class Machine:
             # Of the integers up to this one, no more than 16 have one hash.
             if not -_MAX_KEY < key < _MAX_KEY:
                 self.fail("a dict key or set member is an integer of over 64 bits")
-        elif not isinstance(
-            key, (*_SCALARS, DType, Global, Opaque, PlainValue, Record, StorageType)
-        ):
+        elif isinstance(key, Record):
+            if not key.built:
+                self.refuse_later(f"a {key.type} is a key before its state is set")
+        elif not isinstance(key, (*_SCALARS, DType, Global, Opaque, PlainValue, StorageType)):
             if not self.policy.lenient:
                 self.fail(f"a {type(key).__name__} cannot be a dict key")
             return Opaque(f"{type(key).__module__}.{type(key).__name__}")
@@ -321,13 +448,19 @@ class Machine:
         self.spend_call(args)
         if function.hashes and args and isinstance(args[0], list):
             args = ([self.check_key(item) for item in args[0]], *args[1:])
-        return function.call(args)
+        try:
+            return function.call(args)
+        except ValueError as error:
+            self.fail(f"arguments of {quote(function.path)}: {printable(error)}")
 
     def build(self, target: Any, state: Any) -> Any:
         """What BUILD means: keep the state of a known record, drop that of an unknown one."""
         if isinstance(target, Record):
             if self.policy.lenient and sets_hook(state):
                 self.use(target.type, CALLED)
+            if target.built:
+                self.refuse_later(f"the state of a {target.type} is set twice")
+            target.built = True
             if isinstance(state, tuple) and len(state) == 2 and state[0] is None:
                 state = state[1]
             if isinstance(state, dict):

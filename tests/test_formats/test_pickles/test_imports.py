@@ -102,7 +102,6 @@ GETTER = call("builtins:getattr", name("my.own:Mode"), text("run"))
             new("argparse:Namespace", b"}" + text("__setstate__") + name("my.own:run") + b"s"),
             "argparse.Namespace",
         ),
-        (b"(" + text("true") + b"ios\nsystem\n", "os.system"),
         (call("builtins:map", name("my.own:run"), b"]"), "builtins.map"),
         (call("my.own:Class", text("x")), "my.own.Class"),
         (b"c__builtin__\nreduce\n", "functools.reduce"),
@@ -127,7 +126,7 @@ class Point:
         self.x = 3
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_real_plain_objects_do_not_run(protocol: int) -> None:
     stream: Any = pickle.dumps([Point(), Point()], protocol)
     machine = Machine(stream, policy.VALUES, "'x'", None)

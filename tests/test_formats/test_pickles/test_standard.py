@@ -29,7 +29,7 @@ from dcpctl.formats.pickles.standins import Opaque, PlainValue, Record
 from dcpctl.model.values import to_json, type_name
 from dcpctl.reports import values_text
 
-PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 EASTERN = datetime.timezone(datetime.timedelta(hours=-5), "EST")
 
 MADE = [
