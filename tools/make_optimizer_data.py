@@ -14,16 +14,24 @@ likewise; it tells Adam from AdamW before 2.7), `slots` (state slot -> rule) and
 A rule has `shape` (`param`, `scalar` or `other`) and, where they apply, `when` (the slot is kept
 only where these group keys are truthy), `min_ndim`/`max_ndim` (only for parameters with so many
 dimensions) and `optional` (may be missing without anything being lost).
+
+`--installed` also writes `dcpctl/_data/optimizer_ranges.json`: optimizer -> group key -> the
+interval of numbers that the constructor accepts, such as `[0, 1)`; a list of them where the value
+is a tuple whose members differ. They are found by trying: each number around -1, 0, 1 and far out
+is given to the constructor, which raises ValueError for what it refuses.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 TARGET = Path(__file__).resolve().parent.parent / "dcpctl" / "_data" / "optimizers.json"
+RANGES = TARGET.with_name("optimizer_ranges.json")
 
 REQUIRED = {"__required__": True}
 # One state for all parameters, kept under the first of them.
@@ -169,11 +177,7 @@ def observe_installed() -> tuple[str, dict[str, dict[str, Any]]]:
     import torch
 
     found: dict[str, dict[str, Any]] = {}
-    for name in dir(torch.optim):
-        cls = getattr(torch.optim, name)
-        base = torch.optim.Optimizer
-        if not isinstance(cls, type) or not issubclass(cls, base) or cls is base:
-            continue
+    for name, _ in _optimizers(torch):
         optimizer, state = observe(torch, name, {})
         details = {"default": state}
         for variant in VARIANTS:
@@ -185,6 +189,71 @@ def observe_installed() -> tuple[str, dict[str, dict[str, Any]]]:
             "state_detail": details,
         }
     return torch.__version__.split("+")[0], found
+
+
+def accepted_ranges(torch: Any) -> dict[str, dict[str, Any]]:
+    """Return optimizer -> group key -> interval that its constructor accepts."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, cls in _optimizers(torch):
+        parameter = torch.nn.Parameter(torch.ones(MATRIX))
+        made = cls([parameter], **({"lr": 0.1} if name == "SGD" else {}))
+        ranges = {}
+        for key, default in made.defaults.items():
+            if key in inspect.signature(cls).parameters:
+                interval = _interval_of(cls, parameter, key, default)
+                if interval is not None:
+                    ranges[key] = interval
+        found[name] = ranges
+    return found
+
+
+def _interval_of(cls: Any, parameter: Any, key: str, default: Any) -> Any:
+    """The interval of a number, or those of a tuple's members; None for what is none."""
+
+    def accepts(value: Any) -> bool:
+        try:
+            cls([parameter], **({"lr": 0.1} | {key: value}))
+        except ValueError:
+            return False
+        return True
+
+    if isinstance(default, tuple):
+        several = []
+        for index, member in enumerate(default):
+            others = list(default)
+
+            def accepts_one(value: float, index: int = index, others: list[Any] = others) -> bool:
+                return accepts((*others[:index], value, *others[index + 1 :]))
+
+            several.append(interval(accepts_one) if _is_number(member) else "(-inf, inf)")
+        return several[0] if len(set(several)) == 1 else several
+    return interval(accepts) if _is_number(default) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def interval(accepts: Callable[[float], bool]) -> str:
+    """Write the interval that a test accepts, whose ends are -1, 0, 1 or infinite."""
+    far, near = 1e9, 1e-9
+    low, high = "(-inf", "inf)"
+    if not accepts(-far):
+        ends = [e for e in (-1.0, 0.0, 1.0) if accepts(e) or accepts(e + near)]
+        low = f"{'[' if accepts(ends[0]) else '('}{ends[0]:g}"
+    if not accepts(far):
+        ends = [e for e in (1.0, 0.0, -1.0) if accepts(e) or accepts(e - near)]
+        high = f"{ends[0]:g}{']' if accepts(ends[0]) else ')'}"
+    return f"{low}, {high}"
+
+
+def _optimizers(torch: Any) -> Iterator[tuple[str, Any]]:
+    """Every optimizer class of torch.optim, with its name."""
+    base = torch.optim.Optimizer
+    for name in dir(torch.optim):
+        cls = getattr(torch.optim, name)
+        if isinstance(cls, type) and issubclass(cls, base) and cls is not base:
+            yield name, cls
 
 
 def add_release(data: dict[str, Any], release: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -216,6 +285,9 @@ def main() -> None:
         data = json.loads(TARGET.read_text())
     if arguments.installed:
         data = add_release(data, *observe_installed())
+        import torch
+
+        RANGES.write_text(json.dumps(accepted_ranges(torch), indent=1) + "\n")
     arguments.output.write_text(json.dumps(data, indent=1) + "\n")
     print(f"{arguments.output}: {len(data['optimizers'])} optimizers, to {data['releases'][-1]}")
 

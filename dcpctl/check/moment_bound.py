@@ -80,6 +80,7 @@ _PRECISION = {
 #: there is none. Others may have been used in the last steps then, and nobody wrote it down: beta1
 #: between 0.85 and 0.95 moves the bound by 1.8, and beta2 from 0.999 to 0.99 by 2.8 one step later.
 STEADY_MARGIN, MARGIN = 1.5, 3.0
+_FORGOTTEN = 0.02
 #: The usual beta2, up to which an unknown one is believed to have been.
 _USUAL = 0.999
 _MOST_STEPS = 100_000
@@ -144,6 +145,14 @@ class Bound:
             ratio: Floats = size / (root * self.factor)
             ratio[~(second >= 0)] = 0.0
         return np.nan_to_num(ratio, copy=False, nan=0.0, posinf=math.inf)
+
+
+def memory(betas: Betas, form: str) -> float:
+    """Steps after which other betas before them do not matter any more; infinite for r >= 1."""
+    slowest = max(_ratio(b1**2 if form == SQUARES else b1, b2) for b1, b2 in betas.corners)
+    if slowest >= 1.0:
+        return math.inf
+    return math.log(_FORGOTTEN) / math.log(slowest) if slowest > 0 else 1.0
 
 
 def pair_of(parameter: Parameter) -> tuple[str, str, str] | None:

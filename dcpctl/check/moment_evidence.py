@@ -35,7 +35,8 @@ class Terms:
         betas: what is known of them.
         steps: that were taken, at most; infinite where nobody says.
         dtype: of the moments; the coarser one where they differ.
-        steady: the save before had these betas too.
+        steady: the save before had these betas too, long enough ago.
+        floor: what second moments come to without any gradient, at most.
     """
 
     form: str
@@ -43,6 +44,7 @@ class Terms:
     steps: float
     dtype: str
     steady: bool = False
+    floor: float = 0.0
 
     def bound(self, dtype: str) -> Bound:
         """The bound for moments that were rounded as a dtype is."""
@@ -66,7 +68,7 @@ class Evidence:
         factor: the most that any gradients give.
         above: second moments that are larger than the largest one (AMSGrad).
         negative: negative numbers, of the first and of the second moment.
-        told: second moments above zero.
+        told: second moments above what they come to without a gradient.
         resting: rows in which both moments are zero.
         alive: any first moment, any second moment is not zero.
     """
@@ -109,7 +111,7 @@ class Evidence:
         below = self.negative
         self.negative = below[0] + int((first < 0).sum()), below[1] + int((second < 0).sum())
         self.numbers += first.size
-        self.told += int((second > 0).sum())
+        self.told += int((second > self.terms.floor).sum())
         self.see(first, second)
         if first.ndim > 1:
             rows = [moment.reshape(len(moment), -1).any(axis=1) for moment in (first, second)]
@@ -150,9 +152,16 @@ class Evidence:
         self.worst = max(self.worst, float(ratios.max()))
 
 
-def terms_of(form: str, betas: Betas, steps: float, *dtypes: str, steady: bool = False) -> Terms:
+def terms_of(
+    form: str,
+    betas: Betas,
+    steps: float,
+    *dtypes: str,
+    steady: bool = False,
+    floor: float = 0.0,
+) -> Terms:
     """Return the terms of moments that may have different dtypes."""
     dtype = dtypes[0]
     for other in dtypes[1:]:
         dtype = coarser(dtype, other)
-    return Terms(form, betas, steps, dtype, steady)
+    return Terms(form, betas, steps, dtype, steady, floor)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dcpctl.check.estimate import Floats
-from dcpctl.check.moment_bound import betas_of, pair_of, precision_of
+from dcpctl.check.moment_bound import MAXIMUM, betas_of, memory, pair_of, precision_of
 from dcpctl.check.moment_evidence import Evidence, Terms, terms_of
 from dcpctl.check.options import CheckOptions
 from dcpctl.errors import DcpctlError
@@ -216,7 +216,7 @@ def _pairs(
     unknown: list[str],
 ) -> Iterator[Pair]:
     before = {(p.root, p.name): p.values for p in earlier.parameters} if earlier else {}
-    steps = view.step_of
+    steps, old_steps = view.step_of, earlier.step_of if earlier else {}
     for parameter in view.parameters:
         slots = pair_of(parameter)
         if slots is None:
@@ -237,13 +237,28 @@ def _pairs(
         step = steps.get(parameter.name, 0)
         # A step that was set back to zero says nothing of the moments.
         taken = step if 1 <= step < math.inf else math.inf
-        steady = len(groups) > 1 and betas_of(groups[:1]) == betas
-        terms = terms_of(slots[2], betas, taken, first.dtype, second.dtype, steady=steady)
+        terms = terms_of(
+            slots[2],
+            betas,
+            taken,
+            first.dtype,
+            second.dtype,
+            steady=len(groups) > 1
+            and betas_of(groups[:1]) == betas
+            and step - old_steps.get(parameter.name, math.inf) >= memory(betas, slots[2]),
+            floor=_least_norm(parameter) if slots[2] == MAXIMUM else 0.0,
+        )
         if largest is not None and largest.shape != second.shape:
             largest = None
         kind = parameter.kind
         certain = kind.rules is not None and {*kind.candidates} <= {*catalogue().torch}
         yield Pair(parameter.name, parameter.root, first, second, largest, terms, certain)
+
+
+def _least_norm(parameter: Parameter) -> float:
+    """What Adamax's norm comes to without any gradient: its eps."""
+    eps = parameter.values.get("eps")
+    return 2.0 * eps if isinstance(eps, (int, float)) and eps >= 0 else math.inf
 
 
 def _entry(checkpoint: Checkpoint, parameter: Parameter, slot: str) -> TensorEntry | None:

@@ -41,6 +41,8 @@ class Moment:
         fqn: its entry.
         negative: negative numbers among those read.
         lowest: the lowest of these.
+        infinite: infinities among those read.
+        nan: NaN among those read.
         all_zero: every number was read and is zero.
         numbers: numbers read.
         unread: why it could not be read; empty if it could.
@@ -51,6 +53,8 @@ class Moment:
     fqn: str
     negative: int = 0
     lowest: float = 0.0
+    infinite: int = 0
+    nan: int = 0
     all_zero: bool = False
     numbers: int = 0
     unread: str = ""
@@ -120,6 +124,10 @@ def _read(moment: Moment, entry: TensorEntry, budget: int | None) -> int:
             if negative.any():
                 moment.negative += int(negative.sum())
                 moment.lowest = min(moment.lowest, float(numbers[negative].min()))
+            finite = np.isfinite(numbers)
+            if not finite.all():
+                moment.nan += int(np.isnan(numbers).sum())
+                moment.infinite += int(np.isinf(numbers).sum())
             zero = zero and not numbers.any()
             if budget is not None and (not zero or read > budget):
                 break

@@ -21,12 +21,13 @@ from typing import Any
 
 import torch
 
-from dcpctl.check.moment_bound import MAXIMUM, SQUARES, betas_of, precision_of
+from dcpctl.check.moment_bound import MAXIMUM, SQUARES, betas_of, memory, precision_of
 from dcpctl.check.moment_evidence import Evidence, terms_of
 from tests.studies.runs import Dense, Language, Run, Way, _betas, _cosine, _frozen, _set
 
 State = dict[str, torch.Tensor]
-Saved = dict[str, State]
+#: The step of a save, and its param group.
+Save = tuple[int, dict[str, Any]]
 
 OPTIMIZERS: tuple[type[torch.optim.Optimizer], ...] = (
     torch.optim.Adam,
@@ -127,20 +128,23 @@ class Judged:
     numbers: int
 
 
-def judge(state: State, *groups: Mapping[str, object]) -> str:
+def judge(state: State, *groups: Mapping[str, object], apart: float = 0) -> str:
     """Judge the moments of one parameter, or of a part of it, as the rule judges a chunk.
 
     Args:
         state: of the parameter.
         groups: values of its param group, and of the one in the save before if there is one.
+        apart: steps between the two.
     """
     betas = betas_of(groups)
     second = _second(state)
     dtype = str(state[second].dtype).removeprefix("torch.")
     assert betas is not None and precision_of(dtype) is not None
     form = MAXIMUM if second == "exp_inf" else SQUARES
-    steady = len(groups) > 1 and betas == betas_of(groups[:1])
-    evidence = Evidence(terms_of(form, betas, float(state["step"]), dtype, steady=steady))
+    steady = len(groups) > 1 and betas == betas_of(groups[:1]) and apart >= memory(betas, form)
+    floor = 2.0 * float(str(groups[0]["eps"])) if form == MAXIMUM else 0.0
+    steps = float(state["step"])
+    evidence = Evidence(terms_of(form, betas, steps, dtype, steady=steady, floor=floor))
     largest = state.get("max_exp_avg_sq")
     evidence.add(
         _numbers(state["exp_avg"]),
@@ -234,13 +238,13 @@ RESET, SINCE = "second moment reset 3 steps before", 3
 
 def healthy(run: Run, saves: Sequence[int]) -> Iterator[Judged]:
     """Judge a run in which nothing is wrong, at these steps."""
-    before = dict(run.optimizer.param_groups[0])
+    before = 0, dict(run.optimizer.param_groups[0])
     for step in saves:
         run.train(step)
-        group = dict(run.optimizer.param_groups[0])
+        now = step, dict(run.optimizer.param_groups[0])
         for state in run.saved().values():
-            yield _judged(run, state, "", group, before)
-        before = group
+            yield _judged(run, state, "", now, before)
+        before = now
 
 
 def damaged(run: Run, at: Sequence[int]) -> Iterator[Judged]:
@@ -248,22 +252,22 @@ def damaged(run: Run, at: Sequence[int]) -> Iterator[Judged]:
     random = torch.Generator().manual_seed(run.seed)
     run.train(min(10, at[0] // 2))
     first = {name: _shard(state) for name, state in run.saved().items()}
-    before = dict(run.optimizer.param_groups[0])
+    before = run.step, dict(run.optimizer.param_groups[0])
     for step in at:
         run.train(step)
-        group = dict(run.optimizer.param_groups[0])
+        now = step, dict(run.optimizer.param_groups[0])
         shards = {name: _shard(state) for name, state in run.saved().items()}
         names = list(shards)
         for index, name in enumerate(names):
             other = shards[names[index - 1]]
             for damage, harm in DAMAGES.items():
                 if harmed := harm(shards[name], first.get(name, {}), other, random):
-                    yield _judged(run, harmed, damage, group, before)
+                    yield _judged(run, harmed, damage, now, before)
         reset = _reset(run, step + SINCE)
         for state in reset.saved().values():
-            after = dict(reset.optimizer.param_groups[0])
-            yield _judged(run, _shard(state), RESET, after, group)
-        before = group
+            after = reset.step, dict(reset.optimizer.param_groups[0])
+            yield _judged(run, _shard(state), RESET, after, before)
+        before = now
 
 
 def _reset(run: Run, until: int) -> Run:
@@ -276,16 +280,14 @@ def _reset(run: Run, until: int) -> Run:
     return other
 
 
-def _judged(
-    run: Run, state: State, damage: str, group: Mapping[str, object], before: Mapping[str, object]
-) -> Judged:
+def _judged(run: Run, state: State, damage: str, now: Save, before: Save) -> Judged:
     return Judged(
         run.way.name,
         type(run.optimizer).__name__,
         str(run.way.dtype).removeprefix("torch."),
         damage,
-        judge(state, group),
-        judge(state, group, before),
+        judge(state, now[1]),
+        judge(state, now[1], before[1], apart=now[0] - before[0]),
         state["exp_avg"].numel(),
     )
 

@@ -24,6 +24,7 @@ def trained(
     names: Sequence[str] = NAMES,
     slots: Sequence[str] = ("exp_avg", "exp_avg_sq"),
     ranks: int = 2,
+    step: float = 100.0,
     **group: object,
 ) -> Draft:
     """An optimizer whose moments are these rows again and again, of two ranks."""
@@ -33,7 +34,7 @@ def trained(
         for slot, row in zip(slots, (first, second, second), strict=False):
             fill(draft, name, slot, row, range(ranks), new=True)
         draft.tensor(f"optimizer.state.{name}.step", ())
-        draft.replace_item(f"optimizer.state.{name}.step", tensor_of(100.0, shape=()))
+        draft.replace_item(f"optimizer.state.{name}.step", tensor_of(step, shape=()))
         for key, value in {**ADAMW, **group}.items():
             draft.value(f"optimizer.param_groups.{name}.{key}", pickle.dumps(value, 2))
     return draft
@@ -109,11 +110,14 @@ def test_moments_of_other_gradients(tmp_path: Path) -> None:
 
 def test_betas_may_have_changed_in_the_last_steps(tmp_path: Path) -> None:
     moments = (4.1, -4.1, 4.1, 4.1), (1.1,) * WIDTH  # 3.9 times the root; 1.16 is the most
-    trained(*moments).write(tmp_path / "step-50")
+    trained(*moments, step=50.0).write(tmp_path / "step-50")
+    trained(*moments, step=99.0).write(tmp_path / "step-99")
     draft = trained(*moments)
     found = the(run(draft, tmp_path / "step-100"))
     assert found.severity == "warning"
     assert found.message.endswith(", or the betas changed in the last steps")
+    found = the(run(draft, tmp_path / "step-100", against=tmp_path / "step-99"))
+    assert found.severity == "warning"
     found = the(run(draft, tmp_path / "step-100", against=tmp_path / "step-50"))
     assert found.severity == "error"
 

@@ -292,3 +292,55 @@ def test_moments_that_cannot_be_read_skip_the_rule(tmp_path: Path) -> None:
     result = check(tmp_path, "DCP507", "DCP508")
     assert "1 second moment could not be read" in skipped(result)["DCP507"]
     assert rules(result) == set()
+
+
+# -- 517, 518, 519: numbers that cannot be --
+
+
+@pytest.mark.parametrize(
+    ("group", "said"),
+    [
+        ({"lr": -0.001}, "lr is -0.001 for 2 parameters"),
+        ({"lr": float("nan")}, "lr is nan for 2 parameters"),
+        ({"betas": (0.9, 1.0)}, "betas is (0.9, 1.0) for 2 parameters"),
+        ({"eps": float("inf")}, "eps is inf for 2 parameters"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0 for 2 parameters"),
+    ],
+)
+def test_a_hyperparameter_that_cannot_be(
+    tmp_path: Path, group: dict[str, object], said: str
+) -> None:
+    adamw(**group).write(tmp_path)
+    found = the(check(tmp_path, "DCP518"))
+    assert (found.severity, found.subject) == ("error", f"param_groups.{next(iter(group))}")
+    assert found.message.startswith(said)
+
+
+@pytest.mark.parametrize("step", [-1.0, 2.5, float("nan"), float("inf")])
+def test_a_step_that_cannot_be(tmp_path: Path, step: float) -> None:
+    adamw(step=step).write(tmp_path)
+    found = the(check(tmp_path, "DCP519"))
+    assert (found.severity, found.subject) == ("error", "layers.0.weight")
+    assert found.message.startswith(f"step is {step:g} for 2 parameters")
+
+
+def test_steps_that_can_be(tmp_path: Path) -> None:
+    adamw(step=0.0).write(tmp_path)
+    assert check(tmp_path, "DCP518", "DCP519", "DCP517").findings == ()
+
+
+def test_a_second_moment_that_is_not_finite(tmp_path: Path) -> None:
+    draft = adamw()
+    set_numbers(draft, f"{STATE}.exp_avg_sq", 1.0, float("inf"), 2.0, float("nan"))
+    draft.write(tmp_path)
+    for values in (True, False):
+        found = the(check(tmp_path, "DCP517", values=values))
+        assert found.subject == f"{STATE}.exp_avg_sq"
+        assert "1 infinity" in found.message or "1 infinity and 1 NaN" in found.message
+
+
+def test_a_zero_second_moment_beside_a_first_one_is_said_once(tmp_path: Path) -> None:
+    draft = adamw()
+    set_numbers(draft, f"{STATE}.exp_avg_sq", 0.0, 0.0, 0.0, 0.0)
+    draft.write(tmp_path)
+    assert rules(check(tmp_path, "DCP508", "DCP512")) == {"DCP512"}

@@ -45,6 +45,29 @@ def negative(run: Run) -> Iterator[Hit]:
     _require_all(run)
 
 
+@rule("DCP517", ERROR, "a second moment is infinite or NaN")
+def not_finite(run: Run) -> Iterator[Hit]:
+    """Means of squares that overflowed, or that a gradient of infinity or NaN reached."""
+    found: dict[str, list[Moment]] = {}
+    for moment in _moments(run):
+        if moment.infinite or moment.nan:
+            found.setdefault(moment.slot, []).append(moment)
+    for slot, moments in found.items():
+        infinite, nan = sum(m.infinite for m in moments), sum(m.nan for m in moments)
+        counts = [
+            words.count(infinite, "infinity", "infinities") if infinite else "",
+            words.count(nan, "NaN", "NaN") if nan else "",
+        ]
+        yield Hit(
+            moments[0].fqn,
+            f"{' and '.join(filter(None, counts))} among "
+            f"{words.count(sum(m.numbers for m in moments), 'number')} read of {slot} of "
+            + words.count(len(moments), "parameter")
+            + f" ({words.some(moment.parameter for moment in moments)})",
+        )
+    _require_all(run)
+
+
 @rule("DCP508", ERROR, "second moments are all zero after steps were taken")
 def all_zero(run: Run) -> Iterator[Hit]:
     """Moments of zero while `step` says that gradients came."""
@@ -52,7 +75,10 @@ def all_zero(run: Run) -> Iterator[Hit]:
     counted = [
         m for m in _moments(run) if m.slot in NEVER_ALL_ZERO and steps.get(m.parameter, 0) > 0
     ]
-    zero = [moment for moment in counted if moment.all_zero]
+    # Beside a first moment that is not zero, DCP512 says it, and knows that it was lost.
+    pairs = run.pairs.remarkable if run.runs("DCP512") else []
+    said = {chunk.pair.second.fqn for chunk in pairs if chunk.evidence.beyond}
+    zero = [moment for moment in counted if moment.all_zero and moment.fqn not in said]
     if zero and len(zero) == len(counted):
         yield Hit(
             zero[0].fqn,

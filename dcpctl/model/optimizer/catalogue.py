@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-# Not importlib.resources, whose import takes longer than all the rest of this module.
-_DATA = Path(__file__).resolve().parent.parent.parent / "_data"
+#: Not by importlib.resources, whose import takes longer than all the rest of this module.
+DATA = Path(__file__).resolve().parent.parent.parent / "_data"
 
 # Group keys that others add to any optimizer's: torch.optim.lr_scheduler (initial_lr and the
 # cyclic schedulers'), named parameters (torch 2.6), and names that people give groups.
@@ -224,7 +224,7 @@ def _rules(slots: Mapping[str, Any]) -> dict[str, SlotRule]:
 
 
 def _load(name: str) -> Any:
-    return json.loads((_DATA / name).read_text(encoding="utf-8"))
+    return json.loads((DATA / name).read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=1)
