@@ -22,7 +22,7 @@ NUMBER = "#"
 # A checksum in hexadecimal, or a number with its sign, separators, exponent and unit.
 _NUMBERS = re.compile(
     r"\b(?=[0-9a-f]*\d)[0-9a-f]{8}\b"
-    r"|(?<![\w-])[-+]?\d+(?:[,_]\d+)*(?:\.\d+)*(?:e[-+]?\d+)?(?: (?:bytes?|[KMGT]iB)\b)?"
+    r"|(?<![\w-])[-+]?\d+(?:[,_]\d+)*(?:\.\d+)*(?:e[-+]?\d+)?(?: (?:bytes?|[KMGT]iB|[kMGTPE]?B)\b)?"
     r"|\d+"
 )
 _ONCE = "DCP6"

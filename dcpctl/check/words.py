@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dcpctl.errors import listed
+from dcpctl.text import count as count
+from dcpctl.text import size as size
 
 _SHOWN = 3
 
@@ -19,11 +21,6 @@ def sized_box(offsets: Sequence[int], sizes: Sequence[int]) -> str:
     return box(offsets, [a + n for a, n in zip(offsets, sizes, strict=True)])
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """`1 item`, `1,200 items`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def some(names: Iterable[str]) -> str:
     """The first three names, quoted, and how many more there are."""
     return listed(names, _SHOWN)
@@ -32,13 +29,3 @@ def some(names: Iterable[str]) -> str:
 def enumerated(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
-def size(nbytes: int) -> str:
-    """Bytes for people: `1.5 GiB`."""
-    amount = float(nbytes)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"

@@ -6,16 +6,12 @@ from collections.abc import Iterable
 
 from dcpctl.errors import listed
 from dcpctl.repair.survey import WHOLE, Survey
+from dcpctl.text import count as count
 
 
 def clauses(said: Iterable[str]) -> str:
     """The first few clauses, and how many more there are."""
     return listed(said, separator="; ", show=str)
-
-
-def count(number: int, noun: str) -> str:
-    """`1 item`, `1,200 items`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def sentence_of(survey: Survey) -> str:

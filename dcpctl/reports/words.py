@@ -5,20 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-
-
-def size(nbytes: float) -> str:
-    """Bytes with three significant digits and a decimal unit: `1.25 GB`, `96 B`."""
-    value = float(nbytes)
-    unit = 0
-    while abs(value) >= 999.5 and unit < len(_UNITS) - 1:
-        value /= 1000
-        unit += 1
-    if unit == 0:
-        return f"{value:.0f} B"
-    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
-    return f"{value:.{digits}f} {_UNITS[unit]}"
+from dcpctl.text import count as count
+from dcpctl.text import size as size
 
 
 def number(value: object) -> str:
@@ -43,11 +31,6 @@ def number(value: object) -> str:
 def step(value: float) -> str:
     """A step, whole where it is: torch keeps it as a float32 tensor."""
     return str(int(value)) if math.isfinite(value) and value == int(value) else number(value)
-
-
-def count(amount: int, noun: str, plural: str | None = None) -> str:
-    """`1 tensor`, `12 tensors`, `1,024,000 chunks`."""
-    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
 
 
 def shape(sizes: Sequence[int]) -> str:

@@ -36,6 +36,7 @@ def baseline_of(*results: CheckResult, path: Path = Path("b.json")) -> Baseline:
     [
         ("step 500 of 9,500", "step # of #"),
         ("step 500, and 9,000 in 'step-9000'", "step #, and # in 'step-#'"),
+        ("holds 586 kB (585,654 bytes)", "holds # (#)"),
         ("holds 571.9 KiB (585,654 bytes)", "holds # (#)"),
         ("holds 1 byte", "holds #"),
         ("has CRC-32 6fd8be2d, recorded is 3e024c66", "has CRC-# #, recorded is #"),

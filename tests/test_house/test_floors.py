@@ -29,6 +29,7 @@ ANYWHERE = {
     "errors": set(),
     "limits": set(),
     "progress": set(),
+    "text": set(),
     "torch_bridge": {"errors"},
 }
 #: The package's own doors.
