@@ -109,6 +109,15 @@ def common_options(
         bool,
         _in_panel("--no-side-files", help="Leave the files beside the shards where they are."),
     ] = False,
+    keep_rank: Annotated[
+        int | None,
+        _in_panel(
+            "--keep-rank",
+            metavar="R",
+            min=0,
+            help="Whose copy to keep where ranks saved their own.",
+        ),
+    ] = None,
     link: Annotated[
         Link,
         _in_panel("--link", help="How untouched shard files reach DST; auto never hardlinks."),
@@ -231,7 +240,8 @@ class Run:
             def open_(path: Path) -> Checkpoint:
                 return opened.enter_context(open_checkpoint(path))
 
-            checkpoint = open_(source)
+            keep = options.keep_rank
+            checkpoint = opened.enter_context(open_checkpoint(source, keep_rank=keep))
             draft, applied = apply_edits(checkpoint, edits, open_)
             made = plan(draft, target or source, options)
             idle = target is None and not any(edit.outcome.changes for edit in applied)

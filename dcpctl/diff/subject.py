@@ -12,6 +12,7 @@ from typing import Any
 
 from dcpctl import torch_bridge
 from dcpctl.model.checkpoint import Checkpoint, Entry
+from dcpctl.model.copies import compare_copies
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.layout import Layouts, survey
 from dcpctl.model.optimizer.view import OptimizerView
@@ -94,8 +95,7 @@ class Subject:
     @cached_property
     def layouts(self) -> Layouts:
         """How its tensors lie over the ranks."""
-        replicated = any(part.stored.replicas for part in self.checkpoint.parts)
-        return survey(self.tensors, self.checkpoint.files, replicated=replicated)
+        return survey(self.tensors, self.checkpoint.files, compare_copies(self.checkpoint))
 
     @property
     def release(self) -> str:

@@ -9,6 +9,7 @@ from dcpctl import torch_bridge
 from dcpctl.errors import listed
 from dcpctl.inspect.releases import Releases, tell_releases
 from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.copies import Copies, compare_copies
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.layout import Layouts, survey
 from dcpctl.model.optimizer.view import OptimizerView
@@ -66,6 +67,7 @@ class Summary:
         chunks: chunks of all tensors.
         nbytes: bytes of all tensors' numbers.
         disk_bytes: bytes of the shard files on disk; files that are not there count nothing.
+        copies: what the copies come to that several ranks saved of the same; None without any.
         absent_files: shard files that the metadata names and that are not there.
         target: the torch release that the verdict is for; None if none was named or installed.
         obstacles: why that release does not load the checkpoint as it is, a clause each.
@@ -81,6 +83,7 @@ class Summary:
     nbytes: int
     disk_bytes: int
     absent_files: tuple[str, ...]
+    copies: Copies | None = None
     target: str | None = None
     obstacles: tuple[str, ...] = ()
 
@@ -95,8 +98,8 @@ def summarize(checkpoint: Checkpoint, torch: str | None = None) -> Summary:
     target = torch or torch_bridge.installed_version()
     sections = classify(checkpoint)
     tensors = checkpoint.tensors
-    replicated = any(part.stored.replicas for part in checkpoint.parts)
-    layouts = survey(tensors, checkpoint.files, replicated=replicated)
+    copies = compare_copies(checkpoint)
+    layouts = survey(tensors, checkpoint.files, copies)
     sizes = {fqn: entry.nbytes for fqn, entry in tensors.items()}
     view = OptimizerView(checkpoint, sections)
     return Summary(
@@ -109,6 +112,7 @@ def summarize(checkpoint: Checkpoint, torch: str | None = None) -> Summary:
         chunks=sum(entry.num_chunks for entry in tensors.values()),
         nbytes=sum(sizes.values()),
         disk_bytes=sum(file.size or 0 for file in checkpoint.files),
+        copies=copies,
         absent_files=tuple(file.name for file in checkpoint.files if file.size is None),
         target=target,
         obstacles=() if target is None else tuple(_obstacles(checkpoint, view, target)),

@@ -18,6 +18,7 @@ from dcpctl.formats.records import ChunkTable, Int64s
 from dcpctl.model.stages import Stages, find_stages
 
 if TYPE_CHECKING:
+    from dcpctl.model.copies import Copies
     from dcpctl.model.entry import TensorEntry
     from dcpctl.model.shard_file import ShardFile
 
@@ -115,14 +116,15 @@ class Layouts:
         scalars: frozenset[str],
         ranks: int,
         holders: Mapping[str, int],
-        *,
-        replicated: bool,
+        copies: Copies | None,
+        savers: int,
     ) -> None:
         self.of = of
         self.ranks = ranks
         self._scalars = scalars
         self._holders = holders
-        self._replicated = replicated
+        self._copies = copies
+        self._savers = savers
 
     @cached_property
     def words(self) -> str:
@@ -184,8 +186,8 @@ class Layouts:
         return f"FSDP {ways}-way, dim 0{uneven}"
 
     def _whole(self, fqns: Sequence[str]) -> str:
-        if self._replicated:
-            return "replicated, a copy on every rank"
+        if self._copies is not None and all(fqn in self._copies.of for fqn in fqns):
+            return self._copied(self._copies, fqns)
         holders = {self._holders[fqn] for fqn in fqns}
         if len(holders) <= 1:
             return "whole"
@@ -194,6 +196,22 @@ class Layouts:
         # Whether the other ranks have a copy the checkpoint does not say.
         return f"whole, each saved by one of {len(holders)} ranks"
 
+    def _copied(self, copies: Copies, fqns: Sequence[str]) -> str:
+        """What ranks saved copies of, each for itself; replicated is what is equal on all."""
+        everywhere = all(copies.of[fqn] + 1 >= self._savers for fqn in fqns)
+        where = "a copy on every rank" if everywhere else "copies on several ranks"
+        differing = {one.fqn for one in copies.differing}
+        apart = sum(fqn in differing for fqn in fqns)
+        if apart:
+            return (
+                f"{where}, {apart} of {len(fqns)} different"
+                if len(fqns) > 1
+                else (f"{where}, which differ")
+            )
+        if not all(fqn in copies.equal for fqn in fqns):
+            return f"{where}, not compared"
+        return f"replicated, {where}"
+
     @cached_property
     def stages(self) -> Stages | None:
         """The pipeline stages that the whole tensors show; None if they show none."""
@@ -201,14 +219,16 @@ class Layouts:
 
 
 def survey(
-    tensors: Mapping[str, TensorEntry], files: Sequence[ShardFile], *, replicated: bool = False
+    tensors: Mapping[str, TensorEntry],
+    files: Sequence[ShardFile],
+    copies: Copies | None = None,
 ) -> Layouts:
     """Tell the layout of every tensor.
 
     Args:
         tensors: FQN to tensor entry.
         files: the shard files that the chunk tables number.
-        replicated: further copies of whole tensors were saved by other ranks.
+        copies: what the further copies that other ranks saved of them come to.
     """
     known: dict[tuple[object, ...], Geometry] = {}
     of: dict[str, Geometry] = {}
@@ -227,7 +247,8 @@ def survey(
             holders[fqn] = _rank(files, int(chunks.file[0]))
     ranks = {files[number].rank for number in np.flatnonzero(held[:-1]).tolist()} - {None}
     scalars = frozenset(fqn for fqn, entry in tensors.items() if entry.numel <= 1)
-    return Layouts(of, scalars, len(ranks), holders, replicated=replicated)
+    savers = len({file.rank for file in files} - {None})
+    return Layouts(of, scalars, len(ranks), holders, copies, savers)
 
 
 def _rank(files: Sequence[ShardFile], number: int) -> int:

@@ -6,20 +6,24 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from dcpctl.errors import InterruptedSave, NotACheckpoint, ReadFailed, quote
-from dcpctl.formats.layouts import LayoutReader, find_reader
+from dcpctl.errors import InterruptedSave, NotACheckpoint, ReadFailed, UsageError, quote
+from dcpctl.formats.layouts import LayoutReader, dcp, find_reader, fit, per_rank
 from dcpctl.formats.layouts.dcp import METADATA
+from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model import directories, saves
 from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.shard_file import missing_ranks, rank_words, ranks_among
 from dcpctl.storage.local import LocalStorage
 
 
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def open_checkpoint(path: str | os.PathLike[str], *, keep_rank: int | None = None) -> Checkpoint:
     """Open a checkpoint directory; reads its metadata and no tensor, and imports no torch.
 
     Args:
         path: a directory with `.metadata`, `__{rank}.metadata` or safetensors files, or one below
             which lies one checkpoint, or several that are its parts (`model.saves` tells how).
+        keep_rank: with metadata per rank, the rank whose copy is read of what several ranks saved
+            each for itself; None takes the lowest.
 
     Returns:
         The checkpoint; close it or use it as a context manager.
@@ -28,7 +32,9 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         NotACheckpoint: there is no checkpoint at `path`; the hint says what is there.
         InterruptedSave: there are shard files or `.metadata.tmp`, and no metadata.
         UnsafePickle, MalformedPickle, MalformedMetadata, LimitExceeded: the metadata is refused.
-        MissingFile, PathOutsideCheckpoint: the metadata is no regular file in the directory.
+        MissingFile, PathOutsideCheckpoint: the metadata is no regular file in the directory, or
+            `keep_rank` has none.
+        UsageError: `keep_rank` of a checkpoint without metadata per rank.
         ReadFailed: the operating system failed to read.
     """
     where = Path(path)
@@ -44,17 +50,29 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         parts = []
         for name, directory in found:
             storage = opened.enter_context(LocalStorage(directory))
-            parts.append((name, storage, _reader(directory, storage).read(storage)))
+            parts.append((name, storage, _described(directory, storage, keep_rank)))
         checkpoint = Checkpoint(where, parts)
         opened.pop_all()  # the checkpoint closes its storages
     return checkpoint
 
 
-def _reader(directory: Path, storage: LocalStorage) -> LayoutReader:
-    reader = find_reader(storage.names())
+def _described(directory: Path, storage: LocalStorage, keep_rank: int | None) -> StoredCheckpoint:
+    """What the directory's metadata say; of two kinds of metadata, those that fit the files."""
+    names = storage.names()
+    if dcp.recognises(names) and per_rank.recognises(names):
+        reader: LayoutReader | None = per_rank if fit.fitting(storage) == fit.PER_RANK else dcp
+    else:
+        reader = find_reader(names)
     if reader is None:  # removed since the directory was looked at
         raise NotACheckpoint(f"no .metadata in {quote(directory)}")
-    return reader
+    if keep_rank is None:
+        return reader.read(storage)
+    if reader is not per_rank:
+        raise UsageError(
+            f"{quote(directory)} has no metadata per rank, so there are no copies to choose from",
+            hint="leave --keep-rank out",
+        )
+    return per_rank.read(storage, keep_rank)
 
 
 def _parts(where: Path, is_directory: bool) -> list[tuple[str, Path]]:
@@ -88,15 +106,25 @@ def _interrupted(where: Path) -> InterruptedSave:
     with LocalStorage(where) as storage:
         names = storage.names()
     temporary = sorted(name for name in names if name.endswith(".metadata.tmp"))
+    repair = (
+        "resume from the save before it, or rebuild its metadata: dcpctl repair "
+        f"{quote(where)} DST --from SIBLING"
+    )
     if temporary:
-        what = f"has {temporary[0]} and no {temporary[0].removesuffix('.tmp')}"
-    else:
-        shards = sum(name.endswith(".distcp") for name in names)
-        what = f"has {shards} shard files and no .metadata"
+        gone = temporary[0].removesuffix(".tmp")
+        return InterruptedSave(
+            f"{quote(where)} has {temporary[0]} and no {gone}: the save did not finish", hint=repair
+        )
+    here = ranks_among(names)
+    shards = sum(name.endswith(".distcp") for name in names)
+    what = f"has {shards} shard file{'s' * (shards != 1)}"
+    what += f", of {rank_words(here)}," if here else ""
+    gone_ranks = missing_ranks(here)
+    without = f"; the files of {rank_words(gone_ranks)} are not here" if gone_ranks else ""
     return InterruptedSave(
-        f"{quote(where)} {what}: the save did not finish",
-        hint="resume from the save before it, or rebuild its metadata: dcpctl repair "
-        f"{quote(where)} DST --from SIBLING",
+        f"{quote(where)} {what} and no .metadata{without}",
+        hint="where each node saves to a disk of its own, gather the files of all nodes, .metadata "
+        f"too, in one directory; after an interrupted save {repair}",
     )
 
 

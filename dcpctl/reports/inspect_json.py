@@ -13,6 +13,7 @@ from dcpctl.inspect.runs import Run, Save
 from dcpctl.inspect.statistics import Statistics
 from dcpctl.inspect.summary import Summary
 from dcpctl.model.checkpoint import Checkpoint, Entry
+from dcpctl.model.copies import Copies
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.shard_file import ShardFile
@@ -65,9 +66,21 @@ def summary_document(summary: Summary) -> dict[str, Any]:
             }
             for share in summary.sections
         },
+        "copies": None if summary.copies is None else _copies(summary.copies),
         "optimizer": optimizer_document(summary.optimizer),
         "torch": summary.target,
         "obstacles": list(summary.obstacles),
+    }
+
+
+def _copies(copies: Copies) -> dict[str, Any]:
+    return {
+        "keys": len(copies.of),
+        "equal": len(copies.equal),
+        "differing": [
+            {"fqn": one.fqn, "kept": one.kept, "ranks": list(one.ranks)} for one in copies.differing
+        ],
+        "unknown": [{"fqn": one.fqn, "reason": one.reason} for one in copies.unknown],
     }
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from dcpctl import torch_bridge
 from dcpctl.inspect.summary import Summary
+from dcpctl.model.copies import Copies
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.shard_file import rank_words
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
     BAD,
@@ -104,7 +106,12 @@ def _facts(summary: Summary) -> Iterator[tuple[str, Line]]:
         shown = ", ".join(summary.absent_files[:_MOST_NAMED])
         more = len(summary.absent_files) - _MOST_NAMED
         tail = f" and {more:,} more" if more > 0 else ""
-        disk += (Span(f"; {len(summary.absent_files):,} not there: {shown}{tail}", BAD),)
+        away = sorted(
+            {f.rank for f in checkpoint.files if f.rank is not None}
+            - {f.rank for f in checkpoint.files if f.size is not None}
+        )
+        whose = f" (the files of {rank_words(away)} are not here)" if away else ""
+        disk += (Span(f"; {len(summary.absent_files):,} not there: {shown}{tail}{whose}", BAD),)
     yield "files", disk
     tensors = words.count(len(checkpoint.tensors), "tensor")
     chunks = words.count(summary.chunks, "chunk")
@@ -122,6 +129,25 @@ def _facts(summary: Summary) -> Iterator[tuple[str, Line]]:
         )
     if summary.layouts.words:
         yield "layout", Span(summary.layouts.words, STRONG)
+    if summary.copies is not None:
+        yield "copies", _copies(summary.copies)
+
+
+def _copies(copies: Copies) -> Line:
+    """What ranks saved of the same, each for itself."""
+    said = f"{words.count(len(copies.of), 'key')} saved by several ranks"
+    if copies.unknown:
+        why = copies.unknown[0].reason
+        said += f"; {len(copies.unknown):,} could not be compared: {why}"
+    if not copies.differing:
+        return said + ("" if copies.unknown else ", all copies equal")
+    names = ", ".join(one.fqn for one in copies.differing[:_MOST_NAMED])
+    more = len(copies.differing) - _MOST_NAMED
+    return (
+        Span(said),
+        Span(f"; {len(copies.differing):,} differ between ranks: {names}", WARN),
+        Span(f" and {more:,} more" if more > 0 else ""),
+    )
 
 
 def optimizer_facts(view: OptimizerView) -> Iterator[tuple[str, Line]]:

@@ -32,6 +32,8 @@ class WriteOptions:
         jobs: threads; None takes one for each processor, at most 8.
         progress: draw a progress line where somebody watches.
         side_files: carry over the files beside the shards.
+        keep_rank: the rank whose copies the sources were opened with (`open_checkpoint`), where
+            each rank saved its own; None where nobody chose, and copies that differ are refused.
 
     Raises:
         UsageError: an unknown link mode, too little memory, fewer than one thread, or flags that
@@ -47,6 +49,7 @@ class WriteOptions:
     jobs: int | None = None
     progress: bool = True
     side_files: bool = True
+    keep_rank: int | None = None
 
     def __post_init__(self) -> None:
         if self.link not in LINKS:

@@ -12,6 +12,7 @@ from pathlib import Path
 from dcpctl.errors import Refused, listed, quote
 from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.records import StoredCheckpoint
+from dcpctl.model.copies import compare_copies
 from dcpctl.model.draft import Draft
 from dcpctl.writing.counts import Counts, count
 from dcpctl.writing.kept import DEAD_SHARE, place_kept
@@ -133,17 +134,20 @@ def plan(
     Args:
         draft: the result; its sources are open.
         destination: the directory to make. With `options.in_place`, the source.
-        options: only `in_place` and `side_files` matter here.
+        options: only `in_place`, `side_files` and `keep_rank` matter here.
 
     Raises:
         Refused: an edit in place that would rewrite a tensor, or of a checkpoint of another form
-            than a `.metadata` beside its shard files; an object that cannot be pickled anew.
+            than a `.metadata` beside its shard files; an object that cannot be pickled anew;
+            copies of the ranks that differ, of which nobody chose one.
         MalformedItem, MissingFile, TruncatedFile: the source lacks bytes that the result needs.
     """
     options = options or WriteOptions()
     _refuse_ambiguous(draft)
     in_place = options.in_place
     target = Path(destination)
+    if options.keep_rank is None:
+        _check_copies(draft)
     if in_place:
         _check_in_place(draft, target)
     side = beside(draft.sources, draft.beside) if options.side_files else SideFiles()
@@ -264,3 +268,25 @@ def _check_in_place(draft: Draft, target: Path) -> None:
             "in place, nothing else can be edited",
             hint="write a new directory instead",
         )
+
+
+def _check_copies(draft: Draft) -> None:
+    """Refuse to keep one rank's copy of what the ranks have different copies of.
+
+    Raises:
+        Refused: such an entry reaches the result.
+    """
+    for source in draft.sources:
+        copies = compare_copies(source)
+        if copies is None:
+            continue
+        doubtful = [*(one.fqn for one in copies.differing), *(one.fqn for one in copies.unknown)]
+        used = {id(entry.source) for entry in draft.entries.values()}
+        lost = [fqn for fqn in doubtful if id(source.entries[fqn]) in used]
+        if lost:
+            kept = next((one.kept for one in copies.differing if one.kept is not None), 0)
+            raise Refused(
+                f"each rank of {quote(source.path)} saved a copy of {listed(lost)}, and they "
+                f"{'differ' if copies.differing else 'could not be compared'}; the result has one",
+                hint=f"--keep-rank {kept} keeps one rank's copies and leaves the others'",
+            )

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from dcpctl.formats.records import ChunkTable
+from dcpctl.model.copies import Copies, Differing
 from dcpctl.model.layout import Geometry, geometry, survey
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.shard_file import ShardFile
+from dcpctl.model.values import Unknown
 
 
 def table(*boxes: tuple[tuple[int, ...], tuple[int, ...]], files: list[int] | None = None):
@@ -111,8 +113,12 @@ def test_stages_follow_layers() -> None:
     assert survey(stages, shard_files(2)).words == "pipeline 2-way, whole tensors"
     mixed = {f"layers.{n // 2}.w{n}": whole(n % 2) for n in range(8)}
     assert survey(mixed, shard_files(2)).words == "whole, each saved by one of 2 ranks"
-    copied = survey(mixed, shard_files(2), replicated=True)
-    assert copied.words == "replicated, a copy on every rank"
+    copies = Copies(dict.fromkeys(mixed, 1))
+    assert survey(mixed, shard_files(2), copies).words == "replicated, a copy on every rank"
+    apart = Copies(copies.of, (Differing("layers.0.w0", 0, (1,)),))
+    assert survey(mixed, shard_files(2), apart).words == "a copy on every rank, 1 of 8 different"
+    unread = Copies(copies.of, unknown=(Unknown("layers.0.w0", "its file is not here"),))
+    assert survey(mixed, shard_files(2), unread).words == "a copy on every rank, not compared"
 
 
 def test_groups_are_by_layout() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,19 +13,38 @@ from dcpctl.check.finding import ERROR, INFO, WARNING
 from dcpctl.check.registry import Hit, rule
 from dcpctl.check.run import Run
 from dcpctl.errors import MissingFile, PathOutsideCheckpoint, ReadFailed
+from dcpctl.formats.layouts import dcp, fit, per_rank
 from dcpctl.formats.records import Int64s
+from dcpctl.model.shard_file import rank_words
 
 _SHARD = re.compile(r"__\d+_\d+\.distcp")
 
 
 @rule("DCP201", ERROR, "a shard file is missing")
 def missing(run: Run) -> Iterator[Hit]:
-    """Files that the metadata names and that are not there."""
+    """Files that the metadata names and that are not there; those of whole ranks together."""
+    files = run.checkpoint.files
+    here = {file.rank for file in files if file.size is not None}
+    elsewhere: list[int] = []
     for number, error in run.closed.items():
         if isinstance(error, ReadFailed):
             raise error
         if isinstance(error, MissingFile):
-            yield _closed_file(run, number, str(error))
+            if files[number].rank is None or files[number].rank in here:
+                yield _closed_file(run, number, str(error))
+            else:
+                elsewhere.append(number)
+    if elsewhere:
+        hit = _closed_file(run, elsewhere[0], str(run.closed[elsewhere[0]]))
+        ranks = rank_words(sorted({files[number].rank or 0 for number in elsewhere}))
+        more = len(elsewhere) - 1
+        yield replace(
+            hit,
+            message=f"the files of {ranks} are not here: {hit.message}"
+            + (f"; so are {words.count(more, 'more file')}" if more else "")
+            + "; gather them where each node saves to a disk of its own, or repair an interrupted "
+            "save",
+        )
 
 
 @rule("DCP202", ERROR, "a shard file is truncated")
@@ -152,6 +172,34 @@ def odd(run: Run) -> Iterator[Hit]:
                 "of the checkpoint; not opened",
                 part.located(name),
             )
+
+
+@rule("DCP211", WARNING, "metadata of two saves in one directory")
+def two_kinds(run: Run) -> Iterator[Hit]:
+    """A `.metadata` beside the `__R.metadata` of each rank, of which one kind is another save's."""
+    for part in run.checkpoint.parts:
+        names = part.storage.names()
+        if not (dcp.recognises(names) and per_rank.recognises(names)):
+            continue
+        each = rank_words(per_rank.ranks_of(names))
+        found = fit.fitting(part.storage)
+        if found == fit.ONE:
+            what = f"the shard files are those of .metadata: move the metadata of {each} away"
+        elif found == fit.PER_RANK:
+            what = (
+                f"the shard files are those of the metadata of {each}, so .metadata is another "
+                "save's, and torch would read it: move it away"
+            )
+        elif found == fit.BOTH:
+            what = "the sizes of the shard files fit both: move the older kind away"
+        else:
+            what = "the shard files fit neither: files of both saves are mixed, or some are damaged"
+        yield Hit(
+            part.located(dcp.METADATA),
+            f".metadata lies beside the metadata of {each}; {what}",
+            part.located(dcp.METADATA),
+            severity=ERROR if found in (fit.PER_RANK, fit.NEITHER) else None,
+        )
 
 
 @rule("DCP210", INFO, "bytes that no item holds")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from dcpctl.errors import MalformedMetadata, quote
+from dcpctl.errors import MalformedMetadata, MissingFile, quote
 from dcpctl.formats.metadata import read_metadata
 from dcpctl.formats.records import (
     ChunkTable,
@@ -31,10 +31,21 @@ def recognises(names: Mapping[str, int]) -> bool:
     return any(_NAME.fullmatch(name) for name in names)
 
 
-def read(storage: LocalStorage) -> StoredCheckpoint:
+def ranks_of(names: Iterable[str]) -> tuple[int, ...]:
+    """The ranks that have metadata among these files, ascending."""
+    found = (_NAME.fullmatch(name) for name in names)
+    return tuple(sorted(int(match[1]) for match in found if match is not None))
+
+
+def read(storage: LocalStorage, first: int | None = None) -> StoredCheckpoint:
     """Read every rank's metadata in rank order and join them.
 
+    Args:
+        storage: the directory.
+        first: the rank whose copy is taken of what several have; None for the lowest.
+
     Raises:
+        MissingFile: the rank `first` has no metadata here.
         MalformedMetadata: two ranks disagree on the shape, dtype or kind of an entry.
         As `formats.metadata.read_metadata`.
     """
@@ -43,6 +54,10 @@ def read(storage: LocalStorage) -> StoredCheckpoint:
         for name in storage.names()
         if (match := _NAME.fullmatch(name)) is not None
     )
+    if first is not None:
+        if all(rank != first for rank, _ in ranks):
+            raise MissingFile(f"'__{first}.metadata' is not in {quote(storage.root)}")
+        ranks.sort(key=lambda item: item[0] != first)
     merged = StoredCheckpoint(format="dcp-per-rank")
     for _rank, name in ranks:
         part = read_metadata(storage, name)
