@@ -67,6 +67,12 @@ def holds_optimizer(path: Path) -> bool:
     return _survey([path]).optimizer
 
 
+def holds_model_or_state(parts: Sequence[Path]) -> bool:
+    """Whether a save has a model or an optimizer; True if it cannot be read."""
+    held = _survey(parts)
+    return not held.known or held.model or held.optimizer
+
+
 def is_export(view: OptimizerView) -> bool:
     """Whether a checkpoint holds a model and nothing of the job that trained it.
 

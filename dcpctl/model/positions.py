@@ -12,8 +12,9 @@ DATE, NUMBER = "date", "number"
 #: Units whose number is one of the job's steps.
 STEPS = frozenset({STEP, ITERATION, BATCH})
 
-#: How much a name says of its being a save's: nothing, a date, a number of a save, a unit.
-UNSAID, DATED, NUMBERED, UNIT = range(4)
+#: How much a name says of its being a save's: nothing, a date, a number alone, a word for a save
+#: and a number, a unit and a number.
+UNSAID, DATED, NUMBERED, CALLED, UNIT = range(5)
 
 # The words that jobs count by. `ba` and `ep` are Composer's, `it` is Keras' and fairseq's.
 _WORDS = {
@@ -92,7 +93,7 @@ def position_of(name: str) -> Position | None:
             strength = max(strength, NUMBERED if leads else UNSAID)
         elif _SAVE.fullmatch(words[-1]):
             found[NUMBER] = number
-            strength = NUMBERED
+            strength = CALLED
         elif strength == UNSAID and not _WITHIN_EPOCH.fullmatch("".join(words[-2:])):
             found[NUMBER] = number
     for unit in (STEP, BATCH, ITERATION, SAMPLES, TOKENS, EPOCH):
@@ -102,7 +103,7 @@ def position_of(name: str) -> Position | None:
     if dated is not None:
         words = _words(name[: name.find(str(dated)[:4])])
         saved = bool(words) and _SAVE.fullmatch(words[-1]) is not None
-        return Position(DATE, dated, strength=NUMBERED if saved else DATED)
+        return Position(DATE, dated, strength=CALLED if saved else DATED)
     if NUMBER in found:
         return Position(NUMBER, found[NUMBER], strength=strength)
     return None

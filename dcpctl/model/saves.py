@@ -14,6 +14,7 @@ from dcpctl.errors import ReadFailed
 from dcpctl.model import contents, directories
 from dcpctl.model.directories import CHECKPOINT, INTERRUPTED, NOTHING, Directory
 from dcpctl.model.positions import (
+    CALLED,
     EPOCH,
     NUMBERED,
     UNIT,
@@ -38,7 +39,7 @@ class SaveDirectory:
         parts: the directories of its checkpoints.
         state: `complete` (every part has its metadata) or `interrupted`.
         position: what the directory's name says; None where it says nothing.
-        inside: checkpoints that lie in a part of it, such as an export.
+        inside: checkpoints that belong to it and are no part, such as an export in a part.
         links: symbolic links that lead to it.
         order: compares as its place in the run does; None where nothing tells the place.
     """
@@ -117,7 +118,7 @@ def look(path: Path) -> Found:
     if isinstance(found, SaveDirectory):
         return Found(path, found, unread=tree.unread)
     runs = []
-    for run in found:
+    for run in _with_companions(found):
         saves = [replace(s, links=tuple(aliases.get(s.path, ()))) for s in run.saves]
         runs.append(RunDirectory(run.path, tuple(_ordered(saves))))
     return Found(path, None, tuple(sorted(runs, key=lambda run: run.path)), tree.unread)
@@ -161,6 +162,29 @@ def beside(path: Path) -> tuple[Path, ...]:
     if found.save is None and own is not None and own.strength == UNSAID:
         parts = [part for save in found.saves if save.position == own for part in save.parts]
     return tuple(part for part in parts if part != here) if here in parts else ()
+
+
+def _with_companions(runs: Sequence[RunDirectory]) -> list[RunDirectory]:
+    """Runs, without such as keep for each save of the run around them what one replica needs.
+
+    torchtitan with torchft keeps `checkpoint/ft-replicat-0/step-10` for `checkpoint/step-10`.
+    """
+    made = {run.path: run for run in runs}
+    for run in runs:
+        around = next((made[path] for path in run.path.parents if path in made), None)
+        if around is None:
+            continue
+        theirs = {_place(save): save.parts for save in run.saves}
+        places = {_place(save) for save in around.saves} - {None}
+        if not {*theirs} <= places or contents.holds_model_or_state(run.saves[0].parts):
+            continue
+        saves = tuple(
+            replace(save, inside=(*save.inside, *theirs.get(_place(save), ())))
+            for save in around.saves
+        )
+        made[around.path] = RunDirectory(around.path, saves)
+        del made[run.path]
+    return [*made.values()]
 
 
 def _resolve(node: Directory, named: Position | None) -> SaveDirectory | list[RunDirectory]:
@@ -208,7 +232,7 @@ def _alone(
 ) -> SaveDirectory | list[RunDirectory]:
     """A directory around one save: a layer of it, or the run that has no other yet."""
     strength = UNSAID if named is None else named.strength
-    if strength < save.strength:
+    if strength < min(save.strength, CALLED):
         return [RunDirectory(node.path, (save,))]
     return replace(save, path=node.path, position=_nested(named, save.position))
 
@@ -245,11 +269,11 @@ def _several(
     different = len({_place(save) for save in saves if save.strength == strongest}) > 1
     if strongest == UNSAID or (strongest < strength and strongest < UNIT):
         # `actor/` and `critic/` in `global_step_4/` are parts whatever they hold.
-        if strength > UNSAID or _complete_each_other(saves) or _cut_off_together(saves):
+        if strength >= CALLED or _complete_each_other(saves) or _cut_off_together(saves):
             return _joined(node.path, named, saves)
         return _unnamed(node, saves)
     if not different and all(save.strength == strongest for save in saves):
-        if strength > UNSAID:
+        if strength >= CALLED:
             return _joined(node.path, named, saves)
         joined = _joined_by_name(node, saves)
         return [RunDirectory(node.path, tuple(joined))]
