@@ -136,6 +136,23 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedRun:
+    """The saves of one run that were checked.
+
+    Attributes:
+        path: the run's directory.
+        saves: of these the paths, the oldest first.
+        resume_from: the newest save without errors and with optimizer state, after no reset.
+        why: why there is none, or why that was not looked at, a clause; empty if there is one.
+    """
+
+    path: Path
+    saves: tuple[Path, ...]
+    resume_from: Path | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """What the check of one or more checkpoints came to; what reports are made of.
 
@@ -143,11 +160,15 @@ class Checked:
         results: of each checkpoint that could be read, in the order asked.
         unreadable: the others.
         order: paths of all of them in the order asked, where that is known.
+        runs: the runs that they are the saves of.
+        unread: directories that were not looked into, and why.
     """
 
     results: tuple[CheckResult, ...]
     unreadable: tuple[Unreadable, ...] = ()
     order: tuple[Path, ...] = ()
+    runs: tuple[CheckedRun, ...] = ()
+    unread: tuple[tuple[Path, str], ...] = ()
 
     @property
     def counts(self) -> Counter[str]:

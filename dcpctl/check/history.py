@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dcpctl.errors import quote
-from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.model.checkpoint import Checkpoint, Entry
+from dcpctl.model.contents import is_export
+from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer.verdict import number
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.positions import NUMBER, STEPS, Position, position_of
@@ -15,12 +17,18 @@ from dcpctl.model.witnesses import COUNT
 
 # A loss scaler skips steps of the optimizer that the job counts: a few.
 _FEW_SHARE, _FEW = 0.02, 2
+#: Fewest tensors of other shapes that make another model.
+_FEWEST = 4
 _MOST_STEPS = 1e15
 
 
 def _is_step(value: float) -> bool:
     """Whether a stored number may be a count of steps; NaN is none."""
     return 0 <= value < _MOST_STEPS
+
+
+def _shape(entry: Entry) -> tuple[int, ...] | None:
+    return tuple(entry.shape) if isinstance(entry, TensorEntry) else None
 
 
 class Save:
@@ -59,6 +67,11 @@ class Save:
         return max((number(step) for step in self.view.steps if _is_step(step)), default=None)
 
     @cached_property
+    def is_export(self) -> bool:
+        """Whether it holds a model and nothing of the job."""
+        return is_export(self.view)
+
+    @cached_property
     def counts(self) -> dict[str, float]:
         """The steps that the job itself counted, by where they are kept."""
         return {w.source: w.step for w in self.view.witnesses.sure if w.kind == COUNT}
@@ -75,6 +88,27 @@ class History:
 
     earlier: Save
     later: Save
+
+    @property
+    def other_shapes(self) -> tuple[str, ...]:
+        """The model's tensors that have another shape here, where these are most of them.
+
+        Empty where a few are, as after a vocabulary was enlarged: that is one model still.
+        """
+        before, after = (
+            {name: save.checkpoint.entries[fqn] for name, fqn in save.view.sections.model.items()}
+            for save in (self.earlier, self.later)
+        )
+        shapes = [
+            (name, _shape(before[name]), _shape(after[name])) for name in before.keys() & after
+        ]
+        others = sorted(name for name, old, new in shapes if old != new)
+        return tuple(others) if len(others) >= max(_FEWEST, len(shapes) / 2) else ()
+
+    @property
+    def exported(self) -> bool:
+        """Whether the later save is an export, which has the model alone, of a job's save."""
+        return self.later.is_export and not self.earlier.is_export
 
     @property
     def counted(self) -> tuple[float, float] | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from dcpctl.check.engine import check_opened
-from dcpctl.check.finding import Checked, CheckResult, Unreadable
+from dcpctl.check.finding import ERROR, Checked, CheckedRun, CheckResult, Unreadable
 from dcpctl.check.options import CheckOptions
 from dcpctl.check.registry import rules_of
 from dcpctl.errors import DcpctlError
@@ -19,6 +20,11 @@ from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.opening import open_checkpoint
 
 Outcome = CheckResult | Unreadable
+
+#: Rules without which nothing is said of which save to resume from, and those that find a reset.
+_RESETS = frozenset({"DCP506", "DCP601", "DCP602"})
+_TELLING = frozenset({"DCP501", "DCP502"}) | _RESETS
+_BELONGS = "it belongs to the save around it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +35,23 @@ class Target:
         path: where it is.
         before: saves of its run that came before it, the nearest first; it is compared with the
             first of these that can be read.
+        run: the directory of its run; None of what was named itself.
+        belonging: checkpoints that belong to it and are not looked at, such as exports in it.
     """
 
     path: Path
     before: tuple[Path, ...] = ()
+    run: Path | None = None
+    belonging: tuple[Path, ...] = ()
 
 
 def find_targets(path: str | os.PathLike[str]) -> tuple[Target, ...]:
-    """Return what there is to check at a path.
+    """Return what there is to check at a path; `look_for` says also where was not looked."""
+    return look_for(path)[0]
+
+
+def look_for(path: str | os.PathLike[str]) -> tuple[tuple[Target, ...], dict[Path, str]]:
+    """Return what there is to check at a path, and the directories below it not looked into.
 
     Of a directory of runs these are the saves of each run, the oldest first, each with those of its
     run before it. Everything else is itself, be it a checkpoint or not.
@@ -45,13 +60,16 @@ def find_targets(path: str | os.PathLike[str]) -> tuple[Target, ...]:
     try:
         found = saves.look(where)
     except (DcpctlError, OSError, ValueError):  # whoever opens it says why
-        return (Target(where),)
+        return (Target(where),), {}
     targets = [
-        Target(save.path, _before(save, run.saves))
+        Target(save.path, _before(save, run.saves), run.path, save.inside)
         for run in found.runs
         for save in reversed(run.saves)
     ]
-    return tuple(targets) or (Target(where),)
+    if targets:
+        return tuple(targets), found.unread
+    belonging = () if found.save is None else found.save.inside
+    return (Target(where, belonging=belonging),), {}
 
 
 def _before(save: saves.SaveDirectory, run: Sequence[saves.SaveDirectory]) -> tuple[Path, ...]:
@@ -69,6 +87,7 @@ def check_many(
     targets: Sequence[Target],
     options: CheckOptions | None = None,
     *,
+    unread: Mapping[Path, str] = MappingProxyType({}),
     advance: Callable[[int, int], None] | None = None,
 ) -> Checked:
     """Check several checkpoints; one that cannot be read does not end the check of the others.
@@ -80,6 +99,7 @@ def check_many(
         targets: as `find_targets` gives them; results come in the same order.
         options: as `run_checks` takes them. `against` is what comes before a target that has
             nothing before it, such as the first save of a run that went on from another run's.
+        unread: directories that were not looked into, and why, for the reader to know.
         advance: told how many checkpoints are done, and how many there are.
 
     Raises:
@@ -104,7 +124,41 @@ def check_many(
         tuple(one for one in outcomes if isinstance(one, CheckResult)),
         tuple(one for one in outcomes if isinstance(one, Unreadable)),
         tuple(target.path for target in targets),
+        tuple(_runs(targets, outcomes, {rule.id for rule in rules_of(options)})),
+        (*unread.items(), *((p, _BELONGS) for target in targets for p in target.belonging)),
     )
+
+
+def _runs(
+    targets: Sequence[Target], outcomes: Sequence[Outcome], rules: set[str]
+) -> Iterator[CheckedRun]:
+    """Sort what was found by runs, and tell which save of each to resume from."""
+    by_run: dict[Path, list[Outcome]] = {}
+    for target, outcome in zip(targets, outcomes, strict=True):
+        if target.run is not None:
+            by_run.setdefault(target.run, []).append(outcome)
+    for path, found in by_run.items():
+        good, why = None, "the rules that tell it were left out"
+        if rules >= _TELLING:
+            good, why = _good_save(found)
+        yield CheckedRun(path, tuple(one.path for one in found), good, why)
+
+
+def _good_save(found: Sequence[Outcome]) -> tuple[Path | None, str]:
+    """The newest save to resume from, or why none will do; `found` has the oldest first."""
+    good, reset = None, False
+    for one in found:
+        if isinstance(one, Unreadable):
+            continue
+        failed = {each.rule for each in one.findings if each.severity == ERROR}
+        # Every save after a reset goes on with moments that began again.
+        reset = reset or bool(failed & _RESETS)
+        stateless = any(each.rule == "DCP501" for each in one.findings)
+        if not reset and not stateless and not one.errors:
+            good = one.path
+    if good is not None:
+        return good, ""
+    return None, "every save has errors, cannot be read, or has no optimizer state"
 
 
 def _check(target: Target, options: CheckOptions) -> Outcome:

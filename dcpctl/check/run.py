@@ -74,11 +74,21 @@ class Run:
     @cached_property
     def history(self) -> History | None:
         """The earlier save and this one; None where there is none to compare with."""
+        pair = self._pair
+        return None if pair is None or pair.other_shapes else pair
+
+    @cached_property
+    def _pair(self) -> History | None:
         if self.against is None:
             return None
         return History(
             Save(self.against, OptimizerView(self.against)), Save(self.checkpoint, self.optimizer)
         )
+
+    @property
+    def of_another_model(self) -> History | None:
+        """The earlier save and this one, where that one is of another model."""
+        return self._pair if self.history is None else None
 
     @cached_property
     def position(self) -> Position | None:
@@ -98,6 +108,8 @@ class Run:
         """
         if self.history is not None:
             return self.history
+        if self._pair is not None:
+            raise NotAsked(f"{self._pair.earlier.name} is of another model")
         if self.options.select:
             raise CannotRun("there is no earlier save to compare with, which --against names")
         raise NotAsked

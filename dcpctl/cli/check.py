@@ -13,7 +13,8 @@ from dcpctl.cli.combine import with_options
 from dcpctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from dcpctl.check.finding import Checked
     from dcpctl.check.many import Target
@@ -33,9 +34,10 @@ def check(paths: PathsArgument, *, asked: Asked) -> None:
     --verify-data. Exit code 1 says that there are errors. A rule that could not run is listed as
     skipped.
 
-    Of a run directory every save is checked, and compared with the save before it. Of several
-    checkpoints one that cannot be read does not end the check of the others; the exit code is 3
-    then.
+    Of a directory every save of every run below it is checked, however deep, and compared with the
+    save of its run before it; the end says which save to resume from, and where was not looked. Of
+    several checkpoints one that cannot be read does not end the check of the others; the exit code
+    is 3 then.
 
     Examples:
       dcpctl check sample_checkpoints/healthy/step-8500
@@ -46,16 +48,18 @@ def check(paths: PathsArgument, *, asked: Asked) -> None:
       dcpctl check sample_checkpoints/legacy --like sample_checkpoints/model_only/step-8500
       dcpctl check sample_checkpoints/legacy --baseline waivers.json --update-baseline
     """
-    from dcpctl.check.many import find_targets
+    from dcpctl.check.many import look_for
     from dcpctl.model.directories import meant_by
 
     paths = list(dict.fromkeys(map(meant_by, paths)))
     options = asked.options(paths)
-    targets = [target for path in paths for target in find_targets(path)]
+    looked = [look_for(path) for path in paths]
+    targets = [target for found, _ in looked for target in found]
+    unread = {where: why for _, unread in looked for where, why in unread.items()}
     if asked.has_receipt and len(targets) > 1:
         raise UsageError("--receipt is of one load, and several checkpoints are checked")
     one = [target.path for target in targets] == paths[:1]
-    check = partial(_check_one, targets[0]) if one else partial(_check_many, targets)
+    check = partial(_check_one, targets[0]) if one else partial(_check_many, targets, unread)
     if asked.updates_baseline and options.baseline is not None:
         checked = check_and_update(check, options, options.baseline)
     else:
@@ -86,9 +90,11 @@ def _check_one(target: Target, options: CheckOptions) -> Checked:
     return Checked((result,))
 
 
-def _check_many(targets: Sequence[Target], options: CheckOptions) -> Checked:
+def _check_many(
+    targets: Sequence[Target], unread: Mapping[Path, str], options: CheckOptions
+) -> Checked:
     from dcpctl.check.many import check_many
     from dcpctl.progress import Progress
 
     with Progress("checking", len(targets), unit="checkpoints") as progress:
-        return check_many(targets, options, advance=progress.reach)
+        return check_many(targets, options, unread=unread, advance=progress.reach)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dcpctl.diff.name_edits import Tokens
 from dcpctl.diff.subject import Subject
 from dcpctl.model.fqn import is_index
 from dcpctl.model.models import below
+from dcpctl.model.name_edits import Tokens
 from dcpctl.model.sections import MODEL
 
 

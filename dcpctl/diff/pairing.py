@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from dcpctl.diff.group_forms import Regrouped, regrouped
 from dcpctl.diff.identity import GROUP, OTHER, STATE, Identity, identities
 from dcpctl.diff.rename_rules import Explained, RenameRule, explain
-from dcpctl.diff.renames import renamed_names
 from dcpctl.diff.renumbering import renumbered_names
 from dcpctl.diff.subject import Subject
 from dcpctl.model.fqn import strip_wrappers
+from dcpctl.model.renames import renamed_names
 from dcpctl.model.sections import MODEL
 
 #: From the arguments of a `dcpctl rename` of A to what each key of A would be called; None where it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dcpctl.diff.name_edits import ANY_NUMBER, Edit, Tokens
+from dcpctl.model.name_edits import ANY_NUMBER, Edit, Tokens
 
 
 def replaced_words(edit: Edit) -> tuple[str, str]:

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dcpctl.diff.identity import common_head
-from dcpctl.diff.name_edits import ANY_NUMBER, Edit, Tokens, distance, edits_between
 from dcpctl.diff.named_keys import NamedKey, named_keys
 from dcpctl.diff.rename_arguments import arguments_of, replaced_words
 from dcpctl.diff.subject import Subject
 from dcpctl.model.fqn import DDP_WRAPPER, WRAPPERS, is_index
+from dcpctl.model.name_edits import ANY_NUMBER, Edit, Tokens, distance, edits_between
 from dcpctl.model.optimizer.source import FLAT, INDEXED
 
 Pairs = Sequence[tuple[str, str]]

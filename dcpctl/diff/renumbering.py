@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dcpctl.diff.name_edits import Tokens
 from dcpctl.diff.subject import Subject
 from dcpctl.diff.values import proven_by_crc
 from dcpctl.diff.values_open import ChunkOpener
 from dcpctl.errors import DcpctlError
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import is_index
+from dcpctl.model.name_edits import Tokens
 
 #: Layers of a stack whose tensors are looked at, and stacks.
 _MOST_LAYERS, _MOST_STACKS = 8, 8

@@ -38,6 +38,15 @@ def many_document(checked: Checked, *, strict: bool) -> Document:
         "schema": SCHEMA,
         "failed": checked.failed(strict),
         "counts": _counts(checked),
+        "runs": [
+            {
+                "path": str(run.path),
+                "saves": [str(path) for path in run.saves],
+                "resume_from": None if run.resume_from is None else str(run.resume_from),
+            }
+            for run in checked.runs
+        ],
+        "not_looked_into": [{"path": str(path), "why": why} for path, why in checked.unread],
     }
     return head, {
         "unused_waivers": map(_waiver, checked.unused_waivers),

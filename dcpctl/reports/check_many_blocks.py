@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dcpctl.check.finding import Checked, CheckResult
+from dcpctl.check.finding import Checked, CheckedRun, CheckResult
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
     BAD,
@@ -21,11 +21,14 @@ from dcpctl.reports.blocks import (
     Table,
 )
 from dcpctl.reports.check_blocks import by_policy, finding_blocks, outcome, waiver_blocks
+from dcpctl.reports.unread import unread_block
 
 
 def many_blocks(checked: Checked) -> Iterator[Block]:
     """Say how each came out, then the findings of each that has some, then what was read."""
     total = words.count(len(checked.results) + len(checked.unreadable), "checkpoint")
+    if len(checked.runs) > 1:
+        total += f" of {len(checked.runs):,} runs"
     how: list[Span] = []
     if checked.unreadable:
         how.append(Span(f"{len(checked.unreadable):,} unreadable", BAD))
@@ -45,6 +48,18 @@ def many_blocks(checked: Checked) -> Iterator[Block]:
         yield _skipped(checked.results)
     yield from waiver_blocks(checked.results, checked.unused_waivers)
     yield Paragraph(Span(_sentence(checked.results), DIM))
+    for run in checked.runs:
+        yield _resume(run, of_several=len(checked.runs) > 1)
+    if checked.unread:
+        yield unread_block(dict(checked.unread))
+
+
+def _resume(run: CheckedRun, *, of_several: bool) -> Paragraph:
+    """Which save of a run to resume from."""
+    label = f"Resume from ({run.path}): " if of_several else "Resume from: "
+    if run.resume_from is not None:
+        return Paragraph((Span(label), Span(str(run.resume_from), NAME)))
+    return Paragraph((Span(label), Span(f"no save of this run ({run.why})", BAD)))
 
 
 def _overview(checked: Checked) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from dcpctl.inspect.runs import Run, Save
 from dcpctl.model.positions import DATE, EPOCH, SAMPLES, TOKENS
@@ -23,9 +22,9 @@ from dcpctl.reports.blocks import (
     Table,
 )
 from dcpctl.reports.summary_blocks import TONES
+from dcpctl.reports.unread import unread_block
 
 EXPORT = "export"
-_MOST_UNREAD = 3
 
 
 def run_blocks(path: str, runs: Sequence[Run], found: Found | None = None) -> Iterator[Block]:
@@ -46,15 +45,6 @@ def run_blocks(path: str, runs: Sequence[Run], found: Found | None = None) -> It
         yield from _blocks(run)
     if found is not None and found.unread:
         yield unread_block(found.unread)
-
-
-def unread_block(unread: dict[Path, str]) -> Paragraph:
-    """Say which directories were not looked into."""
-    shown = "; ".join(f"{path} ({why})" for path, why in [*unread.items()][:_MOST_UNREAD])
-    more = len(unread) - _MOST_UNREAD
-    count = words.count(len(unread), "directory", "directories")
-    tail = f"; and {more:,} more" if more > 0 else ""
-    return Paragraph(Span(f"{count} not looked into: {shown}{tail}", WARN))
 
 
 def _blocks(run: Run) -> Iterator[Block]:

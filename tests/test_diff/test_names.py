@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dcpctl.diff.key_groups import group_keys, shares
-from dcpctl.diff.name_edits import Edit, distance, edits_between
 from dcpctl.diff.rename_arguments import arguments_of, replaced_words
-from dcpctl.diff.renames import renamed_names
+from dcpctl.model.name_edits import Edit, distance, edits_between
+from dcpctl.model.renames import renamed_names
 
 
 def tokens(name: str) -> tuple[str, ...]:

@@ -257,10 +257,16 @@ def test_the_trees_of_frameworks(
     assert found.save is None
     assert shown(found) == layout.runs
     newest = found.runs[0].saves[0]
-    assert tuple(
-        Path(*("..",) * (not newest.path.exists()), part.relative_to(newest.path if
-        newest.path.exists() else newest.path.parent)).as_posix() for part in newest.parts
-    ) == layout.parts
+    assert (
+        tuple(
+            Path(
+                *("..",) * (not newest.path.exists()),
+                part.relative_to(newest.path if newest.path.exists() else newest.path.parent),
+            ).as_posix()
+            for part in newest.parts
+        )
+        == layout.parts
+    )
     for save in found.saves:
         with open_checkpoint(save.path) as checkpoint:
             assert len(checkpoint.parts) == len(save.parts)

@@ -19,6 +19,8 @@ from dcpctl.model.optimizer.verdict import ABSENT
 from dcpctl.model.saves import beside
 from dcpctl.model.sections import DATALOADER, OTHER, RNG, SCHEDULER
 
+_NEVER = "never had state"
+
 
 @rule("DCP501", ERROR, "there is no optimizer state")
 def absent(run: Run) -> Iterator[Hit]:
@@ -28,7 +30,16 @@ def absent(run: Run) -> Iterator[Hit]:
         return
     trace = _training_trace(run)
     elsewhere = _optimizer_beside(run)
-    if elsewhere:
+    if run.history is not None and run.history.later.is_export:
+        before = run.history.earlier
+        instead = "" if before.is_export else f"; to resume, use {before.name}"
+        form = " (safetensors)" if "safetensors" in run.checkpoint.format else ""
+        yield Hit(
+            "optimizer",
+            f"an export: the model alone{form}, from which training cannot be resumed{instead}",
+            severity=WARNING,
+        )
+    elif elsewhere:
         yield Hit(
             "optimizer",
             f"no optimizer state here; it lies in {quote(elsewhere)} beside this directory, so "
@@ -52,10 +63,21 @@ def absent(run: Run) -> Iterator[Hit]:
 def partial(run: Run) -> Iterator[Hit]:
     """Trained parameters whose whole state is missing while others have theirs."""
     bare: dict[str, list[Parameter]] = {}
+    never = _never_had_state(run)
     for parameter in _with_state(run):
         if parameter.missing and not parameter.slots:
-            bare.setdefault(parameter.status, []).append(parameter)
+            status = _NEVER if parameter.name in never else parameter.status
+            bare.setdefault(status, []).append(parameter)
     total = len(run.optimizer.parameters)
+    if _NEVER in bare and run.history is not None:
+        names = [parameter.name for parameter in bare.pop(_NEVER)]
+        yield Hit(
+            names[0],
+            f"{len(names):,} of {words.count(total, 'trained parameter')} without optimizer state "
+            f"({words.some(names)}) have none in {run.history.earlier.name} either: they never got "
+            "a gradient; dcpctl upgrade --fill-missing-state zeros adds it for a load that asks",
+            severity=INFO,
+        )
     for status, parameters in bare.items():
         lost = status == coverage.LOST
         yield Hit(
@@ -184,6 +206,16 @@ def _with_state(run: Run) -> tuple[Parameter, ...]:
     if run.optimizer.verdict == ABSENT:
         raise CannotRun("there is no optimizer state")
     return run.optimizer.parameters
+
+
+def _never_had_state(run: Run) -> frozenset[str]:
+    """Parameters without state in the save before, though others have theirs there."""
+    if run.history is None:
+        return frozenset()
+    before = run.history.earlier.view.parameters
+    if not any(parameter.slots for parameter in before):
+        return frozenset()
+    return frozenset(p.name for p in before if p.missing and not p.slots)
 
 
 def _training_trace(run: Run) -> str:

@@ -49,6 +49,8 @@ def scheduler_step(run: Run) -> Iterator[Hit]:
     if schedules and len(run.optimizer.optimizers) > 1 and len(run.optimizer.steps) > 1:
         raise CannotRun("which of several optimizers at different steps each drives is not told")
     for schedule in schedules:
+        if _goes_with_job(run, schedule, at):
+            continue
         hit = _since_before(run, schedule, at) or _alone(run, schedule, at)
         if hit is not None:
             yield hit
@@ -153,6 +155,12 @@ def _since_before(run: Run, schedule: Schedule, at: float) -> Hit | None:
         f"step {number(before):,} to {at:,}; the learning rate follows last_epoch",
         severity=ERROR,
     )
+
+
+def _goes_with_job(run: Run, schedule: Schedule, at: float) -> bool:
+    """Whether a scheduler is where the job is, and the optimizer alone is not: DCP506 says so."""
+    job = [witness.step for witness in run.optimizer.witnesses.sure if witness.step != at]
+    return any(few(abs(step - schedule.last_epoch), step) for step in job)
 
 
 def _alone(run: Run, schedule: Schedule, at: float) -> Hit | None:

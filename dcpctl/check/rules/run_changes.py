@@ -42,6 +42,8 @@ def hyperparameters(run: Run) -> Iterator[Hit]:
 def layout(run: Run) -> Iterator[Hit]:
     """The ranks that saved, and how the tensors are cut into chunks."""
     history = run.since()
+    if history.exported:
+        return
     before, after = history.earlier.checkpoint, history.later.checkpoint
     common = [fqn for fqn, e in after.tensors.items() if _same_shape(history, fqn, e.shape)]
     cut = [

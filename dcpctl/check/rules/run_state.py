@@ -11,15 +11,13 @@ from dcpctl.check.history import History, Save
 from dcpctl.check.registry import Hit, rule
 from dcpctl.check.run import Run
 from dcpctl.errors import quote
-from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.optimizer.coverage import Parameter
-from dcpctl.model.optimizer.source import BUCKETS
 from dcpctl.model.optimizer.verdict import ABSENT
 from dcpctl.model.sections import DATALOADER, MODEL, OPTIMIZER
 
 # What every rank keeps for itself: torchtitan's `dataloader.dp_rank_3`, `rng_state.rank3`.
-_RANK = re.compile(r"(?i)(?:^|[._])((?:\w+_)?rank[_.-]?)(\d+)(?=[._]|$)")
+OF_A_RANK = re.compile(r"(?i)(?:^|[._])((?:\w+_)?rank[_.-]?)(\d+)(?=[._]|$)")
 
 
 @rule("DCP603", ERROR, "optimizer state of the save before is gone")
@@ -28,6 +26,8 @@ def state_gone(run: Run) -> Iterator[Hit]:
     history = run.since()
     before, after = history.earlier.view, history.later.view
     if before.verdict == ABSENT:
+        return
+    if history.exported:
         return
     if after.verdict == ABSENT:
         if not run.runs("DCP501"):  # which says it otherwise
@@ -44,72 +44,13 @@ def state_gone(run: Run) -> Iterator[Hit]:
     yield from _lost_slots(history)
 
 
-@rule("DCP604", WARNING, "keys of the save before are gone")
-def keys_gone(run: Run) -> Iterator[Hit]:
-    """Keys that one of the saves has and the other has not, the optimizer's and ranks' apart."""
-    history = run.since()
-    before, after = _keys(history.earlier), _keys(history.later)
-    both = [(old, after[name][0]) for name, (old, _) in before.items() if name in after]
-    renamed = [(old, new) for old, new in both if old != new]
-    if renamed:
-        old, new = renamed[0]
-        yield Hit(
-            new,
-            f"{words.count(len(renamed), 'key')} named otherwise: {quote(old)} in "
-            f"{history.earlier.name} is {quote(new)} here",
-        )
-    lost: dict[str, list[str]] = {}
-    for name, (old, section) in before.items():
-        if name not in after:
-            lost.setdefault(section, []).append(old)
-    for section, keys in lost.items():
-        yield Hit(
-            keys[0],
-            f"{words.count(len(keys), f'{section} key')} of {history.earlier.name} not here: "
-            f"{words.some(keys)}",
-            severity=ERROR if section == MODEL else WARNING,
-        )
-    added = [new for name, (new, _) in after.items() if name not in before]
-    if added:
-        yield Hit(
-            added[0],
-            f"{words.count(len(added), 'key')} not in {history.earlier.name}: {words.some(added)}",
-            severity=INFO,
-        )
-
-
-@rule("DCP605", ERROR, "a tensor has another shape or dtype than in the save before")
-def tensors_changed(run: Run) -> Iterator[Hit]:
-    """Shapes of the model's tensors, and dtypes of these and of the optimizer's moments."""
-    history = run.since()
-    before, after = _tensors(history.earlier), _tensors(history.later)
-    dtypes: dict[tuple[str, str], list[str]] = {}
-    for name, entry in after.items():
-        old = before.get(name)
-        if old is None:
-            continue
-        if old.shape != entry.shape and history.later.view.sections.of[entry.fqn] == MODEL:
-            yield Hit(
-                entry.fqn,
-                f"its shape is {list(entry.shape)} here and {list(old.shape)} in "
-                f"{history.earlier.name}",
-            )
-        if old.dtype != entry.dtype:
-            dtypes.setdefault((old.dtype, entry.dtype), []).append(entry.fqn)
-    for (old_dtype, new_dtype), fqns in dtypes.items():
-        yield Hit(
-            fqns[0],
-            f"{words.count(len(fqns), 'tensor')} of {new_dtype} here and of {old_dtype} in "
-            f"{history.earlier.name}: {words.some(fqns)}",
-            severity=WARNING,
-        )
-
-
 @rule("DCP606", WARNING, "the dataloader state of some ranks is gone")
 def ranks_gone(run: Run) -> Iterator[Hit]:
     """What every rank keeps for itself, such as `dataloader.dp_rank_3`, in both saves."""
     history = run.since()
-    before, after = _per_rank(history.earlier), _per_rank(history.later)
+    if history.exported:
+        return
+    before, after = per_rank(history.earlier), per_rank(history.later)
     for name, (section, ranks) in before.items():
         here = after.get(name, (section, frozenset[int]()))[1]
         gone = sorted(ranks - here)
@@ -159,43 +100,11 @@ def _all_grouped(parameters: Mapping[str, Parameter]) -> bool:
     return bool(parameters) and all(parameter.has_group for parameter in parameters.values())
 
 
-def _keys(save: Save) -> dict[str, tuple[str, str]]:
-    """Names without wrappers to key and section, of all that is not the optimizer's.
-
-    What every rank keeps for itself counts as one key, as long as any rank has it.
-    """
-    found = {name: (name, section) for name, (section, _) in _per_rank(save).items()}
-    for fqn, section in save.view.sections.of.items():
-        if section == MODEL:
-            found[_clean(save, fqn)] = fqn, section
-        elif section != OPTIMIZER and not _RANK.search(fqn):
-            found[fqn] = fqn, section
-    return found
-
-
-def _tensors(save: Save) -> dict[str, TensorEntry]:
-    """The model's tensors and the optimizer's, by names without wrappers; buckets left out."""
-    found = {}
-    of, tensors = save.view.sections.of, save.checkpoint.tensors
-    bucketed = {fqn for raw in save.view.optimizers if raw.style == BUCKETS for fqn in raw.fqns}
-    for fqn, entry in tensors.items():
-        if of[fqn] == MODEL or (of[fqn] == OPTIMIZER and entry.shape and fqn not in bucketed):
-            found[_clean(save, fqn)] = entry
-    return found
-
-
-def _clean(save: Save, fqn: str) -> str:
-    root = save.view.sections.model_root
-    if root and fqn.startswith(root + "."):
-        return f"{root}.{strip_wrappers(fqn[len(root) + 1 :])}"
-    return strip_wrappers(fqn)
-
-
-def _per_rank(save: Save) -> dict[str, tuple[str, frozenset[int]]]:
-    """Keys of single ranks with `#` for the rank: section, ranks."""
+def per_rank(save: Save) -> dict[str, tuple[str, frozenset[int]]]:
+    """Return the keys of single ranks, with `#` for the rank: section, ranks."""
     found: dict[str, tuple[str, frozenset[int]]] = {}
     for fqn, section in save.view.sections.of.items():
-        match = _RANK.search(fqn) if section not in (MODEL, OPTIMIZER) else None
+        match = OF_A_RANK.search(fqn) if section not in (MODEL, OPTIMIZER) else None
         if match:
             name = f"{fqn[: match.start(2)]}#{fqn[match.end(2) :]}"
             ranks = found.get(name, (section, frozenset[int]()))[1]

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dcpctl.diff.name_edits import Edit, Tokens, edits_between
 from dcpctl.model.fqn import is_index
+from dcpctl.model.name_edits import Edit, Tokens, edits_between
 
 #: Fewer names than this are told by their edits alone.
 _FEWEST = 4
