@@ -42,7 +42,11 @@ def run_checks(path: str | os.PathLike[str], options: CheckOptions | None = None
 
 
 def check_opened(
-    checkpoint: Checkpoint, options: CheckOptions, against: Checkpoint | None = None
+    checkpoint: Checkpoint,
+    options: CheckOptions,
+    against: Checkpoint | None = None,
+    *,
+    newest: bool = False,
 ) -> CheckResult:
     """Check an opened checkpoint.
 
@@ -50,12 +54,13 @@ def check_opened(
         checkpoint: stays open.
         options: what to check; `against` in them is not looked at.
         against: the save of the same run that came before, opened; None to check this one alone.
+        newest: it is the newest save of its run, which jobs write as an export at times.
 
     Raises:
         NothingSelected: as `run_checks`.
     """
     first = checkpoint.parts[0]
-    run = Run(checkpoint, options, against)
+    run = Run(checkpoint, options, against, newest=newest)
     collected = Collected(options)
     for rule in rules_of(options):
         collected.take(rule, run)

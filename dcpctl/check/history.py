@@ -84,10 +84,12 @@ class History:
     Attributes:
         earlier: the one that came before.
         later: the one that is checked.
+        newest: it is the newest save of its run.
     """
 
     earlier: Save
     later: Save
+    newest: bool = False
 
     @property
     def other_shapes(self) -> tuple[str, ...]:
@@ -107,8 +109,13 @@ class History:
 
     @property
     def exported(self) -> bool:
-        """Whether the later save is an export, which has the model alone, of a job's save."""
-        return self.later.is_export and not self.earlier.is_export
+        """Whether the later save was meant as an export, which has the model alone.
+
+        Jobs write the last save so, or another in the form that others read. A save between
+        others that has lost all but the model is no export.
+        """
+        meant = self.newest or "safetensors" in self.later.checkpoint.format
+        return meant and self.later.is_export
 
     @property
     def counted(self) -> tuple[float, float] | None:

@@ -36,12 +36,14 @@ class Target:
         before: saves of its run that came before it, the nearest first; it is compared with the
             first of these that can be read.
         run: the directory of its run; None of what was named itself.
+        newest: it is the newest save of its run.
         belonging: checkpoints that belong to it and are not looked at, such as exports in it.
     """
 
     path: Path
     before: tuple[Path, ...] = ()
     run: Path | None = None
+    newest: bool = False
     belonging: tuple[Path, ...] = ()
 
 
@@ -62,7 +64,7 @@ def look_for(path: str | os.PathLike[str]) -> tuple[tuple[Target, ...], dict[Pat
     except (DcpctlError, OSError, ValueError):  # whoever opens it says why
         return (Target(where),), {}
     targets = [
-        Target(save.path, _before(save, run.saves), run.path, save.inside)
+        Target(save.path, _before(save, run.saves), run.path, save is run.saves[0], save.inside)
         for run in found.runs
         for save in reversed(run.saves)
     ]
@@ -168,7 +170,7 @@ def _check(target: Target, options: CheckOptions) -> Outcome:
             before = _first_readable(target.before, opened)
             if before is None and options.against is not None:
                 before = opened.enter_context(open_checkpoint(options.against))
-            return check_opened(checkpoint, options, before)
+            return check_opened(checkpoint, options, before, newest=target.newest)
         except DcpctlError as error:
             return Unreadable(target.path, error)
 

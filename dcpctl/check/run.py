@@ -33,14 +33,21 @@ class Run:
         checkpoint: opened.
         options: what was asked.
         against: the save of the same run that came before, opened; None to look at this one alone.
+        newest: it is the newest save of its run.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, options: CheckOptions, against: Checkpoint | None = None
+        self,
+        checkpoint: Checkpoint,
+        options: CheckOptions,
+        against: Checkpoint | None = None,
+        *,
+        newest: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.options = options
         self.against = against
+        self.newest = newest
         self.scanned: Scan | None = None
         self._moments: Moments | None = None
         self._pairs: MomentPairs | None = None
@@ -82,7 +89,9 @@ class Run:
         if self.against is None:
             return None
         return History(
-            Save(self.against, OptimizerView(self.against)), Save(self.checkpoint, self.optimizer)
+            Save(self.against, OptimizerView(self.against)),
+            Save(self.checkpoint, self.optimizer),
+            self.newest,
         )
 
     @property

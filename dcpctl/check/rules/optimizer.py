@@ -30,7 +30,7 @@ def absent(run: Run) -> Iterator[Hit]:
         return
     trace = _training_trace(run)
     elsewhere = _optimizer_beside(run)
-    if run.history is not None and run.history.later.is_export:
+    if run.history is not None and run.history.exported:
         before = run.history.earlier
         instead = "" if before.is_export else f"; to resume, use {before.name}"
         form = " (safetensors)" if "safetensors" in run.checkpoint.format else ""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dcpctl.check import words
 from dcpctl.check.finding import ERROR, INFO, WARNING
 from dcpctl.check.history import History, Save
-from dcpctl.check.registry import Hit, rule
+from dcpctl.check.registry import Hit, NotAsked, rule
 from dcpctl.check.rules.run_state import OF_A_RANK, per_rank
 from dcpctl.check.run import Run
 from dcpctl.errors import quote
@@ -30,6 +30,8 @@ class _Key(NamedTuple):
 @rule("DCP609", WARNING, "the save before is of another model")
 def another_model(run: Run) -> Iterator[Hit]:
     """Most tensors of one name have other shapes: the saves of two jobs lie in one directory."""
+    if run.against is None:
+        raise NotAsked
     history = run.of_another_model
     if history is None:
         return
