@@ -55,7 +55,7 @@ def test_a_run_without_optimizer_resets_it_silently(ckpt: Path) -> None:
     found = the(foreseen(ckpt, asked_at(ckpt, "optimizer")))
     assert (found.rule, found.severity) == ("DCP803", "error")
     assert found.message.startswith(
-        "the run asks for none of the optimizer: 28 entries of 2 parameters (72 bytes) would stay "
+        "the run asks for none of the optimizer: 28 entries of 2 parameters (72 B) would stay "
         "on disk, torch would not say so, and training would continue from zero moments: "
     )
     part = the(foreseen(ckpt, asked_at(ckpt, "optimizer.state.layers.1")))
