@@ -20,6 +20,15 @@ import tomli
 from tools import pythons
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+#: The releases that wrote `../shared/frameworks`: test module -> what pip installs for it.
+FRAMEWORKS = {
+    "accelerate": "accelerate==1.15.0",
+    "lightning": "lightning==2.6.6",
+    "megatron_core": "megatron-core==0.16.1",
+    "olmo_core": "ai2-olmo-core==3.0.0",
+    "torchtitan": "torchtitan==0.3.0",
+}
+FRAMEWORK_TORCH = "torch==2.13.0"
 
 
 def run(*command: str | Path) -> bool:
@@ -50,12 +59,32 @@ def types() -> bool:
 
 def tests() -> bool:
     """All tests pass, warnings being errors; the soak is a step of its own."""
-    return _pytest("not soak")
+    return _pytest("not soak and not frameworks")
 
 
 def soak() -> bool:
     """Every verb works on every real checkpoint of `../shared`; not part of a plain run."""
     return _pytest("soak")
+
+
+def frameworks() -> bool:
+    """Each framework's own loader takes what surgery makes; not part of a plain run."""
+    results = [_framework(name, package) for name, package in FRAMEWORKS.items()]
+    return all(results)
+
+
+def _framework(name: str, package: str) -> bool:
+    with tempfile.TemporaryDirectory(prefix="dcpctl-gate-") as temporary:
+        where = Path(temporary) / "venv"
+        try:
+            inside = pythons.framework_environment(
+                Path(sys.executable), where, REPOSITORY, FRAMEWORK_TORCH, package
+            )
+        except subprocess.CalledProcessError as error:
+            print("failed:", error)
+            return False
+        test = f"tests/test_frameworks/test_{name}.py"
+        return run(inside, "-m", "pytest", "-q", "-m", "frameworks", "-p", "no:cacheprovider", test)
 
 
 def _pytest(marked: str) -> bool:
@@ -112,8 +141,9 @@ STEPS: dict[str, Callable[[], bool]] = {
     "docs": docs,
     "torch-free": torch_free,
     "soak": soak,
+    "frameworks": frameworks,
 }
-PLAIN = [name for name in STEPS if name != "soak"]
+PLAIN = [name for name in STEPS if name not in ("soak", "frameworks")]
 
 
 def main() -> int:

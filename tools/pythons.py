@@ -82,3 +82,27 @@ def install(python: Path, *arguments: str | Path) -> None:
     """
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     subprocess.run((*pip, *arguments), check=True)
+
+
+def framework_environment(python: Path, where: Path, repository: Path, *packages: str) -> Path:
+    """Make a virtual environment that has dcpctl beside a training framework.
+
+    Args:
+        python: interpreter to make it with.
+        where: directory for it, which must not exist yet.
+        repository: the working tree to install.
+        packages: what else is needed, each step's own: torch first, so that a framework takes that
+            one and no other.
+
+    Returns:
+        The environment's own interpreter.
+
+    Raises:
+        subprocess.CalledProcessError: an installation failed; pip has printed why.
+    """
+    subprocess.run([python, "-m", "venv", where], check=True)
+    inside = where / "bin" / "python"
+    for package in packages:
+        install(inside, package)
+    install(inside, f"{repository}[test]")
+    return inside

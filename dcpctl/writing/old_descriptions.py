@@ -1,7 +1,9 @@
-"""Files beside the shards that describe the source as it was: named, since nobody can rewrite them.
+"""What describes the source as it was, and is not so of the result.
 
-What they are is not told by their names. A file that holds a key which the result has no more
-describes the old keys; files numbered as the ranks were belong to one rank each.
+Of the metadata's further fields it is left out or renamed; files beside the shards are named, since
+nobody can rewrite them. What they are is not told by their names: a file that holds a key which the
+result has no more describes the old keys, and files numbered as the ranks were belong to one rank
+each.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dcpctl.errors import ReadFailed, listed, quote
-from dcpctl.model.draft import Draft
+from dcpctl.formats.pickles.standins import Record
+from dcpctl.model.draft import Draft, Fill, Literal
 from dcpctl.writing.counts import Counts
 from dcpctl.writing.side_files import SideFile, SideFiles
 
@@ -36,6 +39,35 @@ def old_descriptions(side: SideFiles, draft: Draft, counts: Counts) -> tuple[str
         ReadFailed: a file cannot be read.
     """
     return (*_of_keys(side, counts), *_of_ranks(side, draft), *_of_dtypes(side, draft, counts))
+
+
+def kept_fields(fields: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
+    """Return the further fields of `.metadata` as they are for a result.
+
+    Megatron-core keeps each rank's save plan in `all_local_plans`, and where the plans of its next
+    save are the same, writes the metadata that it has loaded again instead of new ones
+    (megatron/core/dist_checkpointing/strategies/torch.py, `validated_loaded_metadata_reuse`). They
+    are not those of the result's chunks, and it does without them. What is kept for each key
+    (`mcore_data`) goes with the key.
+    """
+    new = {
+        entry.source.fqn: fqn
+        for fqn, entry in draft.entries.items()
+        if not isinstance(entry.source, (Fill, Literal))
+    }
+    old = {fqn for source in draft.sources for fqn in source.entries}
+    kept = {}
+    for name, value in fields.items():
+        if isinstance(value, list) and any(_is_plan(item) for item in value):
+            continue
+        if isinstance(value, dict) and value and old.issuperset(value):
+            value = {new[fqn]: item for fqn, item in value.items() if fqn in new}
+        kept[name] = value
+    return kept
+
+
+def _is_plan(value: object) -> bool:
+    return isinstance(value, Record) and value.name.endswith("SavePlan")
 
 
 def _of_keys(side: SideFiles, counts: Counts) -> Iterator[str]:

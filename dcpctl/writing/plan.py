@@ -18,7 +18,7 @@ from dcpctl.writing.counts import Counts, count
 from dcpctl.writing.kept import DEAD_SHARE, place_kept
 from dcpctl.writing.layout import Layout, lay_out
 from dcpctl.writing.names import Names
-from dcpctl.writing.old_descriptions import old_descriptions
+from dcpctl.writing.old_descriptions import kept_fields, old_descriptions
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.parts import PartDraft, part_drafts
 from dcpctl.writing.segments import CopyItem, NewBytes, OutputFile
@@ -243,11 +243,11 @@ def _describe(draft: Draft, layout: Layout) -> StoredCheckpoint:
 def _fields(draft: Draft) -> dict[str, object]:
     """The draft's further attributes of `.metadata`, else the first source's that has any."""
     if draft.fields is not None:
-        return dict(draft.fields)
+        return kept_fields(draft.fields, draft)
     for source in draft.sources:
         for part in source.parts:
             if part.stored.format.startswith("dcp"):
-                return dict(part.stored.fields)
+                return kept_fields(part.stored.fields, draft)
     return {}
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from dcpctl import open_checkpoint
 from dcpctl.errors import ReadFailed, Refused, UsageError
+from dcpctl.formats.pickles.standins import Record
 from dcpctl.model.draft import BytesDraft, Draft, Literal
 from dcpctl.writing import linking
 from dcpctl.writing.options import WriteOptions
@@ -239,3 +240,34 @@ def test_an_edit_in_place_leaves_them_alone(source):
         write(made, WriteOptions(in_place=True))
     assert made.counts.side_files == 0
     assert beside(source) == SIDE
+
+
+def test_what_the_metadata_say_of_the_source_is_left_out_or_renamed(source, tmp_path):
+    item = Record("torch.distributed.checkpoint.planner.WriteItem", {"type": 2})
+    plan_ = Record("torch.distributed.checkpoint.planner.SavePlan", {"items": [item]})
+    shapes = {"model.w": {"nd": (40, 6)}, "b": {"nd": (6,)}}
+    fields = {"all_local_plans": [plan_], "mcore_data": shapes, "version": "1", "more": {"w": 1}}
+    with open_checkpoint(source) as checkpoint:
+        draft = dataclasses.replace(Draft.of(checkpoint), fields=fields)
+        new = [
+            dataclasses.replace(e, fqn="net.w") if e.fqn == "model.w" else e
+            for e in draft.entries.values()
+            if e.fqn != "b"
+        ]
+        write(plan(draft.with_entries(new, None), tmp_path / "out"))
+    with open_checkpoint(tmp_path / "out") as checkpoint:
+        found = checkpoint.parts[0].stored.fields
+    assert found["mcore_data"] == {"net.w": {"nd": (40, 6)}}
+    assert found["more"] == {"w": 1} and "all_local_plans" not in found
+
+
+def test_stock_torch_reads_what_becomes_of_megatrons_metadata(torch, shared, tmp_path):
+    from torch.distributed.checkpoint import FileSystemReader
+
+    save = shared / "frameworks/megatron_core/gpt_tp2_w2/iter_0000003"
+    with open_checkpoint(save) as checkpoint:
+        run(Draft.of(checkpoint), tmp_path / "out")
+    before, after = (FileSystemReader(path).read_metadata() for path in (save, tmp_path / "out"))
+    assert hasattr(before, "all_local_plans") and not hasattr(after, "all_local_plans")
+    assert list(before.state_dict_metadata) == list(after.state_dict_metadata)
+    assert (tmp_path / "out/common.pt").read_bytes() == (save / "common.pt").read_bytes()
