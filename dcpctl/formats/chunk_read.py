@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dcpctl.errors import MalformedItem, UnknownForm, quote
 from dcpctl.formats import dtypes
-from dcpctl.formats.pickles.standins import TensorRef
+from dcpctl.formats.pickles.standins import PackedTensor, TensorRef
 from dcpctl.formats.tensor_read import read_box, read_raw_box
 from dcpctl.formats.torch_zip import TorchItem, open_item
 from dcpctl.formats.transforms import decode_item
@@ -55,7 +55,28 @@ def open_chunk(storage: Storage, chunk: ChunkSource) -> tuple[TorchItem, TensorR
         MalformedItem: the tensor in the item has another dtype or shape.
         As `open_item` and `TorchItem.tensor`.
     """
-    item = open_item(
+    item = _open(storage, chunk)
+    ref = item.tensor()
+    if ref.dtype != chunk.dtype or ref.shape != tuple(chunk.shape):
+        raise MalformedItem(
+            f"{chunk.subject}: the item holds {ref.dtype}{list(ref.shape)}, "
+            f"the metadata says {chunk.dtype}{list(chunk.shape)}"
+        )
+    return item, ref
+
+
+def open_held(storage: Storage, chunk: ChunkSource) -> tuple[TorchItem, TensorRef | PackedTensor]:
+    """Open a chunk of encoding `torch`, whatever tensor it holds.
+
+    Raises:
+        As `open_item` and `TorchItem.held`.
+    """
+    item = _open(storage, chunk)
+    return item, item.held()
+
+
+def _open(storage: Storage, chunk: ChunkSource) -> TorchItem:
+    return open_item(
         storage,
         chunk.file,
         chunk.offset,
@@ -64,13 +85,6 @@ def open_chunk(storage: Storage, chunk: ChunkSource) -> tuple[TorchItem, TensorR
         subject=chunk.subject,
         payload_bytes=chunk.nbytes,
     )
-    ref = item.tensor()
-    if ref.dtype != chunk.dtype or ref.shape != tuple(chunk.shape):
-        raise MalformedItem(
-            f"{chunk.subject}: the item holds {ref.dtype}{list(ref.shape)}, "
-            f"the metadata says {chunk.dtype}{list(chunk.shape)}"
-        )
-    return item, ref
 
 
 def locate_raw(storage: Storage, chunk: ChunkSource) -> tuple[Storage, str, int]:

@@ -13,6 +13,7 @@ from dcpctl.model.copies import Copies, compare_copies
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.layout import Layouts, survey
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.packed import PackedClass, packed_classes
 from dcpctl.model.releases import obstacles
 from dcpctl.model.sections import SECTIONS, Sections, classify
 
@@ -64,6 +65,7 @@ class Summary:
         dtypes: that of most bytes first.
         layouts: how the tensors lie over the ranks.
         optimizer: what the optimizer's entries say.
+        packed: tensors of a subclass and packed ones, by class.
         chunks: chunks of all tensors.
         nbytes: bytes of all tensors' numbers.
         disk_bytes: bytes of the shard files on disk; files that are not there count nothing.
@@ -79,6 +81,7 @@ class Summary:
     dtypes: tuple[DTypeShare, ...]
     layouts: Layouts
     optimizer: OptimizerView
+    packed: tuple[PackedClass, ...]
     chunks: int
     nbytes: int
     disk_bytes: int
@@ -109,6 +112,7 @@ def summarize(checkpoint: Checkpoint, torch: str | None = None) -> Summary:
         dtypes=_dtypes(tensors, sizes),
         layouts=layouts,
         optimizer=view,
+        packed=packed_classes(tensors.values(), checkpoint.packed),
         chunks=sum(entry.num_chunks for entry in tensors.values()),
         nbytes=sum(sizes.values()),
         disk_bytes=sum(file.size or 0 for file in checkpoint.files),

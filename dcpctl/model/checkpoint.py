@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from dcpctl.errors import MissingFile, NothingSelected, PathOutsideCheckpoint, quote
+from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.formats.records import ChunkTable, Orphan, StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.value_read import ValueReader
 from dcpctl.model.entry import BytesEntry, Place, Source, TensorEntry
+from dcpctl.model.packed import survey_packed
 from dcpctl.model.shard_file import ShardFile, rank_and_number
 from dcpctl.storage.local import LocalStorage
 
@@ -143,6 +145,11 @@ class Checkpoint(Mapping[str, Entry]):
     def bytes_entries(self) -> dict[str, BytesEntry]:
         """The bytes entries, in metadata order."""
         return {fqn: e for fqn, e in self.entries.items() if isinstance(e, BytesEntry)}
+
+    @cached_property
+    def packed(self) -> dict[str, PackedTensor]:
+        """FQN to what it holds, of the tensors of a subclass and packed ones; opens some items."""
+        return survey_packed(self.tensors.values())
 
     @cached_property
     def planner_data(self) -> dict[str, tuple[Any, ...]] | None:

@@ -22,7 +22,8 @@ from dcpctl.errors import (
 )
 from dcpctl.formats import dtypes
 from dcpctl.formats.arrays import distinct
-from dcpctl.formats.chunk_read import ChunkSource, read_chunk
+from dcpctl.formats.chunk_read import ChunkSource, open_held, read_chunk
+from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
 from dcpctl.formats.value_read import ValueReader
 from dcpctl.model import boxes
@@ -209,6 +210,17 @@ class TensorEntry:
         """
         source = self.chunk_source(row)
         return read_chunk(self.storage_of(row), source, starts, stops)
+
+    def packed(self, row: int = 0) -> PackedTensor | None:
+        """What chunk number `row` holds, if that is a tensor of a subclass or packed, else None.
+
+        Raises:
+            As `chunk_source` and `TorchItem.held`.
+        """
+        if self.stored.encoding != "torch":
+            return None
+        held = open_held(self.storage_of(row), self.chunk_source(row))[1]
+        return held if isinstance(held, PackedTensor) else None
 
     def chunk_source(self, row: int) -> ChunkSource:
         """Where chunk number `row` lies, in the form that `formats.chunk_read` takes.

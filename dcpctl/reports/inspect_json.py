@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dcpctl.errors import DcpctlError
+from dcpctl.formats.pickles.packed import inner_tensors, logical_bytes, packed_bytes
+from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.inspect.files import RankShare
 from dcpctl.inspect.keys import Branch
 from dcpctl.inspect.runs import Run, Save
@@ -16,6 +18,7 @@ from dcpctl.model.checkpoint import Checkpoint, Entry
 from dcpctl.model.copies import Copies
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.packed import packed_or_none
 from dcpctl.model.shard_file import ShardFile
 from dcpctl.model.values import to_json
 
@@ -56,6 +59,20 @@ def summary_document(summary: Summary) -> dict[str, Any]:
             for share in summary.dtypes
         },
         "layout": summary.layouts.words,
+        "packed": [
+            {
+                "class": found.type,
+                "form": found.form or None,
+                "tensors": len(found.fqns),
+                "bytes": found.nbytes,
+                "packed_bytes": found.packed_bytes,
+                "inner": [
+                    {"name": name, "dtype": dtype, "shape": list(shape)}
+                    for name, dtype, shape in found.inner
+                ],
+            }
+            for found in summary.packed
+        ],
         "sections": {
             share.name: {
                 "tensors": share.tensors,
@@ -154,10 +171,27 @@ def entry_document(checkpoint: Checkpoint, entry: Entry, *, chunks: bool) -> dic
             "bytes": entry.nbytes,
             "num_chunks": entry.num_chunks,
         }
+        held = packed_or_none(entry) if chunks else checkpoint.packed.get(entry.fqn)
+        if held is not None:
+            found["packed"] = packed_document(held)
         if chunks:
             found["chunks"] = _chunks(checkpoint, entry)
         return found
     return _object(checkpoint, entry)
+
+
+def packed_document(held: PackedTensor) -> dict[str, Any]:
+    """The tensor that an item of a subclass or a packed one holds, and what is in it."""
+    return {
+        "class": held.type,
+        "form": held.form or None,
+        "bytes": logical_bytes(held),
+        "packed_bytes": packed_bytes(held),
+        "inner": [
+            {"name": name, "dtype": ref.dtype, "shape": list(ref.shape)}
+            for name, ref in inner_tensors(held).items()
+        ],
+    }
 
 
 def _object(checkpoint: Checkpoint, entry: BytesEntry) -> dict[str, Any]:

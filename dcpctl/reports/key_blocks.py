@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dcpctl.errors import DcpctlError
+from dcpctl.errors import DcpctlError, printable
+from dcpctl.formats.pickles.packed import inner_tensors, logical_bytes, packed_bytes
+from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.inspect.keys import Branch
 from dcpctl.model.checkpoint import Checkpoint, Entry
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.layout import geometry
+from dcpctl.model.packed import packed_or_none
 from dcpctl.reports import values_text, words
 from dcpctl.reports.blocks import (
     BAD,
@@ -40,7 +43,7 @@ def keys_blocks(checkpoint: Checkpoint, fqns: Sequence[str]) -> Iterator[Block]:
             Column("chunks", right=True),
             Column("ranks", right=True),
         ],
-        [_key_row(checkpoint[fqn]) for fqn in fqns],
+        [_key_row(checkpoint, checkpoint[fqn]) for fqn in fqns],
     )
     tensors = [checkpoint.tensors[fqn] for fqn in fqns if fqn in checkpoint.tensors]
     nbytes = words.size(sum(entry.nbytes for entry in tensors))
@@ -49,13 +52,14 @@ def keys_blocks(checkpoint: Checkpoint, fqns: Sequence[str]) -> Iterator[Block]:
     yield Paragraph(Span(f"{chosen}{all_of}, {words.count(len(tensors), 'tensor')}, {nbytes}", DIM))
 
 
-def _key_row(entry: Entry) -> Sequence[Line]:
+def _key_row(checkpoint: Checkpoint, entry: Entry) -> Sequence[Line]:
+    held = checkpoint.packed.get(entry.fqn)
     ranks = words.ranges(entry.ranks) or "-"
     name = Span(entry.fqn, NAME)
     if isinstance(entry, TensorEntry):
         return (
             name,
-            entry.dtype,
+            entry.dtype if held is None else f"{entry.dtype} ({printable(held.name)})",
             words.shape(entry.shape),
             f"{entry.nbytes:,}",
             f"{entry.num_chunks:,}",
@@ -126,6 +130,9 @@ def _tensor(checkpoint: Checkpoint, entry: TensorEntry) -> Iterator[Block]:
         ),
         ("ranks", words.ranges(entry.ranks) or "-"),
     ]
+    held = packed_or_none(entry)
+    if held is not None:
+        rows += _packed(held)
     if stored.requires_grad:
         rows.append(("requires grad", "yes"))
     if stored.strides is not None:
@@ -147,6 +154,18 @@ def _tensor(checkpoint: Checkpoint, entry: TensorEntry) -> Iterator[Block]:
         Column("length", right=True),
     ]
     yield Table(columns, _chunk_rows(checkpoint, entry))
+
+
+def _packed(held: PackedTensor) -> Iterator[tuple[str, Line]]:
+    """The class of a packed tensor, and what an item of it is made of."""
+    yield "class", Span(printable(held.form or held.type), STRONG)
+    shown = logical_bytes(held)
+    yield (
+        "item",
+        f"{packed_bytes(held):,} bytes" + (f" for {shown:,}" if shown is not None else ""),
+    )
+    for name, ref in inner_tensors(held).items():
+        yield f"  {printable(name)}", f"{ref.dtype} {words.shape(ref.shape)}"
 
 
 def _chunk_rows(checkpoint: Checkpoint, entry: TensorEntry) -> list[Sequence[Line]]:

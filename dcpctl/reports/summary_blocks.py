@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from dcpctl import torch_bridge
+from dcpctl.errors import printable
 from dcpctl.inspect.summary import Summary
 from dcpctl.model.copies import Copies
 from dcpctl.model.optimizer.view import OptimizerView
@@ -126,6 +127,13 @@ def _facts(summary: Summary) -> Iterator[tuple[str, Line]]:
             "dtypes",
             ", ".join(f"{s.dtype} {words.size(s.nbytes)}" for s in summary.dtypes[:_MOST_NAMED])
             + (f" and {len(summary.dtypes) - _MOST_NAMED} more" * (len(summary.dtypes) > 4)),
+        )
+    for found in summary.packed:
+        what = found.form or found.type
+        yield (
+            "packed",
+            f"{words.count(len(found.fqns), 'tensor')} {'is' if len(found.fqns) == 1 else 'are'} "
+            f"{printable(what)}: {words.size(found.packed_bytes)} for {words.size(found.nbytes)}",
         )
     if summary.layouts.words:
         yield "layout", Span(summary.layouts.words, STRONG)

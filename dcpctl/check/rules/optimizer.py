@@ -125,6 +125,15 @@ def other_dtype(run: Run) -> Iterator[Hit]:
             known = parameter.rule(slot)
             if known is None or known.shape != "param" or state.dtype is None:
                 continue
+            if known.scale and dtypes.info(state.dtype).kind in ("int", "uint"):
+                if known.scale not in parameter.slots:
+                    yield Hit(
+                        state.fqn,
+                        f"{slot} is {state.dtype} codes, and {known.scale}, which scales them, is "
+                        "missing",
+                        severity=ERROR,
+                    )
+                continue
             by_slot.setdefault(slot, {}).setdefault(state.dtype, state.fqn)
             if dtypes.info(state.dtype).kind not in ("float", "complex"):
                 yield Hit(state.fqn, f"{slot} is {state.dtype}, which is no float", severity=ERROR)

@@ -6,15 +6,17 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dcpctl.check import words
 from dcpctl.check.finding import ERROR, WARNING
 from dcpctl.check.item_reader import ItemReport
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
-from dcpctl.errors import printable, quote
+from dcpctl.errors import DcpctlError, printable, quote
 from dcpctl.formats.dtypes import itemsize
 from dcpctl.formats.pickles.imports import CALLED, Import
+from dcpctl.model.entry import TensorEntry
 
 
 @rule("DCP101", ERROR, "a chunk reaches out of its tensor")
@@ -108,6 +110,8 @@ def item_size(run: Run) -> Iterator[Hit]:
         if entry.stored.encoding == "raw":
             bad = needed != chunks.length
         rows = np.flatnonzero(bad & (chunks.file >= 0) & (chunks.sizes >= 0).all(axis=1))
+        if len(rows) and entry.stored.encoding == "torch":
+            rows = _without_packed(entry, rows)
         if len(rows):
             first = chunks[int(rows[0])]
             more = len(rows) - 1
@@ -119,6 +123,23 @@ def item_size(run: Run) -> Iterator[Hit]:
                 run.checkpoint.files[first.file].name,
                 first.offset,
             )
+
+
+def _without_packed(entry: TensorEntry, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The rows whose items are no packed tensors; one of each sizes and length is opened."""
+    chunks = entry.chunks
+    known: dict[tuple[object, ...], bool] = {}
+    left = []
+    for row in rows.tolist():
+        key = (chunks.length[row].item(), *chunks.sizes[row].tolist())
+        if key not in known:
+            try:
+                known[key] = entry.packed(row) is not None
+            except DcpctlError:
+                known[key] = False
+        if not known[key]:
+            left.append(row)
+    return np.array(left, dtype=np.intp)
 
 
 @rule("DCP107", ERROR, "planner data and keys disagree")

@@ -36,6 +36,8 @@ class SlotRule:
         when: group keys that must all be truthy, else the slot is not kept.
         min_ndim: kept only for parameters with at least so many dimensions.
         max_ndim: kept only for parameters with at most so many dimensions.
+        scale: the slot whose numbers scale this one's, where these may be integer codes.
+        algorithms: kept only in groups whose key `algorithm` is one of these (Dion); empty: in all.
         optional: may be missing or None without anything being lost.
     """
 
@@ -43,6 +45,8 @@ class SlotRule:
     when: tuple[str, ...] = ()
     min_ndim: int = 0
     max_ndim: int | None = None
+    scale: str = ""
+    algorithms: tuple[str, ...] = ()
     optional: bool = False
 
     def holds_for(self, values: Mapping[str, object], ndim: int | None) -> bool:
@@ -51,6 +55,8 @@ class SlotRule:
         An unknown `ndim` (None) keeps no slot that depends on it.
         """
         if not all(values.get(key) for key in self.when):
+            return False
+        if self.algorithms and values.get("algorithm") not in self.algorithms:
             return False
         if ndim is None:
             return self.min_ndim == 0 and self.max_ndim is None
@@ -124,6 +130,9 @@ class OtherOptimizer:
         slots_any: state slots of which one must be there.
         only_slots: the only state slots that it may have; empty when unknown.
         slots: rules of its state slots; empty when they depend on too much.
+        classes: tensor subclasses of which its state must be one (torchao); empty for plain state.
+        betas: how many `betas` it must have; None when that tells nothing.
+        second_beta: whether the second one must be other than 0; None when that tells nothing.
     """
 
     name: str
@@ -136,13 +145,31 @@ class OtherOptimizer:
     slots_any: frozenset[str] = frozenset()
     only_slots: frozenset[str] = frozenset()
     slots: Mapping[str, SlotRule] = field(default_factory=dict)
+    classes: frozenset[str] = frozenset()
+    betas: int | None = None
+    second_beta: bool | None = None
 
-    def matches(self, keys: frozenset[str], slots: frozenset[str], root: str) -> bool:
+    def matches(
+        self,
+        keys: frozenset[str],
+        slots: frozenset[str],
+        root: str,
+        values: Mapping[str, object],
+        classes: frozenset[str],
+    ) -> bool:
         """Say whether group keys (without foreign ones) and state slots can be this one's.
 
         Without keys (no param groups were saved) the slots alone must be telling.
         """
         if self.root and self.root != root:
+            return False
+        if self.classes and not self.classes & classes:
+            return False
+        betas = values.get("betas")
+        numbers = betas if isinstance(betas, (tuple, list)) else ()
+        if self.betas is not None and len(numbers) != self.betas:
+            return False
+        if self.second_beta is not None and self.second_beta is not any(numbers[1:]):
             return False
         if not self.keys <= keys and (keys or self.exact_keys):
             return False
@@ -217,10 +244,11 @@ def _default(value: Any) -> object:
 
 
 def _rules(slots: Mapping[str, Any]) -> dict[str, SlotRule]:
-    return {
-        slot: SlotRule(**{**rule, "when": tuple(rule.get("when", ()))})
-        for slot, rule in slots.items()
-    }
+    return {slot: SlotRule(**_with_tuples(rule)) for slot, rule in slots.items()}
+
+
+def _with_tuples(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
 
 
 def _load(name: str) -> Any:
@@ -241,7 +269,7 @@ def catalogue() -> Catalogue:
         torch[name] = TorchOptimizer(
             name, facts["first"], keys, orders, _rules(facts["slots"]), facts["global_state"]
         )
-    sets = ("keys", "exact_keys", "slots_all", "slots_any", "only_slots")
+    sets = ("keys", "exact_keys", "slots_all", "slots_any", "only_slots", "classes")
     elsewhere = tuple(
         OtherOptimizer(
             name=name,
@@ -249,6 +277,8 @@ def catalogue() -> Catalogue:
             like=tuple(facts.get("like", (name,))),
             root=facts.get("root", ""),
             slots=_rules(facts.get("slots", {})),
+            betas=facts.get("betas"),
+            second_beta=facts.get("second_beta"),
             **{key: frozenset(facts.get(key, ())) for key in sets},
         )
         for name, facts in _load("optimizers_elsewhere.json").items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ from dcpctl.model.optimizer.source import (
 from dcpctl.model.values import Unknown
 
 Shape = tuple[int, ...]
+#: FQN to the name of the tensor subclass that it holds; None for a plain tensor.
+ClassOf = Callable[[str], str | None]
 
 COMPLETE = "complete"
 NO_STATE_NEEDED = "needs no state"
@@ -99,6 +101,7 @@ def cover(
     entries: Mapping[str, Any],
     *,
     only_optimizer: bool,
+    class_of: ClassOf = lambda fqn: None,
 ) -> list[Parameter]:
     """Return every parameter that one optimizer trains, with what it should have.
 
@@ -107,7 +110,7 @@ def cover(
     the whole checkpoint.
     """
     parameters = _trained(raw, model, entries, only_optimizer)
-    _tell_kinds(raw, parameters)
+    _tell_kinds(raw, parameters, class_of)
     _expect(parameters)
     faults = find_faults(_held(parameters), entries)
     for parameter in parameters:
@@ -215,10 +218,17 @@ def _names_of_indices(
     return by_order
 
 
-def _tell_kinds(raw: RawOptimizer, parameters: Sequence[Parameter]) -> None:
+def _classes(members: Sequence[Parameter], class_of: ClassOf) -> frozenset[str]:
+    """The tensor subclasses that the state of some parameters is of."""
+    found = (class_of(entry.fqn) for member in members for entry in member.slots.values())
+    return frozenset(name for name in found if name is not None)
+
+
+def _tell_kinds(raw: RawOptimizer, parameters: Sequence[Parameter], class_of: ClassOf) -> None:
     """Give every parameter its kind: one for all parameters with the same group keys.
 
-    Parameters without group keys take the kind of the rest, if there is one.
+    Parameters without group keys take the kind of the rest, if there is one. Of what class the
+    state is, is only asked where keys and slots alone do not tell.
     """
     alike: dict[tuple[str, ...], list[Parameter]] = {}
     for parameter in parameters:
@@ -229,7 +239,10 @@ def _tell_kinds(raw: RawOptimizer, parameters: Sequence[Parameter]) -> None:
         slots = frozenset(slot for member in members for slot in member.slots)
         if signature:
             values = members[0].values
-            kinds[signature] = tell_kind(tuple(values), slots, values, raw.root)
+            kind = tell_kind(tuple(values), slots, values, raw.root)
+            if kind.rules is None and (classes := _classes(members, class_of)):
+                kind = tell_kind(tuple(values), slots, values, raw.root, classes)
+            kinds[signature] = kind
     for signature, members in alike.items():
         if signature:
             kind = kinds[signature]

@@ -103,7 +103,7 @@ def missing_group_keys(groups: Sequence[ParamGroup], target: str) -> list[Missin
 
 
 def _is_torchs(kind: Kind) -> bool:
-    return all(candidate in catalogue().torch for candidate in kind.candidates)
+    return not kind.foreign and all(name in catalogue().torch for name in kind.candidates)
 
 
 def _default(optimizer: TorchOptimizer, key: str, release: str) -> object:

@@ -21,6 +21,8 @@ from dcpctl.model.optimizer.catalogue import (
 from dcpctl.model.values import Unknown
 
 DECOUPLED = "decoupled_weight_decay"
+# Keys of torch.optim's own making, of which every optimizer of it has some since 1.13.
+_TORCHS_MARKS = frozenset({"maximize", "foreach", "capturable", "differentiable", "fused"})
 # Keys that people set in the groups they make; a dict keeps those before the defaults.
 _OFTEN_SET = frozenset({"lr", "betas", "eps", "weight_decay", "momentum", "initial_lr"})
 
@@ -36,6 +38,7 @@ class Kind:
         rules: the slots that it keeps; None when only the state itself can say.
         torch: torch.optim's optimizers among the candidates.
         global_state: one state for all parameters, under the first.
+        foreign: its state is like theirs, but its group keys are not of torch's making.
     """
 
     name: str | None
@@ -44,6 +47,7 @@ class Kind:
     rules: Mapping[str, SlotRule] | None = None
     torch: tuple[TorchOptimizer, ...] = ()
     global_state: bool = False
+    foreign: bool = False
 
 
 def tell_kind(
@@ -51,26 +55,28 @@ def tell_kind(
     slots: frozenset[str],
     values: Mapping[str, object],
     root: str = "optimizer",
+    classes: frozenset[str] = frozenset(),
 ) -> Kind:
     """Tell the optimizer of the param groups that have these keys.
 
     Args:
         keys: group keys in their stored order; empty when no group was stored.
         slots: state slots of the groups' parameters.
-        values: the groups' hyperparameters; only `decoupled_weight_decay` is read.
+        values: the groups' hyperparameters; `decoupled_weight_decay` and `betas` are read.
         root: what the optimizer's FQNs begin with; frameworks differ in it.
+        classes: names of the tensor subclasses that the state is of; none for plain tensors.
 
     Returns:
         The kind; one that says nothing when neither keys nor slots are known.
     """
     own = tuple(key for key in keys if key not in FOREIGN_KEYS)
     if not own:
-        return _by_slots(slots, frozenset(), "no param groups")
+        return _by_slots(slots, frozenset(), "no param groups", classes)
     return (
         _exact(own, slots, values)
-        or _elsewhere(own, slots, root)
+        or _elsewhere(own, slots, root, values, classes)
         or _extended(own, slots, values)
-        or _by_slots(slots, frozenset(own), f"group keys {', '.join(own)}")
+        or _by_slots(slots, frozenset(own), f"group keys {', '.join(own)}", classes)
     )
 
 
@@ -177,22 +183,39 @@ def _by_order(own: tuple[str, ...], found: list[TorchOptimizer]) -> TorchOptimiz
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _elsewhere(own: tuple[str, ...], slots: frozenset[str], root: str) -> Kind | None:
+def _elsewhere(
+    own: tuple[str, ...],
+    slots: frozenset[str],
+    root: str,
+    values: Mapping[str, object],
+    classes: frozenset[str],
+) -> Kind | None:
     for other in catalogue().elsewhere:
-        if other.matches(frozenset(own), slots, root):
+        if other.matches(frozenset(own), slots, root, values, classes):
             torch = tuple(catalogue().torch[n] for n in other.like if n in catalogue().torch)
             keys = sorted(other.keys | other.exact_keys)
             kept = sorted(slots & (other.slots_all | other.slots_any | other.only_slots))
             marks = [f"group keys {', '.join(keys)}"] if own and keys else []
             marks += [f"state slots {', '.join(kept)}"] if kept else []
+            named = sorted(other.classes & classes)
+            marks += [f"state tensors of class {', '.join(named)}"] if named else []
             origin = f" ({other.origin})" if other.origin else ""
             how = f"{' and '.join(marks)} are those of {other.name}{origin}"
             return Kind(other.name, other.like, how, other.slots or None, torch)
     return None
 
 
-def _by_slots(slots: frozenset[str], own: frozenset[str], besides: str) -> Kind:
-    """Tell from the state alone: every optimizer of torch.optim that could have left it."""
+def _by_slots(
+    slots: frozenset[str],
+    own: frozenset[str],
+    besides: str,
+    classes: frozenset[str] = frozenset(),
+) -> Kind:
+    """Tell from the state alone: every optimizer of torch.optim that could have left it.
+
+    Groups without any of the keys that torch gives all its optimizers are of an optimizer like
+    those, which is not torch's and asks for none of torch's keys.
+    """
     if not slots:
         how = f"no optimizer known has {besides}" if own else besides
         return Kind(None, (), how)
@@ -205,7 +228,9 @@ def _by_slots(slots: frozenset[str], own: frozenset[str], besides: str) -> Kind:
     listed = f"state slots {', '.join(sorted(slots))}; {besides}"
     if found:
         names = tuple(optimizer.name for optimizer in found)
-        return Kind(" or ".join(names[:2]), names, listed, None, tuple(found))
-    if not own and (kind := _elsewhere((), slots, "")) is not None:
+        marked = all(optimizer.keys.keys() & _TORCHS_MARKS for optimizer in found)
+        foreign = bool(own) and marked and not own & _TORCHS_MARKS
+        return Kind(" or ".join(names[:2]), names, listed, None, tuple(found), foreign=foreign)
+    if not own and (kind := _elsewhere((), slots, "", {}, classes)) is not None:
         return kind
     return Kind(None, (), f"no optimizer known has {listed}")

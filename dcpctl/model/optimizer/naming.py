@@ -19,6 +19,8 @@ WHOLE, OTHER = "whole", "other"
 
 _OPTIMIZER = re.compile(r"(?i)(?:.*optim.*|opts?(?:_\w+)?|osd|adamw?|sgd)")
 _SCHEDULER = re.compile(r"(?i).*(?:sched|lambdalr).*")
+# What wraps a parameter's slots in one more mapping (bitsandbytes).
+_WRAPPER = re.compile(r"__\w+__")
 _JOB = re.compile(r"(?i).*(?:data|sampler|rng|random|_extra_state).*")
 # Roots are shallow: `app.optim`, `chained_0.optimizer`, `optimizers.0`.
 _MAX_ROOT = 3
@@ -121,7 +123,15 @@ def split_nested(place: Place) -> tuple[str, str | None]:
         return ".".join(place.rest), None
     second = place.bounds[1]
     third = place.bounds[2] if len(place.bounds) > 2 else len(place.rest)
-    return ".".join(place.rest[:second]), ".".join(place.rest[second:third])
+    slot = ".".join(place.rest[second:third])
+    if _WRAPPER.fullmatch(slot) and third < len(place.rest):
+        slot = ".".join(place.rest[third:])
+    parameter = ".".join(place.rest[:second])
+    # TorchRec names a slot after its table: `t1.momentum1` of `embedding_bags.t1.weight`.
+    table, _, last = slot.rpartition(".")
+    if table and f".{parameter}".endswith((f".{table}", f".{table}.weight")):
+        slot = last
+    return parameter, slot
 
 
 def split_flat(
@@ -136,16 +146,26 @@ def split_flat(
     """
     if len(rest) == 1:
         return rest[0], None
+    rest = (rest[0], *(part for part in rest[1:-1] if not _WRAPPER.fullmatch(part)), rest[-1])
     if slot_first:
         return ".".join(rest[1:]), rest[0]
     if rest[-1] in known:
-        return ".".join(rest[:-1]), rest[-1]
+        return ".".join(_without_table(rest[:-1])), rest[-1]
     if is_index(rest[0]):
         return rest[0], rest[1]
     # The items of a list that held tensors: `<name>.GG.0`.
     if is_index(rest[-1]) and len(rest) > 2:
         return ".".join(rest[:-2]), rest[-2]
     return ".".join(rest[:-1]), rest[-1]
+
+
+def _without_table(names: tuple[str, ...]) -> tuple[str, ...]:
+    """A parameter's name without the table's that TorchRec puts before the slot."""
+    if len(names) > 3 and names[-2:] == names[-4:-2]:
+        return names[:-2]
+    if len(names) > 2 and names[-1] == names[-3] and names[-2] == "weight":
+        return names[:-1]
+    return names
 
 
 def looks_slot_first(rests: list[tuple[str, ...]], known: frozenset[str]) -> bool:

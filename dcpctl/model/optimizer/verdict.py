@@ -220,6 +220,7 @@ def notes(
     extra_state: Sequence[str],
     not_in_model: Sequence[str],
     overwritten: bool,
+    train_mode: bool = False,
 ) -> tuple[str, ...]:
     """Say what else a person should know, a sentence each."""
     found = []
@@ -239,6 +240,12 @@ def notes(
         found.append(f"State without parameter: {shorten(extra_state)}.")
     if not_in_model:
         found.append(f"Named by the optimizer and not in the model: {shorten(not_in_model)}.")
+    if train_mode:
+        found.append(
+            "Saved in train mode: the model's weights are the point that a schedule-free optimizer "
+            "trains at, not the average that it evaluates; optimizer.eval() before the save gives "
+            "that."
+        )
     styles = {raw.style for raw in optimizers}
     if BUCKETS in styles:
         found.append("State is kept by gradient bucket, so it does not tell of parameters.")

@@ -72,7 +72,18 @@ class OptimizerView:
         model = self.sections.model_of(raw.root)
         others = sum(p.model == model.root for p in self.sections.pairings) if model else 0
         parameters = model.parameters if model else ()
-        return cover(raw, parameters, self._checkpoint.entries, only_optimizer=others == 1)
+        return cover(
+            raw,
+            parameters,
+            self._checkpoint.entries,
+            only_optimizer=others == 1,
+            class_of=self._class_of,
+        )
+
+    def _class_of(self, fqn: str) -> str | None:
+        """The tensor subclass that an entry holds; None for a plain tensor, and in a draft."""
+        held = getattr(self._checkpoint, "packed", {}).get(fqn)
+        return None if held is None else held.name
 
     @cached_property
     def by_optimizer(self) -> Mapping[str, tuple[Parameter, ...]]:
@@ -350,6 +361,7 @@ class OptimizerView:
             extra_state=self.extra_state,
             not_in_model=self.not_in_model,
             overwritten=bool(self.overwritten),
+            train_mode=any(p.values.get("train_mode") is True for p in self.parameters),
         )
 
     @cached_property

@@ -73,6 +73,33 @@ def test_adam_and_adamw_stay_ambiguous_where_nothing_tells() -> None:
         ("lr momentum weight_decay", "step precond_0 inv_precond_0", "Shampoo"),
         ("lr betas eps weight_decay alpha", "state1 state2", "Adam or AdamW (bitsandbytes)"),
         (
+            "lr betas eps weight_decay alpha t_alpha t_beta3",
+            "step state1 state2 qmap1 qmap2 absmax1 absmax2",
+            "8-bit Adam or AdamW (bitsandbytes)",
+        ),
+        (
+            "lr betas eps weight_decay decoupled_weight_decay master_bytewidth",
+            "step exp_avg::quantized exp_avg::scales exp_avg_sq::quantized exp_avg_sq::scales",
+            "8-bit FlashAdam or FlashAdamW",
+        ),
+        ("lr betas weight_decay master_bytewidth quantize", "exp_avg error_bits", "FlashLion"),
+        (
+            "lr mu beta1 beta2 weight_decay algorithm step epsilon nesterov flatten adjust_lr",
+            "momentum variance",
+            "Muon (Dion)",
+        ),
+        (
+            "lr mu muon_beta2 beta1 beta2 weight_decay algorithm step epsilon nesterov adjust_lr",
+            "momentum variance_neuron",
+            "NorMuon (Dion)",
+        ),
+        (
+            "lr betas eps r k train_mode weight_sum lr_max weight_lr_power silent_sgd_phase",
+            "z exp_avg_sq",
+            "RAdamScheduleFree",
+        ),
+        ("lr", "momentum1", "TorchRec's fused optimizer"),
+        (
             "lr eps clip_threshold decay_rate beta1 weight_decay scale_parameter relative_step",
             "step exp_avg_sq_row exp_avg_sq_col exp_avg_sq RMS",
             "Adafactor (Hugging Face)",
@@ -109,3 +136,36 @@ def test_keys_of_ones_own_beside_torchs() -> None:
     assert kind.name == "AdamW"
     assert kind.how.endswith("layer_scale is not torch's")
     assert kind.rules is None
+
+
+KEYS = ["lr", "betas", "eps", "weight_decay", "amsgrad"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("OptimState8bit", "8-bit Adam or AdamW (torchao)"),
+        ("OptimState4bit", "4-bit Adam or AdamW (torchao)"),
+        ("OptimStateFp8", "fp8 Adam or AdamW (torchao)"),
+    ],
+)
+def test_torchaos_adam_is_told_by_the_class_of_its_state(kind: str, name: str) -> None:
+    found = tell_kind(KEYS, ADAM_SLOTS, {}, classes=frozenset({kind}))
+    assert (found.name, found.torch) == (name, ())
+    assert f"state tensors of class {kind}" in found.how
+
+
+def test_lion_of_bitsandbytes_is_told_by_its_betas() -> None:
+    keys, slots = ["lr", "betas", "eps", "weight_decay"], frozenset({"step", "state1", "qmap1"})
+    assert tell_kind(keys, slots, {"betas": (0.9, 0.99)}).name == "8-bit Lion (bitsandbytes)"
+    sgd = tell_kind(keys, slots, {"betas": (0.9, 0)})
+    assert sgd.name == "SGD, RMSprop or Adagrad (bitsandbytes)"
+    slots = frozenset({"step", "state1", "state2"})
+    mix = tell_kind([*keys, "alpha"], slots, {"betas": (0.9, 0.999, 0.9999)})
+    assert mix.name == "AdEMAMix (bitsandbytes)"
+
+
+def test_group_keys_without_any_of_torchs_own_are_another_optimizers() -> None:
+    assert tell_kind(KEYS, ADAM_SLOTS, {}).foreign
+    assert not tell_kind([*KEYS, "foreach"], ADAM_SLOTS, {}).foreign
+    assert not tell_kind([], ADAM_SLOTS, {}).foreign

@@ -102,7 +102,7 @@ def _candidates(
     if named is not None and _fits(group, named):
         return [named]
     kind = group.kind
-    if any(candidate not in catalogue().torch for candidate in kind.candidates):
+    if kind.foreign or any(name not in catalogue().torch for name in kind.candidates):
         return []
     return [o for o in kind.torch if version_key(o.first)[:2] <= context.release]
 
