@@ -17,6 +17,7 @@ from dcpctl.inspect.summary import Summary
 from dcpctl.model.checkpoint import Checkpoint, Entry
 from dcpctl.model.copies import Copies
 from dcpctl.model.entry import BytesEntry, TensorEntry
+from dcpctl.model.optimizer.shares import Share
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.packed import packed_or_none
 from dcpctl.model.shard_file import ShardFile
@@ -143,6 +144,26 @@ def optimizer_document(view: OptimizerView) -> dict[str, Any]:
         "unreadable": list(view.unreadable),
         "unknown": [{"fqn": gone.fqn, "reason": gone.reason} for gone in view.unknown],
         "notes": list(view.notes),
+        "optimizers": [_share(share) for share in view.shares],
+        "models": [model.root for model in view.sections.models],
+        "copies": [
+            {"root": copy.root, "of": copy.of, "tensors": len(copy.names)}
+            for copy in view.sections.copies
+        ],
+    }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    """One optimizer: whose it is, and its own verdict."""
+    return {
+        "root": share.root,
+        "model": share.pairing.model,
+        "evidence": share.pairing.evidence,
+        "ambiguous": list(share.pairing.candidates),
+        "verdict": share.verdict,
+        "kind": share.kind,
+        "parameters": len(share.parameters),
+        "steps": [to_json(step) for step in share.steps],
     }
 
 

@@ -172,6 +172,12 @@ def optimizer_facts(view: OptimizerView) -> Iterator[tuple[str, Line]]:
         yield "state", tuple(spans)
     if view.steps:
         yield "step", _steps(view)
+    for share in view.shares if len(view.shares) > 1 else ():
+        yield share.root, Span(share.words, TONES[share.verdict])
+    for copy in view.sections.copies:
+        of = copy.of or "the model"
+        told = f"{words.count(len(copy.names), 'tensor')} with names and shapes of {of}, and no optimizer"
+        yield "copy", (Span(copy.root, NAME), Span(f": {told}"))
     for note in view.notes:
         yield "note", note
 

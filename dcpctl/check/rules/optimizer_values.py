@@ -16,17 +16,20 @@ from dcpctl.model.optimizer.verdict import ABSENT, number
 @rule("DCP505", WARNING, "parameters are at different steps")
 def steps_differ(run: Run) -> Iterator[Hit]:
     """`step` of the parameters, which all take part in every step of most jobs."""
-    steps = _steps(run)
-    if len(steps) > 1:
+    _steps(run)
+    for share in run.optimizer.shares:
+        steps = share.steps
+        if len(steps) < 2:
+            continue
         shown = ", ".join(
             f"{step:,} ({words.count(count, 'parameter')})" for step, count in steps.items()
         )
         low, high = min(steps), max(steps)
-        every = run.optimizer.step_of
-        behind = [name for name, step in every.items() if not step >= high]  # or NaN
+        behind = share.behind
+        whose = f" of {quote(share.root)}" if len(run.optimizer.shares) > 1 else ""
         yield Hit(
-            next(iter(behind or every)),
-            f"the parameters are at {len(steps):,} different steps, "
+            next(iter(behind), share.parameters[0].name),
+            f"the parameters{whose} are at {len(steps):,} different steps, "
             + (shown if len(steps) <= 4 else f"{low:,} to {high:,}")
             + f"; behind are {words.some(behind)}",
         )

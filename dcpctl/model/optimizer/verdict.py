@@ -69,17 +69,19 @@ def sentence(
     flaws: Sequence[str] = (),
     job_step: tuple[str, float] | None = None,
     unknown: Sequence[str] = (),
+    at: str = "",
 ) -> str:
     """Say in one sentence or two whether training can be resumed, and why not.
 
     An optimizer that is behind the job's own count of steps (`job_step`, an FQN and its value) was
     reset on the way: its state is complete and still not the one that the run had. `flaws` say
-    what else is wrong, a clause each. `unknown` are roots under which nothing was understood.
+    what else is wrong, a clause each. `unknown` are roots under which nothing was understood. `at`
+    says the steps in other words than these find, where several optimizers are at different ones.
     """
     name = kind or "the optimizer"
     if verdict == ABSENT:
         return _absent(kind, has_groups, unknown)
-    at = _at(steps)
+    at = at or _at(steps)
     start = "Training can be resumed: "
     if job_step and steps and steps[-1] < job_step[1]:
         at = f"{at}, while {job_step[0]} is {number(job_step[1])}"

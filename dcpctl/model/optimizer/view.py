@@ -22,6 +22,7 @@ from dcpctl.model.optimizer.groups import (
 from dcpctl.model.optimizer.kind import DECOUPLED
 from dcpctl.model.optimizer.pairing import Model
 from dcpctl.model.optimizer.parameters import ModelParameter, tied_names
+from dcpctl.model.optimizer.shares import Share, steps_in_words, worst
 from dcpctl.model.optimizer.source import (
     BUCKETS,
     INDEXED,
@@ -65,7 +66,7 @@ class OptimizerView:
         self._parameters = [(raw, self._cover(raw)) for raw in self.optimizers]
         _tell_apart([parameters for _, parameters in self._parameters], self.sections)
         # What the verdict needs has been read by now; steps are read later and do not change it.
-        self._blind = any(raw.unknown for raw in self.optimizers)
+        self._blind = frozenset(raw.root for raw in self.optimizers if raw.unknown)
 
     def _cover(self, raw: RawOptimizer) -> list[Parameter]:
         """What one optimizer trains, of its own model."""
@@ -84,6 +85,25 @@ class OptimizerView:
         """The tensor subclass that an entry holds; None for a plain tensor, and in a draft."""
         held = getattr(self._checkpoint, "packed", {}).get(fqn)
         return None if held is None else held.name
+
+    @cached_property
+    def shares(self) -> tuple[Share, ...]:
+        """Each optimizer by itself, with its model."""
+        paired = self.sections.pairing_of
+        return tuple(
+            Share(
+                paired[raw.root],
+                verdicts.judge(
+                    found,
+                    has_groups=bool(raw.groups),
+                    groups_lost=bool(raw.groups_absent),
+                    unreadable=raw.root in self._blind,
+                ),
+                tuple(found),
+                lambda: self.step_of,
+            )
+            for raw, found in self._parameters
+        )
 
     @cached_property
     def by_optimizer(self) -> Mapping[str, tuple[Parameter, ...]]:
@@ -324,12 +344,14 @@ class OptimizerView:
 
     @cached_property
     def verdict(self) -> str:
-        """`complete`, `partial` or `absent`."""
+        """`complete`, `partial` or `absent`; of several optimizers the worst."""
+        if len(self.shares) > 1:
+            return verdicts.PARTIAL if self.flaws else worst(self.shares)
         return verdicts.judge(
             self.parameters,
             has_groups=self._has_groups,
             groups_lost=bool(self.groups_lost),
-            unreadable=self._blind,
+            unreadable=bool(self._blind),
             flaws=bool(self.flaws),
         )
 
@@ -347,12 +369,18 @@ class OptimizerView:
             flaws=self.flaws,
             job_step=self.job_step,
             unknown=[raw.root for raw in self.optimizers if raw.style == UNKNOWN],
+            at=steps_in_words(self.shares),
         )
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What else a person should know, a sentence each."""
-        return verdicts.notes(
+        told = [
+            p.sentence + "; --optimizer-of says which."
+            for p in self.sections.pairings
+            if p.ambiguous
+        ]
+        found = verdicts.notes(
             self.optimizers,
             has_groups=self._has_groups,
             frozen=self.frozen,
@@ -363,6 +391,7 @@ class OptimizerView:
             overwritten=bool(self.overwritten),
             train_mode=any(p.values.get("train_mode") is True for p in self.parameters),
         )
+        return (*told, *found)
 
     @cached_property
     def _by_name(self) -> Mapping[str, Parameter]:
