@@ -187,9 +187,9 @@ class Finder:
         for root, names in self.voted.items():
             for fqn in names.values():
                 claimed.setdefault(fqn, root)
-        conventional = None if self.voted else self._by_convention()
-        if conventional is not None:
-            roots[conventional] = {}
+        if not self.voted:
+            ours_all = [fqn for fqn in self.tensors if ours[fqn]]
+            roots = {root: {} for root in self._parts(ours_all) or [self._by_convention()]}
         named = sorted(filter(None, roots), key=len, reverse=True)
         loose: list[str] = []
         for fqn in self.tensors:
@@ -208,16 +208,7 @@ class Finder:
 
     def _put_loose(self, roots: dict[str, dict[str, str]], loose: Sequence[str]) -> None:
         """Tensors under no known root: parts of the model at top level, or models of their own."""
-        containers: dict[str, list[str]] = {}
-        for fqn in loose:
-            containers.setdefault(self._container(fqn), []).append(fqn)
-        if "" in roots and not self.voted and len(containers) > 1 and "" not in containers:
-            parts = {c: self._named(fqns, c) for c, fqns in containers.items()}
-            if self._indices_fit([self._model(c, names) for c, names in parts.items()]):
-                del roots[""]
-                roots.update(parts)
-                return
-        for container, fqns in containers.items():
+        for container, fqns in self._containers(loose).items():
             mirrored = any(
                 mirrors(self._model(container, self._named(fqns, container)), model)
                 for model in (self._model(r, n) for r, n in roots.items() if n)
@@ -226,6 +217,23 @@ class Finder:
             names = roots.setdefault(root, {})
             for fqn in fqns:
                 self._put(names, fqn, root)
+
+    def _containers(self, fqns: Iterable[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for fqn in fqns:
+            found.setdefault(self._container(fqn), []).append(fqn)
+        return found
+
+    def _parts(self, fqns: Sequence[str]) -> list[str]:
+        """The dicts of the state dict that are models, where optimizers have indices.
+
+        They are where there are several of them and each optimizer fits one.
+        """
+        parts = self._containers(fqns)
+        if len(parts) < 2 or "" in parts:
+            return []
+        found = [self._model(root, self._named(names, root)) for root, names in parts.items()]
+        return list(parts) if self._indices_fit(found) else []
 
     def _named(self, fqns: Iterable[str], root: str) -> dict[str, str]:
         names: dict[str, str] = {}

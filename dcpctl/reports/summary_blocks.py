@@ -176,8 +176,9 @@ def optimizer_facts(view: OptimizerView) -> Iterator[tuple[str, Line]]:
         yield share.root, Span(share.words, TONES[share.verdict])
     for copy in view.sections.copies:
         of = copy.of or "the model"
-        told = f"{words.count(len(copy.names), 'tensor')} with names and shapes of {of}, and no optimizer"
-        yield "copy", (Span(copy.root, NAME), Span(f": {told}"))
+        tensors = words.count(len(copy.names), "tensor")
+        told = f": {tensors} with names and shapes of {of}, and no optimizer"
+        yield "copy", (Span(copy.root, NAME), Span(told))
     for note in view.notes:
         yield "note", note
 
