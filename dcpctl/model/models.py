@@ -18,7 +18,7 @@ from typing import Any
 from dcpctl.errors import DcpctlError
 from dcpctl.model.fqn import Path, is_index, strip_wrappers
 from dcpctl.model.optimizer.catalogue import catalogue
-from dcpctl.model.optimizer.pairing import Claim, Model
+from dcpctl.model.optimizer.pairing import Claim, Model, nearest
 from dcpctl.model.optimizer.parameters import ModelParameter, fits_in_order
 from dcpctl.model.optimizer.source import RawOptimizer
 
@@ -208,15 +208,32 @@ class Finder:
 
     def _put_loose(self, roots: dict[str, dict[str, str]], loose: Sequence[str]) -> None:
         """Tensors under no known root: parts of the model at top level, or models of their own."""
+        known = [self._model(root, names) for root, names in roots.items() if names]
         for container, fqns in self._containers(loose).items():
-            mirrored = any(
-                mirrors(self._model(container, self._named(fqns, container)), model)
-                for model in (self._model(r, n) for r, n in roots.items() if n)
-            )
+            rest = fqns
+            if container and not self._mirrors(fqns, container, known):
+                for root, inner in self._under_prefixes(fqns, container).items():
+                    if self._mirrors(inner, root, known):
+                        roots[root] = self._named(inner, root)
+                        rest = [fqn for fqn in rest if fqn not in inner]
+            mirrored = self._mirrors(rest, container, known)
             root = container if container and (mirrored or "" not in roots) else ""
             names = roots.setdefault(root, {})
-            for fqn in fqns:
+            for fqn in rest:
                 self._put(names, fqn, root)
+
+    def _mirrors(self, fqns: Sequence[str], root: str, models: Sequence[Model]) -> bool:
+        own = self._model(root, self._named(fqns, root))
+        return any(mirrors(own, model) for model in models)
+
+    def _under_prefixes(self, fqns: Sequence[str], container: str) -> dict[str, list[str]]:
+        """The tensors of one dict by what their keys begin with: `ema_model.`, `online_model.`."""
+        found: dict[str, list[str]] = {}
+        for fqn in fqns:
+            key, dot, _ = (below(fqn, container) or "").partition(".")
+            if dot:
+                found.setdefault(f"{container}.{key}", []).append(fqn)
+        return found
 
     def _containers(self, fqns: Iterable[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -229,11 +246,16 @@ class Finder:
 
         They are where there are several of them and each optimizer fits one.
         """
-        parts = self._containers(fqns)
-        if len(parts) < 2 or "" in parts:
-            return []
-        found = [self._model(root, self._named(names, root)) for root, names in parts.items()]
-        return list(parts) if self._indices_fit(found) else []
+        paths = all(len(self.planner.get(fqn, ())) > 1 for fqn in fqns)
+        for depth in (0,) if paths else range(1, _MAX_DEPTH):
+            parts: dict[str, list[str]] = {}
+            for fqn in fqns:
+                head = ".".join(fqn.split(".")[:depth]) if depth else self._container(fqn)
+                parts.setdefault(head, []).append(fqn)
+            found = [self._model(root, self._named(names, root)) for root, names in parts.items()]
+            if len(parts) > 1 and self._indices_fit(found):
+                return list(parts)
+        return []
 
     def _named(self, fqns: Iterable[str], root: str) -> dict[str, str]:
         names: dict[str, str] = {}
@@ -307,12 +329,19 @@ def copies_of(
     for model in models:
         if model.root in trained or (not trained and not is_copy[model.root]):
             continue
-        for other in models:
-            original = other.root in trained if trained else not is_copy[other.root]
-            if other is not model and original and mirrors(model, other):
-                same = not is_copy[model.root] and _equal(model, other, entries)
-                found.append(Copy(model.root, model.names, other.root, same))
-                break
+        originals = [
+            other
+            for other in models
+            if other is not model
+            and (other.root in trained if trained else not is_copy[other.root])
+            and mirrors(model, other)
+        ]
+        if originals:
+            count = len(model.parameters)
+            whole = [other for other in originals if len(other.parameters) == count]
+            other = nearest(model.root, whole or originals)[0]
+            same = not is_copy[model.root] and _equal(model, other, entries)
+            found.append(Copy(model.root, model.names, other.root, same))
     return found
 
 

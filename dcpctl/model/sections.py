@@ -126,7 +126,14 @@ def classify(checkpoint: CheckpointLike) -> Sections:
     trained = {root for p in pairings for root in (p.model, *p.candidates) if root is not None}
     copies = [*copies_of(models, trained, shows, entries), *_averages(averages, models)]
     copied = {copy.root for copy in copies}
-    models = _in_order([m for m in models if m.root not in copied], pairings)
+    heads = tuple(_heads(copy for copy in copies if not copy.same))
+    models = [
+        model
+        for model in models
+        if model.root not in copied
+        and (model.root in trained or not heads or not f"{model.root}.".startswith(heads))
+    ]
+    models = _in_order(models, pairings)
     of.update(_sections(rest, models, copies, by_name, ours))
     ordered = {fqn: of[fqn] for fqn in entries}
     return Sections(ordered, tuple(models), tuple(copies), optimizers, averages, pairings)
@@ -203,7 +210,7 @@ def _sections(
             yield fqn, MODEL if under or named_so else by_name[fqn]
 
 
-def _heads(copies: Sequence[Copy]) -> Iterable[str]:
+def _heads(copies: Iterable[Copy]) -> Iterable[str]:
     """What everything that belongs to a copy begins with: `ema.` for one in `ema.params`."""
     for copy in copies:
         head = copy.root
@@ -253,4 +260,4 @@ def _is_models(fqn: str, finder: Finder) -> bool:
     """Whether a tensor with no other section is the model's (or a second model's)."""
     if _is_called_model(fqn) or finder.at_top(fqn):
         return True
-    return "." in fqn and is_parameter(fqn)
+    return "." in fqn and is_parameter(fqn) and bool(finder.entries[fqn].shape)

@@ -139,7 +139,7 @@ def pair(
         elif not fitting and len(models) == 1:
             found[claim.root] = Pairing(claim.root, models[0].root, "the only model")
         elif not fitting:
-            found[claim.root] = Pairing(claim.root, None, evidence)
+            found[claim.root] = Pairing(claim.root, None)
         else:
             left[claim.root] = (claim, fitting)
     while left:
@@ -191,6 +191,12 @@ def _narrowed(
             return found, evidence
         models = found or models
     return models, ""
+
+
+def nearest(root: str, models: Sequence[Model]) -> list[Model]:
+    """Return those of several models whose object paths are nearest to a root."""
+    claim = Claim(root)
+    return _by_words(claim, _nearest(claim, models))
 
 
 def _nearest(claim: Claim, models: Sequence[Model]) -> list[Model]:

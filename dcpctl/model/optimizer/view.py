@@ -143,11 +143,17 @@ class OptimizerView:
     def not_in_model(self) -> tuple[str, ...]:
         """Parameters that the optimizer names and the checkpoint's model does not have.
 
-        Empty where the checkpoint has no model, and for indices and buckets.
+        Empty where the checkpoint has no model, for indices and buckets, and for an optimizer that
+        may be of several models.
         """
         if not self.model:
             return ()
-        named = [p for p in self.parameters if not is_index(p.name) and not self._bucketed(p)]
+        unsure = {p.optimizer for p in self.sections.pairings if p.ambiguous}
+        named = [
+            p
+            for p in self.parameters
+            if p.root not in unsure and not _is_nameless(p) and not self._bucketed(p)
+        ]
         return tuple(p.name for p in named if p.fqn is None)
 
     @cached_property
@@ -404,7 +410,7 @@ class OptimizerView:
     @cached_property
     def _nameless(self) -> bool:
         """Whether trained parameters are known by indices only (or by buckets)."""
-        return any(is_index(p.name) or self._bucketed(p) for p in self.parameters)
+        return any(_is_nameless(p) or self._bucketed(p) for p in self.parameters)
 
     @cached_property
     def _untrained(self) -> tuple[str, ...]:
@@ -446,6 +452,12 @@ def _tell_apart(found: Sequence[Sequence[Parameter]], sections: Sections) -> Non
                 model = sections.model_of(parameter.root)
                 root = parameter.root if model is None or parameter.fqn is None else model.root
                 parameter.name = _rooted(root, parameter.name)
+
+
+def _is_nameless(parameter: Parameter) -> bool:
+    """Whether a parameter is known by an index alone."""
+    name = parameter.name.removeprefix(f"{parameter.root}.")
+    return parameter.fqn is None and is_index(name)
 
 
 def _rooted(root: str, name: str) -> str:
