@@ -33,11 +33,14 @@ def lay_out(
         max([cell_len(column.name), *(_width(row[number]) for row in rows)])
         for number, column in enumerate(columns)
     ]
+    folding = [number for number, column in enumerate(columns) if column.folds]
     if width is None:
-        widths = _fit(natural, prose, [n for n, column in enumerate(columns) if column.prose])
-        widths = widths or natural
+        sentences = [number for number, column in enumerate(columns) if column.prose]
+        widths = natural
+        if sentences:
+            widths = _fit(natural, prose, sentences) or _fit(natural, prose, folding) or natural
     else:
-        fitted = _fit(natural, width, [n for n, column in enumerate(columns) if column.folds])
+        fitted = _fit(natural, width, folding)
         if fitted is None:
             yield from _stacked(columns, rows, width)
             return
