@@ -65,6 +65,15 @@ def signature(
             "--map", metavar="loss=COLUMN", help="Where step, loss, grad_norm, lr ... are found."
         ),
     ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="The run's saves, which decide where they tell.",
+            show_default=False,
+        ),
+    ] = None,
     window: Annotated[
         int, typer.Option("--window", min=20, help="Rows to compare on each side.")
     ] = 100,
@@ -91,13 +100,15 @@ def signature(
 
     After such a resume the loss jumps and grad norm falls, with the same lr and throughput. Resumes
     are found where steps go back or repeat, where time has a gap, and where another process or
-    file begins. Other causes are told apart: divergence, other data, another lr, a spike. Exit code
-    1 says that optimizer state was lost or, with --expect-match, that a resume does not match.
+    file begins. Other causes are told apart: divergence, other data, another lr, a spike. Healthy
+    is said only where a reset would have shown; --run asks the saves, which decide. Exit code 1
+    says that optimizer state was lost or, with --expect-match, that a resume does not match.
 
     Examples:
       dcpctl signature sample_checkpoints/logs/lost.jsonl
       dcpctl signature sample_checkpoints/logs/healthy.csv --expect-match
       dcpctl signature sample_checkpoints/logs/lost.jsonl --plot
+      dcpctl signature sample_checkpoints/logs/unseen.csv --run sample_checkpoints/silent_reset
       dcpctl signature - --map loss=my/loss --json < sample_checkpoints/logs/named.csv
     """
     out = Output.of(form, json, output, table_style, color)
@@ -109,6 +120,14 @@ def signature(
 
     log = read_logs(logs, parse_map(mapping or ()))
     result = diagnose(log, resume_step=resume_step, window=window, first=steps)
+    if run is not None:
+        from dcpctl.cli.signature_saves import checked_saves
+        from dcpctl.progress import Progress
+        from dcpctl.signature.saves import ask_saves
+
+        with Progress("checking", 0, unit="saves") as progress:
+            saves = checked_saves(run, progress.reach)
+        result = ask_saves(result, saves)
     failed = not result.matches if expect_match else result.lost
     if plot is not None and plot != _TERMINAL:
         from dcpctl.reports.signature_svg import signature_svg

@@ -29,6 +29,7 @@ from dcpctl.signature.verdict import (
     DATA_CHANGE,
     DIVERGENCE,
     HEALTHY,
+    INCONCLUSIVE,
     LOST_OPTIMIZER,
     LR_CHANGE,
     RECOVERED,
@@ -40,10 +41,12 @@ TONES = {
     RECOVERED: WARN, HEALTHY: GOOD,
 }  # fmt: skip
 LABELS = {"loss": "loss", "grad_norm": "grad norm", "lr": "lr", "throughput": "throughput"}
-_NEXT = (
-    "dcpctl inspect the checkpoint that it resumed from, for the optimizer's state; "
-    "dcpctl check the save after it, for a step that began anew (DCP506)"
-)
+_NEXT = {
+    LOST_OPTIMIZER: "dcpctl signature LOG --run RUN asks the saves; dcpctl inspect RUN says which "
+    "save to resume from",
+    INCONCLUSIVE: "dcpctl signature LOG --run RUN asks the saves; dcpctl check RUN compares each "
+    "with the one before",
+}
 
 
 def signature_blocks(result: Result) -> Iterator[Block]:
@@ -63,11 +66,14 @@ def signature_blocks(result: Result) -> Iterator[Block]:
                 WARN,
             )
         )
-    shown = [one for one in result.diagnoses if one.verdict.name != HEALTHY]
-    if len(result.diagnoses) == 1:
-        shown = list(result.diagnoses)
-    else:
+    shown = list(result.diagnoses)
+    if len(shown) != 1:
         yield from _overview(result.diagnoses, result.log.unit)
+        shown = [one for one in shown if one.verdict.name not in (HEALTHY, INCONCLUSIVE)]
+        unsure = [one for one in result.diagnoses if one.verdict.name == INCONCLUSIVE]
+        if unsure:
+            yield Paragraph(unsure[-1].verdict.sentence)
+            yield Facts([("next", _NEXT[INCONCLUSIVE])])
     for one in shown:
         yield from _details(one, result.first)
     yield from _read(result)
@@ -149,8 +155,8 @@ def _details(one: Diagnosis, first: int) -> Iterator[Block]:
             )
         )
     shown.append((f"first {first}", _match(one)))
-    if one.verdict.name == LOST_OPTIMIZER:
-        shown.append(("next", _NEXT))
+    if one.verdict.name in _NEXT and one.evidence.changes:
+        shown.append(("next", _NEXT[one.verdict.name]))
     yield Facts(shown)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from dcpctl.signature.engine import Diagnosis, Result
 from dcpctl.signature.evidence import Change
+from dcpctl.signature.power import power_of
 from dcpctl.signature.robust import Spread
 
 SCHEMA = "dcpctl.signature/1"
@@ -63,8 +64,36 @@ def resume_documents(result: Result) -> Iterator[dict[str, Any]]:
                 "compared": list(one.match.compared),
                 "because": list(one.match.because),
             },
+            "power": _power(one),
+            "saves": _saves(one),
             "quantities": {name: _change(change) for name, change in one.evidence.changes.items()},
         }
+
+
+def _power(one: Diagnosis) -> dict[str, Any] | None:
+    power = power_of(one.evidence)
+    if power is None:
+        return None
+    return {
+        "shows": _number(power.shows),
+        "scatter": _number(power.scatter),
+        "rows": power.rows,
+        "steps": power.steps,
+        "least_rise_of_a_reset": power.moves,
+        "enough": power.enough,
+    }
+
+
+def _saves(one: Diagnosis) -> dict[str, Any] | None:
+    witness = one.witness
+    if witness is None:
+        return None
+    return {
+        "resumed_from": None if witness.resumed_from is None else str(witness.resumed_from),
+        "after": None if witness.after is None else str(witness.after),
+        "optimizer": witness.optimizer,
+        "because": list(witness.because),
+    }
 
 
 def _back(one: Diagnosis) -> float | None:

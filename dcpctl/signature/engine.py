@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dcpctl.errors import NoSteps, quote
 from dcpctl.signature.columns import named_columns
@@ -14,6 +15,9 @@ from dcpctl.signature.resumes import Resume, find_resumes, in_order, resume_at
 from dcpctl.signature.shape import Shape
 from dcpctl.signature.suspects import suspect
 from dcpctl.signature.verdict import LOST_OPTIMIZER, VERDICTS, Verdict, decide
+
+if TYPE_CHECKING:
+    from dcpctl.signature.saves import Witness
 
 #: Rows on each side of a resume, and rows that are its first steps.
 WINDOW, FIRST = 100, 10
@@ -30,12 +34,14 @@ class Diagnosis:
         shape: of the loss after it; None where there are too few rows to say.
         verdict: what happened.
         match: whether the first steps match the regime before.
+        witness: what the saves say; None where they were not asked.
     """
 
     evidence: Evidence
     shape: Shape | None
     verdict: Verdict
     match: Match
+    witness: Witness | None = None
 
     @property
     def resume(self) -> Resume:
@@ -113,7 +119,18 @@ def diagnose(
     for resume in resumes:
         after = bisect_right(ends, resume.row)
         end = ends[after] if after < len(ends) else len(log)
-        evidence = gather(log, resume, end, window=window, first=first)
-        verdict, shape = decide(evidence)
-        made.append(Diagnosis(evidence, shape, verdict, match(evidence)))
+        made.append(_diagnosis(log, resume, end, window, first))
     return Result(log, window, first, tuple(made), None if made else suspect(log))
+
+
+def look_at(result: Result, resume: Resume) -> Diagnosis:
+    """Look at one more resume of a log that was diagnosed."""
+    later = (one.resume.row for one in result.diagnoses if one.resume.row > resume.row)
+    end = min(later, default=len(result.log))
+    return _diagnosis(result.log, resume, end, result.window, result.first)
+
+
+def _diagnosis(log: Log, resume: Resume, end: int, window: int, first: int) -> Diagnosis:
+    evidence = gather(log, resume, end, window=window, first=first)
+    verdict, shape = decide(evidence)
+    return Diagnosis(evidence, shape, verdict, match(evidence))

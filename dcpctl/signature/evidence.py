@@ -11,13 +11,27 @@ from statistics import median
 from dcpctl.signature.columns import GRAD_NORM, LOSS, LR
 from dcpctl.signature.log import BY_STEP, MEASURED, Log
 from dcpctl.signature.resumes import Resume, rows_before
-from dcpctl.signature.robust import LEAST, Course, Spread, clipped_mean, course, spread
+from dcpctl.signature.robust import (
+    LEAST,
+    Course,
+    Spread,
+    clipped_mean,
+    course,
+    pair_error,
+    signed_rank,
+    spread,
+)
 
 #: Standard errors and share of the level that a change must have to be one.
 SURE = 3.2
-NOTABLE = {LOSS: 0.015, GRAD_NORM: 0.04, LR: 0.05, "throughput": 0.1}
-#: The same where both processes saw the same data, so that steps can be compared one by one.
-NOTABLE_REPLAYED = 0.005
+NOTABLE = {LOSS: 0.01, GRAD_NORM: 0.04, LR: 0.05, "throughput": 0.1}
+#: The same where both processes saw the same data, so that steps can be compared one by one; and
+#: the chance at which a signed-rank test of the differences is sure. Reductions in another order
+#: make differences too, which are smaller and have no sign.
+NOTABLE_REPLAYED = 0.002
+CHANCE = 0.002
+#: Standard errors that such a test takes for that.
+FAR_REPLAYED = 3.1
 #: Correlation of the steps' ups and downs from which on the data are taken for the same.
 _SAME_DATA = 0.7
 #: Of the scatter, what is left between two processes that see the same data.
@@ -26,6 +40,9 @@ _REPLAYED_SIGMA = 0.25
 MIDDLE = 3
 #: Rows that the learning rate's course is found from: schedules bend.
 _LR_ROWS = 20
+
+#: The fewest rows that tell anything.
+_FEWEST = 5
 
 EARLY, RISE, MID, LATE = "early", "rise", "middle", "late"
 
@@ -40,6 +57,9 @@ class Shift:
         relative: mean deviation as a share of what is expected.
         sigmas: the same in standard errors.
         direction: 1 where it is up, -1 where it is down, 0 where it is neither for sure.
+        error: the standard error.
+        rows: how many rows there are.
+        paired: whether they are compared one by one with those of the process before.
     """
 
     seen: Spread
@@ -47,6 +67,9 @@ class Shift:
     relative: float
     sigmas: float
     direction: int
+    error: float
+    rows: int
+    paired: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +83,7 @@ class Change:
         values: the rows after, NaN where one has none.
         rest: the same without what is expected; NaN as above.
         sigma: standard deviation of a row of `rest`, were nothing changed.
+        paired: whether the process before had the same row, which `rest` is taken from.
         shifts: for the first steps (`early`), the next ones (`middle`) and the others (`late`); and
             for twice the first steps without the very first (`rise`), in which an optimizer that
             begins anew does its harm.
@@ -71,6 +95,7 @@ class Change:
     values: Sequence[float]
     rest: Sequence[float]
     sigma: Sequence[float]
+    paired: Sequence[bool]
     shifts: dict[str, Shift]
 
     def direction(self, part: str) -> int:
@@ -180,13 +205,14 @@ def _change(
     if expected is None or range_before is None:
         return None
     values = _numbers(log, quantity, after)
-    rest, sigma = [], []
+    rest, sigma, pairs = [], [], []
     for row, value in zip(after, values, strict=True):
         twin = log.columns[quantity][twins[row]] if row in twins else None
         paired = twin is not None and isfinite(twin) and quantity in (LOSS, GRAD_NORM)
         rest.append(value - (twin if paired and twin is not None else expected.at(steps[row])))
         sigma.append(expected.sigma * (_REPLAYED_SIGMA if paired else 1.0))
-    change = Change(quantity, range_before, expected, values, rest, sigma, {})
+        pairs.append(paired)
+    change = Change(quantity, range_before, expected, values, rest, sigma, pairs, {})
     places = [steps[row] for row in after]
     for part, begin, end in (
         (EARLY, 0, first),
@@ -201,23 +227,33 @@ def _change(
 
 
 def _shift(change: Change, steps: Sequence[float], begin: int, end: int) -> Shift | None:
-    """Compare a part; None where it has fewer than five numbers."""
+    """Compare a part; None where it has fewer than five numbers.
+
+    Where enough rows have a twin, only these count: they tell more than all the others.
+    """
     rows = [row for row in range(begin, end) if isfinite(change.rest[row])]
+    twins = [row for row in rows if change.paired[row]]
+    paired = len(twins) >= _FEWEST
+    rows = twins if paired else rows
     seen = spread([change.values[row] for row in rows])
-    if seen is None or len(rows) < 5:
+    if seen is None or len(rows) < _FEWEST:
         return None
     expected = median(change.values[row] - change.rest[row] for row in rows)
     deviations = [change.rest[row] for row in rows]
-    sigma = median(change.sigma[row] for row in rows)
-    replayed = sigma < change.course.sigma
+    middle = median(deviations)
     scale = abs(expected) or abs(change.course.level) or 1e-300
-    error = change.course.error(len(rows), median(steps[row] for row in rows))
-    if replayed:
-        error = sigma * sqrt(2 / len(rows))
-    sigmas = clipped_mean(deviations, 2 * sigma if replayed else sigma) / error
-    relative = median(deviations) / scale
-    least = NOTABLE[change.quantity]
-    if replayed and change.quantity in (LOSS, GRAD_NORM):
+    if paired:
+        error = pair_error(deviations, 1e-7 * scale)
+        sigmas = middle / error
+        far = signed_rank(deviations) <= CHANCE
         least = NOTABLE_REPLAYED
-    sure = abs(sigmas) > SURE and abs(relative) > least and sigmas * relative > 0
-    return Shift(seen, expected, relative, sigmas, (1 if relative > 0 else -1) if sure else 0)
+    else:
+        error = change.course.error(len(rows), median(steps[row] for row in rows))
+        sigmas = clipped_mean(deviations, median(change.sigma[row] for row in rows)) / error
+        far = abs(sigmas) > SURE
+        least = NOTABLE[change.quantity]
+    sure = far and abs(middle / scale) > least and sigmas * middle > 0
+    return Shift(
+        seen, expected, middle / scale, sigmas, (1 if middle > 0 else -1) if sure else 0,
+        error, len(rows), paired,
+    )  # fmt: skip

@@ -231,7 +231,8 @@ class Rows:
             if name in record:
                 step = number(record[name]) if cost < 0 else counted(record[name])
                 if step is not None and abs(step) < _STEPS:
-                    self.source.columns.setdefault(STEP, name)
+                    if STEP not in self.source.columns:
+                        self.source.columns = {STEP: name, **self.source.columns}
                     return step
         return None
 

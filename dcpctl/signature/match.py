@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from dcpctl.signature.columns import GRAD_NORM, LOSS, LR
-from dcpctl.signature.evidence import EARLY, Change, Evidence
+from dcpctl.signature.evidence import EARLY, RISE, Change, Evidence
 
 #: What has to match; throughput may change with the machines.
 COMPARED = (LOSS, GRAD_NORM, LR)
@@ -52,9 +52,12 @@ def _mismatches(change: Change, first: int) -> list[str]:
     missing = sum(not isfinite(value) for value in values)
     if missing:
         return [f"{name} is missing or not finite in {missing} of {first} rows"]
-    shift = change.shifts.get(EARLY)
-    if shift is not None and shift.direction and abs(shift.sigmas) > SURE:
-        return [f"{name} {shift.relative:+.1%}"]
+    for part in (EARLY, RISE):
+        shift = change.shifts.get(part)
+        if shift is None or not shift.direction:
+            continue
+        if shift.paired or (part == EARLY and abs(shift.sigmas) > SURE):
+            return [f"{name} {shift.relative:+.1%}"]
     if change.quantity == LR:
         return []
     stray = sum(abs(rest) > BAND * change.course.sigma for rest in change.rest[:first])

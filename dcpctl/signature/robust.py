@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isfinite, sqrt
+from math import erfc, isfinite, sqrt
 from statistics import median
 
 #: Median absolute deviation -> standard deviation of a normal distribution.
@@ -16,6 +16,8 @@ _MOST = 150
 _CLIP = 4.0
 #: The scatter of so many rows may be twice what it seems; with more rows it soon is what it seems.
 _FEW = 20
+#: Differences up to which their ranks are counted out.
+_EXACT = 30
 #: The least rows that make a regime.
 LEAST = 10
 
@@ -140,3 +142,37 @@ def clipped_mean(values: Sequence[float], sigma: float) -> float:
     """Return the mean of deviations, none of which counts for more than four sigma."""
     bound = _CLIP * sigma
     return sum(min(max(value, -bound), bound) for value in values) / len(values)
+
+
+def pair_error(differences: Sequence[float], least: float) -> float:
+    """Return the standard error of the median of differences, by how they scatter around it.
+
+    Args:
+        differences: of pairs.
+        least: standard deviation that they have at least, as numbers are printed with few digits.
+    """
+    middle = median(differences)
+    sigma = max(_MAD * median(abs(value - middle) for value in differences), least)
+    return 1.25 * sigma / sqrt(len(differences))
+
+
+def signed_rank(differences: Sequence[float]) -> float:
+    """Return Wilcoxon's two-sided chance that differences without a sign would rank as these do.
+
+    Exact up to 30 differences that are not 0 (ties count as they stand), normal for more.
+    """
+    kept = sorted((value for value in differences if value), key=abs)
+    count = len(kept)
+    total = count * (count + 1) // 2
+    up = sum(rank for rank, value in enumerate(kept, 1) if value > 0)
+    far = max(up, total - up)
+    if not count:
+        return 1.0
+    if count > _EXACT:
+        spread_of = sqrt(count * (count + 1) * (2 * count + 1) / 24)
+        return min(1.0, erfc((far - total / 2 - 0.5) / spread_of / sqrt(2)))
+    ways = [1] + [0] * total
+    for rank in range(1, count + 1):
+        for place in range(total, rank - 1, -1):
+            ways[place] += ways[place - rank]
+    return float(min(1.0, 2 * sum(ways[far:]) / 2**count))

@@ -5,20 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dcpctl.signature.columns import GRAD_NORM, LOSS, LR, THROUGHPUT
-from dcpctl.signature.evidence import EARLY, LATE, MID, Change, Evidence
+from dcpctl.signature.evidence import EARLY, LATE, MID, NOTABLE_REPLAYED, RISE, Change, Evidence
+from dcpctl.signature.power import GREATEST_RISE, Power, leaves_its_twins, power_of, twins_of
 from dcpctl.signature.robust import LEAST
 from dcpctl.signature.shape import AFTER_UPDATES, AT_ONCE, LATER, Shape, shape_of
 
 LOST_OPTIMIZER, DIVERGENCE, DATA_CHANGE = "lost-optimizer", "divergence", "data-change"
 LR_CHANGE, SPIKE, RECOVERED = "lr-change", "spike", "recovered"
 HEALTHY, INCONCLUSIVE = "healthy", "inconclusive"
+#: From the gravest on; what cannot be told is graver than what is known to be well.
 VERDICTS = (
-    LOST_OPTIMIZER, DIVERGENCE, DATA_CHANGE, LR_CHANGE, SPIKE, RECOVERED, HEALTHY, INCONCLUSIVE,
+    LOST_OPTIMIZER, DIVERGENCE, DATA_CHANGE, LR_CHANGE, SPIKE, RECOVERED, INCONCLUSIVE, HEALTHY,
 )  # fmt: skip
 
 HIGH, MEDIUM, LOW = "high", "medium", "low"
 
 _COLLAPSED = -0.3
+#: Standard deviations at which the very first loss is another than that of the process before.
+_OUTSTANDING = 5.0
+#: Chance below which differences from the process before are too one-sided to call them none.
+_HINT = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class _Facts:
 
     def __init__(self, evidence: Evidence, loss: Change, shape: Shape) -> None:
         self.evidence, self.loss, self.shape = evidence, loss, shape
+        self.power, self.twins = power_of(evidence), twins_of(evidence)
         self.norm = evidence.changes.get(GRAD_NORM)
         self.norm_at = {
             part: self.norm.direction(part) if self.norm else 0 for part in (EARLY, MID, LATE)
@@ -81,6 +88,17 @@ class _Facts:
         change = self.evidence.changes.get(quantity)
         shifts = [] if change is None else change.shifts.values()
         return max((s.relative for s in shifts if s.direction), key=abs, default=0.0)
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """How many losses are higher than those of the process before, in words."""
+        if self.twins is None or not self.twins.count:
+            return ()
+        return (
+            f"{self.twins.higher} of {self.twins.count} losses after the first are higher than "
+            "those of the process before at the same steps (signed-rank test: p = "
+            f"{self.twins.chance:.2g})",
+        )
 
     @property
     def steadiness(self) -> tuple[str, ...]:
@@ -134,21 +152,83 @@ def _spike(found: _Facts) -> Verdict | None:
 def _nothing(found: _Facts) -> Verdict | None:
     if found.shape.up:
         return None
+    if found.shape.down and leaves_its_twins(found.evidence, found.twins):
+        fell = -found.loss.relative(RISE)
+        return Verdict(
+            LOST_OPTIMIZER, MEDIUM,
+            f"Lost optimizer state: from the first update on the loss is {fell:.1%} lower than "
+            "that of the process before, on the same data; lost first moments do that.",
+            (*found.pairs, *found.steadiness),
+        )  # fmt: skip
     if found.shape.down and found.loss.direction(LATE) < 0 and found.loss.direction(EARLY) < 0:
         return Verdict(
             DATA_CHANGE, LOW,
             "The loss fell at the resume: other data, or data that were seen before?",
             found.steadiness,
         )  # fmt: skip
-    reasons = found.steadiness
-    sure = LATE in found.loss.shifts or MID in found.loss.shifts
+    return _other_weights(found) or _unseen(found)
+
+
+def _other_weights(found: _Facts) -> Verdict | None:
+    """The very first loss is another than before, on the same data."""
+    twins, power = found.twins, found.power
+    if twins is None or twins.first is None or power is None or not power.paired:
+        return None
+    if twins.first <= max(_OUTSTANDING * power.scatter, NOTABLE_REPLAYED):
+        return None
+    return Verdict(
+        RECOVERED, LOW,
+        f"Recovered: the first loss is {twins.first:.1%} higher than that of the process before, "
+        "on the same data, as weights that are not those that were saved would have it.",
+        (*found.pairs, *found.steadiness),
+    )  # fmt: skip
+
+
+def _unseen(found: _Facts) -> Verdict:
+    """Nothing rose or fell: that says something where a reset would have shown."""
+    power, twins = found.power, found.twins
+    reasons = (*found.pairs, *found.steadiness)
     norm = found.moved(GRAD_NORM)
     if norm:
         reasons = (f"grad norm changed by {norm:+.0%}, the loss did not", *reasons)
+    if power is None or not power.enough:
+        return Verdict(INCONCLUSIVE, HIGH, f"Nothing visible in the log: {_weak(power)}", reasons)
+    if twins is not None and twins.chance < _HINT:
+        return Verdict(
+            INCONCLUSIVE, MEDIUM,
+            "Nothing sure in the log: the losses differ from those of the process before by "
+            "little, and to one side; ask the checkpoint.",
+            reasons,
+        )  # fmt: skip
     return Verdict(
-        HEALTHY, HIGH if sure and not norm else MEDIUM,
-        "Healthy: the run goes on as it did before.", reasons,
+        HEALTHY, HIGH if not norm else MEDIUM,
+        f"Healthy: the run goes on as it did before; {_strong(power)}.", reasons,
     )  # fmt: skip
+
+
+def _weak(power: Power | None) -> str:
+    """Why nothing was to be seen, in words."""
+    ask = "ask the checkpoint."
+    if power is None:
+        return f"too few rows to say what would be; {ask}"
+    shows = f"a rise of {power.shows:.1%} or more would show"
+    if power.moves is None:
+        return f"{shows} in the mean of {power.rows} rows, which are of unknown steps; {ask}"
+    return (
+        f"a reset of the optimizer may move the loss by as little as {power.moves:.1%} or as much "
+        f"as {GREATEST_RISE:.0%} over {power.steps:,.0f} steps; rows scatter by "
+        f"{power.scatter:.1%}, so that only {shows}; {ask}"
+    )
+
+
+def _strong(power: Power) -> str:
+    """What would have been to be seen, in words."""
+    rows = "differences from the process before" if power.paired else "rows"
+    return (
+        f"a reset of the optimizer would move the loss by {power.moves:.1%} or more over "
+        f"{power.steps:,.0f} steps; {rows} scatter by {power.scatter:.1%}, so that "
+        f"{power.shows:.1%} would show"
+    )
 
 
 def _lasting(found: _Facts) -> Verdict | None:
@@ -221,7 +301,7 @@ def _lost(found: _Facts, confidence: str) -> Verdict:
     if not shape.lasting and shape.back is not None:
         step = found.evidence.steps[min(shape.back, len(found.evidence.steps) - 1)]
         back = f"; the loss is back from {found.evidence.unit} {step:,.0f} on"
-    reasons = []
+    reasons = list(found.pairs)
     if shape.onset == AFTER_UPDATES:
         reasons.append("the first loss is as before: the weights were restored")
     if shape.onset == AT_ONCE:

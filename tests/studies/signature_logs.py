@@ -12,7 +12,7 @@ from typing import Any
 
 from dcpctl.signature.engine import Diagnosis, diagnose
 from dcpctl.signature.log import Log
-from dcpctl.signature.verdict import LOST_OPTIMIZER, VERDICTS
+from dcpctl.signature.verdict import INCONCLUSIVE, LOST_OPTIMIZER, VERDICTS
 
 RECORDED = Path(__file__).resolve().parents[1] / "test_signature" / "recorded.jsonl.gz"
 #: Rows of the first process before the save, and all that it wrote.
@@ -129,3 +129,28 @@ def by_size(apart: Found, abandoned: Found) -> Iterator[str]:
         places = [(scenario, regime) for regime in regimes]
         cells = [f"{counts[0][at]}, {counts[1][at]} of {totals[at]}" for at in places]
         yield f"| {scenario} | {' | '.join(cells)} |"
+
+
+def by_word(*found: Found) -> Iterator[str]:
+    """Yield a table of how often each word is right, by confidence too where it has several.
+
+    Args:
+        found: kinds of logs, a column each.
+    """
+    said = [
+        Counter((one.verdict.name, one.verdict.confidence, run.truth) for run, one in each)
+        for each in found
+    ]
+    yield "| said | " + "confidence | right |" + " right |" * (len(found) - 1)
+    yield "|---|---|" + "---:|" * len(found)
+    for name in VERDICTS:
+        if name == INCONCLUSIVE:
+            continue
+        for confidence in ("high", "medium", "low"):
+            cells = []
+            for counts in said:
+                right = counts[name, confidence, name]
+                total = sum(counts[name, confidence, truth] for truth in VERDICTS)
+                cells.append(f"{right} of {total}" if total else "")
+            if any(cells):
+                yield f"| {name} | {confidence} | {' | '.join(cells)} |"

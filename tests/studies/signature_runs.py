@@ -36,6 +36,8 @@ class Regime:
         batch: examples in a batch.
         saves: steps after which the run is saved.
         attention: a transformer of two layers instead of an MLP.
+        width: of the MLP's hidden layers.
+        scenarios: how many of the scenarios are run, from the first on; None for all.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Regime:
     batch: int = 512
     saves: tuple[int, ...] = (400, 1200)
     attention: bool = False
+    width: int = 256
+    scenarios: int | None = None
 
 
 #: With the lr of `edge` the model still learns; with a little more it does not. That of `calm` is a
@@ -55,6 +59,8 @@ REGIMES = (
     Regime("hot", 1e-1, 0.1),
     Regime("edge", 1.5e-1, 0.1),
     Regime("transformer", 1e-2, 0.1, batch=16, attention=True),
+    Regime("calm, 8,192", 3e-3, 0.1, batch=8_192, saves=(400,), width=128, scenarios=12),
+    Regime("hot, 8,192", 1e-1, 0.1, batch=8_192, saves=(400,), width=128, scenarios=12),
 )
 
 
@@ -152,7 +158,7 @@ class Job:
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
         regime = self.regime
-        self.model = Transformer() if regime.attention else Mlp(regime.normed)
+        self.model = Transformer() if regime.attention else Mlp(regime.normed, regime.width)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=regime.lr, betas=BETAS, weight_decay=regime.weight_decay
         )
@@ -315,7 +321,7 @@ def recorded(regime: Regime, seed: int) -> Iterator[dict[str, Any]]:
             "first": columns([*log[-BEFORE:], *abandoned]),
             "resumed": [],
         }
-        for scenario in SCENARIOS:
+        for scenario in SCENARIOS[: regime.scenarios]:
             resumed = copy.deepcopy(job)
             torch.manual_seed(seed + save)
             scenario.change(resumed)

@@ -18,9 +18,9 @@ START, STEP, PAUSE = 1_760_000_000, 2, 1_800
 REGIME = "edge"
 
 
-def the_run(scenario: str) -> Run:
+def the_run(scenario: str, regime: str = REGIME) -> Run:
     """Return the first recorded run of a scenario."""
-    return next(run for run in runs() if run.scenario == scenario and run.regime == REGIME)
+    return next(run for run in runs() if run.scenario == scenario and run.regime == regime)
 
 
 def timed(run: Run, *, abandoned: bool) -> Iterator[tuple[int, dict[str, float]]]:
@@ -35,16 +35,26 @@ def write_json_lines(path: Path, run: Run) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def write_csv(path: Path, run: Run, names: dict[str, str]) -> None:
-    """Write CSV; a process that appends to the file of another writes its header again."""
+def write_csv(
+    path: Path, run: Run, names: dict[str, str], *, abandoned: bool = False, later: int = 0
+) -> None:
+    """Write CSV; a process that appends to the file of another writes its header again.
+
+    Args:
+        path: the file.
+        run: its rows.
+        names: column -> the name that it gets.
+        abandoned: with the rows that the first process wrote after its save.
+        later: what is added to each step.
+    """
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         last = -1
-        for process, row in timed(run, abandoned=False):
+        for process, row in timed(run, abandoned=abandoned):
             if process != last:
                 writer.writerow([names.get(name, name) for name in row])
                 last = process
-            writer.writerow(row.values())
+            writer.writerow({**row, "step": row["step"] + later}.values())
 
 
 def write_console(path: Path, run: Run) -> None:
@@ -86,7 +96,10 @@ def main() -> None:
     """Write all samples."""
     LOGS.mkdir(exist_ok=True)
     write_json_lines(LOGS / "lost.jsonl", the_run("all of it"))
-    write_csv(LOGS / "healthy.csv", the_run("other data order"), {})
+    write_csv(LOGS / "healthy.csv", the_run("exact"), {}, abandoned=True)
+    # A reset that its log does not show, at the step of the one in the samples of `silent_reset`.
+    lost = the_run("all of it, other data order", "calm")
+    write_csv(LOGS / "unseen.csv", lost, {}, later=9_001 - lost.resume)
     write_csv(
         LOGS / "named.csv",
         the_run("all gradients have the wrong sign"),

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.studies.signature_logs import RECORDED, by_size, diagnosed, matrix
+from tests.studies.signature_logs import RECORDED, by_size, by_word, diagnosed, matrix
 
 
 def record(path: Path, seeds: list[int], names: list[str]) -> None:
@@ -47,6 +47,8 @@ def main() -> None:
     print("\n".join(matrix(apart)))
     print("\nthe same with the steps that the first process still wrote:\n")
     print("\n".join(matrix(abandoned)))
+    print("\nhow often each word is right, without and with these steps:\n")
+    print("\n".join(by_word(apart, abandoned)))
     print("\ncalled lost-optimizer, without and with these steps:\n")
     print("\n".join(by_size(apart, abandoned)))
 

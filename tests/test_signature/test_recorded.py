@@ -6,11 +6,13 @@ import importlib.util
 import json
 from collections import Counter
 from pathlib import Path
+from statistics import mean, median
 
 import pytest
 
+from dcpctl.signature.power import GREATEST_RISE, LEAST_RISE, USUAL_RISE
 from tests.studies import signature_samples
-from tests.studies.signature_logs import Found, by_size, diagnosed, matrix, runs
+from tests.studies.signature_logs import Found, by_size, by_word, diagnosed, matrix, runs
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,10 @@ def abandoned() -> Found:
 
 def test_the_tables_of_the_readme(repository: Path, apart: Found, abandoned: Found) -> None:
     readme = (repository / "README.md").read_text()
-    for lines in (matrix(apart), matrix(abandoned), by_size(apart, abandoned)):
+    tables = (
+        matrix(apart), matrix(abandoned), by_word(apart, abandoned), by_size(apart, abandoned)
+    )  # fmt: skip
+    for lines in tables:
         assert "\n".join(lines) in readme
 
 
@@ -36,6 +41,13 @@ def test_what_the_readme_promises(name: str, request: pytest.FixtureRequest) -> 
     called = Counter((run.truth, one.verdict.name) for run, one in found)
     assert called["healthy", "lost-optimizer"] == 0
     assert called["divergence", "lost-optimizer"] == 0
+    # The word is said only where a reset would have shown.
+    assert not any(one.verdict.name == "healthy" for run, one in found if run.truth != "healthy")
+    assert all(
+        one.verdict.confidence != "high" or run.truth == "healthy"
+        for run, one in found
+        if one.verdict.name == "healthy"
+    )
     whole = [
         one
         for run, one in found
@@ -43,6 +55,25 @@ def test_what_the_readme_promises(name: str, request: pytest.FixtureRequest) -> 
     ]
     assert sum(one.verdict.name == "lost-optimizer" for one in whole) >= 0.9 * len(whole)
     assert all(not one.match.ok for one in whole)
+
+
+def test_resets_are_as_mild_as_the_power_takes_them_for() -> None:
+    """The table of least rises is that of the recorded resets of a whole optimizer."""
+    saves: dict[tuple[str, int, int], dict[str, list[float]]] = {}
+    for run in runs():
+        saves.setdefault((run.regime, run.seed, run.resume), {})[run.scenario] = run.second["loss"]
+    for steps, least in LEAST_RISE.items():
+        rises = [
+            mean(
+                (a - b) / b
+                for a, b in zip(of["all of it"][1:], of["exact"][1 : steps + 1], strict=False)
+            )
+            for of in saves.values()
+        ]
+        assert min(rises) == pytest.approx(least, abs=2e-4)
+        if steps == 20:
+            assert median(rises) == pytest.approx(USUAL_RISE, abs=2e-3)
+            assert max(rises) == pytest.approx(GREATEST_RISE, abs=5e-3)
 
 
 def test_a_resume_is_found_in_each(apart: Found) -> None:
@@ -63,7 +94,7 @@ def test_samples_are_of_recorded_runs(samples: Path, tmp_path: Path) -> None:
         tmp_path / "lost.jsonl", signature_samples.the_run("all of it")
     )
     signature_samples.write_csv(
-        tmp_path / "healthy.csv", signature_samples.the_run("other data order"), {}
+        tmp_path / "healthy.csv", signature_samples.the_run("exact"), {}, abandoned=True
     )
     for name in ("lost.jsonl", "healthy.csv"):
         assert (tmp_path / name).read_bytes() == (samples / "logs" / name).read_bytes()

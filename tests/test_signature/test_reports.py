@@ -65,6 +65,7 @@ def validated(text: str) -> dict:
     [
         ("lost.jsonl", [], "lost-optimizer", 1, 1),
         ("healthy.csv", [], "healthy", 0, 0),
+        ("unseen.csv", [], "inconclusive", 0, 0),
         ("named.csv", ["--map", "loss=my/loss"], "divergence", 0, 1),
         ("titan.log", [], "data-change", 0, 1),
     ],
@@ -81,7 +82,9 @@ def test_samples(
     assert found["verdict"] == verdict
     assert found["failed"] == bool(code)
     assert found["matches"] == (not gate)
-    assert [resume["step"] for resume in found["resumes"]] == [400]
+    assert [resume["step"] for resume in found["resumes"]] == [
+        9001 if name == "unseen.csv" else 400
+    ]
 
 
 def test_the_schema_is_one() -> None:
@@ -160,7 +163,7 @@ def test_many_resumes_are_listed_and_the_bad_one_is_explained() -> None:
     log = log_of([*rows, *bad], None)
     log.sessions = [0] * 150 + [1] * 150 + [2] * 200 + [3] * 100
     result = diagnose(log)
-    assert [one.verdict.name for one in result.diagnoses][:2] == ["healthy", "healthy"]
+    assert [one.verdict.name for one in result.diagnoses][:2] == ["inconclusive"] * 2
     assert result.worst is result.diagnoses[2]
     stream = io.StringIO()
     render(signature_blocks(result), stream, form="text", color=False, table_style="simple")

@@ -35,7 +35,10 @@ def test_the_seeds_reset(apart: int) -> None:
 def test_the_seeds_resume_as_it_should_have_been(apart: int) -> None:
     rows = list(seed_rows(SEED_BEFORE, apart=apart))
     (one,) = diagnose(log_of(rows, 500 // apart)).diagnoses
-    assert (one.verdict.name, one.verdict.confidence) == ("healthy", "high")
+    # Losses of 1.1 to 1.3 scatter too much for a mild reset to show.
+    assert (one.verdict.name, one.verdict.confidence) == ("inconclusive", "high")
+    assert one.verdict.sentence.startswith("Nothing visible in the log:")
+    assert "ask the checkpoint" in one.verdict.sentence
     assert one.match.ok
 
 
@@ -158,16 +161,19 @@ def test_a_falling_loss_is_followed() -> None:
         value + wobble - 1 for value, wobble in zip(loss, noisy(1.0, 200, 1, 0.02), strict=True)
     ]
     one = run(loss, noisy(0.6, 200, 2), resume=100)
-    assert one.verdict.name == "healthy"
+    assert one.verdict.name == "inconclusive"
+    assert not one.shape.up if one.shape else False
     assert one.evidence.changes["loss"].course.slope == pytest.approx(-0.004, rel=0.2)
 
 
-def test_healthy_resumes_are_called_healthy() -> None:
-    """Of 1,000 such resumes 5 are called something else, 9 fail the gate; here are 200 of them."""
+@pytest.mark.parametrize(("scatter", "name"), [(0.004, "healthy"), (0.05, "inconclusive")])
+def test_healthy_resumes(scatter: float, name: str) -> None:
+    """Of 1,000 such resumes 5 are called something else, 9 fail the gate; here are 100 of them."""
     called = [
-        run(noisy(1.2, 200, 2 * n), noisy(0.6, 200, 2 * n + 1), resume=100) for n in range(200)
+        run(noisy(1.2, 200, 2 * n, scatter), noisy(0.6, 200, 2 * n + 1), resume=100)
+        for n in range(100)
     ]
-    assert sum(one.verdict.name != "healthy" for one in called) <= 4
+    assert sum(one.verdict.name != name for one in called) <= 4
     assert sum(not one.match.ok for one in called) <= 5
     assert not any(one.verdict.name == "lost-optimizer" for one in called)
 
@@ -187,7 +193,7 @@ def test_units_do_not_matter(scale: float, offset: int, every: int, lost: bool) 
         for number, row in enumerate(rows)
     ]
     (one,) = diagnose(log_of(made, 500)).diagnoses
-    assert one.verdict.name == ("lost-optimizer" if lost else "healthy")
+    assert one.verdict.name == ("lost-optimizer" if lost else "inconclusive")
     assert one.match.ok is not lost
 
 
