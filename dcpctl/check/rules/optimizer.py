@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from dcpctl.check import words
@@ -18,6 +19,11 @@ from dcpctl.model.optimizer.faults import SHAPE, SHARE, listed_faults
 from dcpctl.model.optimizer.verdict import ABSENT
 from dcpctl.model.saves import beside
 from dcpctl.model.sections import DATALOADER, OTHER, RNG, SCHEDULER
+from dcpctl.model.witnesses import COUNT
+
+# What a job counts besides its steps: epochs, samples or tokens that it consumed, and what
+# torch.amp.GradScaler counts in its state dict.
+_PROGRESS = re.compile(r"(?i)(?:.*[._])?(?:epochs?|consumed\w*|\w*_seen|_growth_tracker)")
 
 _NEVER = "never had state"
 
@@ -235,9 +241,10 @@ def _training_trace(run: Run) -> str:
     if view.optimizers:
         return f"param groups are here ({quote(view.optimizers[0].fqns[0])})"
     of = view.sections.of
+    # A version or a config lies beside exported weights too; what only a job has is evidence.
     traces = [fqn for fqn in of if of[fqn] in (SCHEDULER, DATALOADER, RNG)]
-    # Tensors of no section may be any model's; what is pickled among them is a job's.
-    traces += [fqn for fqn in run.checkpoint.bytes_entries if of[fqn] == OTHER]
+    traces += [fqn for fqn in of if of[fqn] == OTHER and _PROGRESS.fullmatch(fqn)]
+    traces += [one.source for one in view.witnesses.sure if one.kind == COUNT]
     if traces:
         return f"a training job saved it ({quote(traces[0])} is here)"
     at = run.position
