@@ -25,6 +25,7 @@ from dcpctl.formats.arrays import distinct
 from dcpctl.formats.chunk_read import ChunkSource, open_held, read_chunk
 from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
+from dcpctl.formats.torch_zip import open_item
 from dcpctl.formats.value_read import ValueReader
 from dcpctl.model import boxes
 from dcpctl.model.shard_file import ShardFile
@@ -152,6 +153,33 @@ class TensorEntry:
             if held < self.numel:
                 return f"its chunks hold {held:,} of {self.numel:,} elements"
         return ""
+
+    def checksums(self) -> tuple[object, ...] | None:
+        """The recorded CRC-32 of each chunk's numbers beside its place, whatever their order.
+
+        Reads some KiB a chunk and no number. None where torch recorded none, or where the form has
+        none; two tensors of one dtype whose checksums are equal hold the same numbers.
+
+        Raises:
+            MalformedItem, MissingFile, TruncatedFile: an item is not what the metadata says.
+        """
+        if self.stored.encoding != "torch" or self.stored.transforms or not len(self.chunks):
+            return None
+        found = set()
+        for row, chunk in enumerate(self.chunks):
+            source = self.chunk_source(row)
+            item = open_item(
+                self.storage_of(row),
+                source.file,
+                source.offset,
+                source.length,
+                subject=source.subject,
+            )
+            data = [r for name, r in item.records.items() if name.startswith("data/")]
+            if len(data) != 1 or data[0].crc32 is None:
+                return None
+            found.add((chunk.offsets, chunk.sizes, data[0].size, data[0].crc32))
+        return (self.dtype, *sorted(found))
 
     def chunk_ranks(self) -> Int64s:
         """The rank whose file holds each chunk, (n,) as `chunks`; 0 where no name tells."""

@@ -23,6 +23,9 @@ class FakeTensor:
     def numel(self) -> int:
         return int(np.prod(self.shape))
 
+    def checksums(self) -> tuple[object, ...] | None:
+        return None if self.values is None else (self.dtype, *self.values)
+
     def numpy(self) -> np.ndarray:
         self.reads.append(self.fqn)
         values = self.values if self.values is not None else np.zeros(self.numel)

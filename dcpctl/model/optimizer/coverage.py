@@ -23,6 +23,7 @@ from dcpctl.model.optimizer.source import (
     StateEntry,
     shape_behind,
 )
+from dcpctl.model.optimizer.ties import find_ties
 from dcpctl.model.values import Unknown
 
 Shape = tuple[int, ...]
@@ -205,11 +206,13 @@ def _names_of_indices(
         return names
     groups = [group.params for group in raw.groups if group.params] or [tuple(keys)]
     shapes = {key: shape for key in keys if (shape := shape_behind(raw.state.get(key, {})))}
-    found = name_indices(groups, shapes, model)
+    fewer = sum(map(len, groups)) < len(model)
+    tied = find_ties(model, entries).tied if fewer else {}
+    found = name_indices(groups, shapes, model, tied)
     if found or not shapes:
         return found
     # Of state that is one rank's share the order alone tells, and the shapes have to agree.
-    by_order = name_indices(groups, {}, model)
+    by_order = name_indices(groups, {}, model, tied)
     known = {parameter.name: parameter for parameter in model}
     for key, name in by_order.items():
         behind, shape = known[name], shapes.get(key, known[name].shape)

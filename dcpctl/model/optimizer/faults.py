@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dcpctl.errors import quote
-from dcpctl.model.optimizer.parameters import ModelParameter, tied_names
+from dcpctl.model.optimizer.parameters import ModelParameter
 from dcpctl.model.optimizer.source import RawOptimizer, StateEntry
+from dcpctl.model.optimizer.ties import find_ties
 from dcpctl.model.stages import find_stages
 
 Shape = tuple[int, ...]
@@ -185,7 +186,7 @@ def overwritten(
             f"index {strays[0]} has state and the param groups end before it, so the state is that "
             "of several ranks' optimizers under the same indices"
         )
-    if len(keys) >= len(model) - len(tied_names(model)):
+    if len(keys) >= len(model) - len(find_ties(model, entries).tied):
         return ""
     ranks: dict[str, tuple[int, ...]] = {p.fqn: getattr(entries[p.fqn], "ranks", ()) for p in model}
     stages = find_stages({fqn: held[0] for fqn, held in ranks.items() if len(held) == 1})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 Shape = tuple[int, ...]
@@ -40,9 +40,8 @@ class ModelParameter:
 def tied_names(parameters: Sequence[ModelParameter]) -> dict[str, str]:
     """Return names that look like second names of one tensor, each with its first.
 
-    `state_dict()` lists a tied tensor under every name, `named_parameters()` (and so the
-    optimizer) once, under the first. Told by shape and by names: an embedding and an output head,
-    or two embeddings. Values are not compared.
+    By shape and by names: an embedding and an output head, or two embeddings. Values are not
+    compared, so this is no evidence; `ties` has that.
     """
     firsts: dict[Shape, list[ModelParameter]] = {}
     tied: dict[str, str] = {}
@@ -61,6 +60,7 @@ def name_indices(
     groups: Sequence[Sequence[str]],
     shapes: Mapping[str, Shape],
     model: Sequence[ModelParameter],
+    tied: Collection[str] = (),
 ) -> dict[str, str]:
     """Find out which parameters the indices of an `optimizer.state_dict()` stand for.
 
@@ -72,6 +72,7 @@ def name_indices(
         groups: indices of each param group, in order.
         shapes: index to the shape of its parameter, where the state tells it.
         model: the model's parameters in its order, buffers left out.
+        tied: those of them that are second names of another.
 
     Returns:
         Index to name; empty when no way or several exist.
@@ -80,7 +81,6 @@ def name_indices(
         return {}
     wanted = sum(map(len, groups))
     candidates: list[Sequence[ModelParameter]] = [model]
-    tied = tied_names(model)
     if tied and wanted == len(model) - len(tied):
         candidates.insert(0, [p for p in model if p.name not in tied])
     for parameters in candidates:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from dcpctl.errors import printable
 from dcpctl.model.fqn import common_prefixes
@@ -12,6 +12,7 @@ from dcpctl.model.optimizer import coverage
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.faults import GAP, SHAPE, SHARE, Fault, listed_faults
 from dcpctl.model.optimizer.source import BUCKETS, SLOT_FIRST, RawOptimizer
+from dcpctl.model.optimizer.ties import Ties
 from dcpctl.model.values import Unknown
 
 COMPLETE, PARTIAL, ABSENT = "complete", "partial", "absent"
@@ -218,7 +219,7 @@ def notes(
     has_groups: bool,
     frozen: Sequence[str],
     frozen_count: int,
-    tied: Mapping[str, str],
+    ties: Ties,
     extra_state: Sequence[str],
     not_in_model: Sequence[str],
     overwritten: bool,
@@ -232,11 +233,18 @@ def notes(
             subject = f"{frozen_count} of the model's parameters are"
         which = f" ({shorten(frozen)})" if frozen else ""
         told = "" if frozen else "; which, an index-keyed state does not tell"
-        found.append(
-            f"{subject} in no param group and without state{which}: frozen, it seems{told}."
-        )
+        found.append(f"{subject} in no param group and without state{which}{told}.")
     found += [
-        f"{name} looks tied to {first}, whose state serves both." for name, first in tied.items()
+        f"{name} is tied to {first}: their numbers are equal, and one state serves both."
+        for name, first in ties.tied.items()
+    ]
+    found += [
+        f"{name} is not tied to {first}: they have one shape and other numbers."
+        for name, first in ties.apart.items()
+    ]
+    found += [
+        f"{name} may be tied to {first}: they have one shape, and their numbers were not compared."
+        for name, first in ties.unknown.items()
     ]
     if extra_state and not overwritten:
         found.append(f"State without parameter: {shorten(extra_state)}.")

@@ -21,7 +21,7 @@ from dcpctl.model.optimizer.groups import (
 )
 from dcpctl.model.optimizer.kind import DECOUPLED
 from dcpctl.model.optimizer.pairing import Model
-from dcpctl.model.optimizer.parameters import ModelParameter, tied_names
+from dcpctl.model.optimizer.parameters import ModelParameter
 from dcpctl.model.optimizer.shares import Share, steps_in_words, worst
 from dcpctl.model.optimizer.source import (
     BUCKETS,
@@ -40,6 +40,7 @@ from dcpctl.model.optimizer.table import (
     slot_counts,
     steps_of,
 )
+from dcpctl.model.optimizer.ties import Ties, find_ties
 from dcpctl.model.sections import MODEL, Sections, classify
 from dcpctl.model.values import Unknown
 from dcpctl.model.witnesses import COUNT, Witnesses, settled, witnesses_of
@@ -215,14 +216,30 @@ class OptimizerView:
         return tuple(p.name for p in self.parameters if p.status == status)
 
     @cached_property
-    def tied(self) -> dict[str, str]:
-        """Model parameters that look like second names of a trained one, to that one's name."""
-        pairs = self._ties
-        return {name: pairs[name] for name in self._untrained if name in pairs}
+    def tied(self) -> Mapping[str, str]:
+        """Second names of trained parameters, whose numbers are equal, to the first names."""
+        return self.ties.tied
+
+    @cached_property
+    def ties(self) -> Ties:
+        """What the numbers say of parameters in no param group that may be second names."""
+        asked = self._untrained
+        if not asked:
+            return Ties()
+        paired = {p.model for p in self.sections.pairings}
+        models = [m for m in self.sections.models if m.root in paired]
+        named = {p.fqn: p for p in _parameters_of(models)}
+        entries = self._checkpoint.entries
+        found = [find_ties([named[p.fqn] for p in m.parameters], entries, asked) for m in models]
+        return Ties(
+            {name: first for one in found for name, first in one.tied.items()},
+            {name: first for one in found for name, first in one.apart.items()},
+            {name: first for one in found for name, first in one.unknown.items()},
+        )
 
     @cached_property
     def frozen(self) -> tuple[str, ...]:
-        """Model parameters in no param group and without state: they look frozen.
+        """Model parameters in no param group and without state, frozen or left out.
 
         With indices that cannot be named for certain it is empty; see `frozen_count`.
         """
@@ -230,7 +247,7 @@ class OptimizerView:
 
     @cached_property
     def frozen_count(self) -> int:
-        """How many of the model's parameters look frozen, nameable or not."""
+        """How many of the model's parameters are in no param group, nameable or not."""
         if self.params_unknown:
             return 0
         if self._nameless and not any(self._bucketed(p) for p in self.parameters):
@@ -345,10 +362,6 @@ class OptimizerView:
         return tuple(found)
 
     @cached_property
-    def _ties(self) -> dict[str, str]:
-        return tied_names(self.model)
-
-    @cached_property
     def verdict(self) -> str:
         """`complete`, `partial` or `absent`; of several optimizers the worst."""
         if len(self.shares) > 1:
@@ -391,7 +404,7 @@ class OptimizerView:
             has_groups=self._has_groups,
             frozen=self.frozen,
             frozen_count=self.frozen_count,
-            tied=self.tied,
+            ties=self.ties,
             extra_state=self.extra_state,
             not_in_model=self.not_in_model,
             overwritten=bool(self.overwritten),

@@ -344,8 +344,7 @@ def test_a_frozen_layer_is_in_no_group_and_has_no_state() -> None:
     view = OptimizerView(job(nested(adamw(), names=trained)))
     assert (view.verdict, view.frozen, view.frozen_count) == ("complete", frozen, 4)
     assert view.notes == (
-        "4 of the model's parameters are in no param group and without state (layers.0.*): "
-        "frozen, it seems.",
+        "4 of the model's parameters are in no param group and without state (layers.0.*).",
     )
     indices = OptimizerView(job(indexed([(adamw(), trained)])))
     assert (indices.verdict, indices.frozen, indices.frozen_count) == ("complete", (), 4)
@@ -356,10 +355,43 @@ def test_a_frozen_layer_is_in_no_group_and_has_no_state() -> None:
 def test_a_tied_head_has_its_state_under_the_embedding(by_name: bool) -> None:
     names = [name for name in NAMES if name != "head.weight"]
     optimizer = nested(adamw(), names=names) if by_name else indexed([(adamw(), names)])
-    view = OptimizerView(job(optimizer))
+    checkpoint = job(optimizer)
+    embed, head = (checkpoint.entries[f"model.{name}.weight"] for name in ("embed", "head"))
+    embed.values = head.values = [float(i) for i in range(embed.numel)]
+    view = OptimizerView(checkpoint)
     assert (view.verdict, view.tied) == ("complete", {"head.weight": "embed.weight"})
     assert (view.frozen, view.frozen_count) == ((), 0)
-    assert view.notes == ("head.weight looks tied to embed.weight, whose state serves both.",)
+    assert view.notes == (
+        "head.weight is tied to embed.weight: their numbers are equal, and one state serves both.",
+    )
+
+
+def test_names_alone_tie_nothing() -> None:
+    checkpoint = job(nested(adamw(), names=[name for name in NAMES if name != "head.weight"]))
+    view = OptimizerView(checkpoint)
+    assert (view.tied, view.frozen) == ({}, ("head.weight",))
+    assert view.notes[-1].startswith("head.weight may be tied to embed.weight")
+    embed, head = (checkpoint.entries[f"model.{name}.weight"] for name in ("embed", "head"))
+    embed.values = [float(i) for i in range(embed.numel)]
+    head.values = [float(-i) for i in range(embed.numel)]
+    view = OptimizerView(checkpoint)
+    assert (view.tied, view.frozen) == ({}, ("head.weight",))
+    assert view.notes[-1].startswith("head.weight is not tied to embed.weight")
+
+
+def test_what_shares_numbers_is_tied_whatever_its_name() -> None:
+    checkpoint = job(nested(adamw(), names=[name for name in NAMES if "layers.1" not in name]))
+    for name in NAMES:
+        entry = checkpoint.entries[f"model.{name}"]
+        first = name.replace("layers.1", "layers.0")
+        one = len(entry.shape) == 1
+        entry.values = [1.0 if one else float(hash(first) % 97 + i) for i in range(entry.numel)]
+    view = OptimizerView(checkpoint)
+    shared = {name for name in NAMES if "layers.1" in name and len(SHAPES[name]) > 1}
+    assert shared
+    assert view.tied == {name: name.replace("layers.1", "layers.0") for name in shared}
+    # Norms that are all ones are equal and not tied.
+    assert set(view.frozen) == {n for n in NAMES if "layers.1" in n} - shared
 
 
 def test_state_without_parameter_and_names_that_the_model_lacks() -> None:
