@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import numpy as np
-
+from dcpctl.check.chunk_parts import distinct_rows, part_of, read_same, spread
 from dcpctl.check.estimate import Floats
 from dcpctl.check.moment_bound import MAXIMUM, betas_of, memory, pair_of, precision_of
 from dcpctl.check.moment_evidence import Evidence, Terms, terms_of
 from dcpctl.check.options import CheckOptions
 from dcpctl.errors import DcpctlError
-from dcpctl.formats.arrays import distinct
 from dcpctl.model import boxes
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import TensorEntry
@@ -36,7 +34,6 @@ _SAMPLE_ZEROS = 16 << 20
 #: Numbers of one block where all are read; a compressed item is decompressed for every block.
 _BLOCK_NUMBERS = 1 << 20
 _COMPRESSED_NUMBERS = 16 << 20
-_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +180,11 @@ def read_pairs(
     if found.whole:
         _read_all(pairs, options, found)
         return found
-    every = [(pair, row) for pair in pairs for row in _rows(pair.second)]
+    every = [(pair, row) for pair in pairs for row in distinct_rows(pair.second)]
     found.expected = len(every)
     left = _SAMPLE_ZEROS
-    for number, (pair, row) in enumerate(_sample(every)):
+    files = [int(pair.second.chunks.file[row]) for pair, row in every]
+    for number, (pair, row) in enumerate(spread(every, files, _SAMPLE_CHUNKS)):
         chunk, read = _read_sample(pair, row, number, left)
         left -= read
         found.take(chunk)
@@ -269,56 +267,10 @@ def _entry(checkpoint: Checkpoint, parameter: Parameter, slot: str) -> TensorEnt
     return entry if precision_of(entry.dtype) is not None else None
 
 
-def _rows(entry: TensorEntry) -> Iterator[int]:
-    """Rows of the chunks, of copies the first one."""
-    seen = set()
-    for row, chunk in enumerate(entry.chunks):
-        box = chunk.offsets, chunk.sizes
-        if box not in seen and 0 not in chunk.sizes:
-            seen.add(box)
-            yield row
-
-
-def _sample(every: list[tuple[Pair, int]]) -> list[tuple[Pair, int]]:
-    """As many chunks of each file as of the others, spread over the parameters."""
-    if len(every) <= _SAMPLE_CHUNKS:
-        return every
-    files: dict[int, list[int]] = {}
-    for number, (pair, row) in enumerate(every):
-        files.setdefault(int(pair.second.chunks.file[row]), []).append(number)
-    if len(files) > _SAMPLE_CHUNKS:
-        picked = _spread(list(files), _SAMPLE_CHUNKS)
-        return [every[files[file][i % len(files[file])]] for i, file in enumerate(picked)]
-    share = _SAMPLE_CHUNKS // len(files)
-    chosen = sorted(number for numbers in files.values() for number in _spread(numbers, share))
-    return [every[number] for number in chosen]
-
-
-def _spread(numbers: list[int], most: int) -> list[int]:
-    if len(numbers) <= most:
-        return numbers
-    picked = distinct(np.linspace(0, len(numbers) - 1, most).astype(int))
-    return [numbers[index] for index in picked.tolist()]
-
-
-def _part(sizes: tuple[int, ...], number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The box of a chunk that a sample reads, elsewhere for each number; its rows lie together."""
-    starts, stops = [0] * len(sizes), list(sizes)
-    at = number * _GOLDEN % 1.0
-    for dim, size in enumerate(sizes):
-        behind = math.prod(sizes[dim + 1 :])
-        take = max(1, min(size, _SAMPLE_NUMBERS // behind))
-        starts[dim] = int((size - take) * at)
-        stops[dim] = starts[dim] + take
-        if behind <= _SAMPLE_NUMBERS:
-            break
-    return tuple(starts), tuple(stops)
-
-
 def _read_pair(pair: Pair) -> list[ChunkPair]:
     """Read every chunk of both moments."""
     chunks = []
-    for row in _rows(pair.second):
+    for row in distinct_rows(pair.second):
         chunk = _chunk(pair, row)
         most = _COMPRESSED_NUMBERS if _squeezed(pair) else _BLOCK_NUMBERS
         try:
@@ -338,7 +290,7 @@ def _read_sample(pair: Pair, row: int, number: int, left: int) -> tuple[ChunkPai
     whole = (0,) * len(sizes), sizes
     read = 0
     try:
-        box = whole if _squeezed(pair) else _part(sizes, number)
+        box = whole if _squeezed(pair) else part_of(sizes, number, _SAMPLE_NUMBERS)
         chunk.evidence.add(*_blocks(pair, row, *box))
         chunk.whole = box == whole
         if not chunk.whole and not all(chunk.evidence.alive):
@@ -382,18 +334,9 @@ def _blocks(
 ) -> tuple[Floats, Floats, Floats | None]:
     """A box of the second moment's chunk: first moments, second ones, largest ones."""
     second = pair.second.read_chunk(row, starts, stops)
-    offsets = pair.second.chunks.offsets[row].tolist()
-    box = tuple(slice(o + a, o + b) for o, a, b in zip(offsets, starts, stops, strict=True))
-
-    def same_of(entry: TensorEntry) -> Floats:
-        mine, theirs = entry.chunks, pair.second.chunks
-        alike = (
-            row < len(mine)
-            and np.array_equal(mine.offsets[row], theirs.offsets[row])
-            and np.array_equal(mine.sizes[row], theirs.sizes[row])
-        )
-        found: Floats = entry.read_chunk(row, starts, stops) if alike else entry[box]
-        return found
-
-    largest = None if pair.largest is None else same_of(pair.largest)
-    return same_of(pair.first), second, largest
+    first, largest = (
+        None if entry is None else read_same(entry, pair.second, row, starts, stops)
+        for entry in (pair.first, pair.largest)
+    )
+    assert first is not None
+    return first, second, largest

@@ -17,6 +17,7 @@ from dcpctl.check.options import CheckOptions
 from dcpctl.check.registry import CannotRun, NotAsked, rules_of
 from dcpctl.check.scan import Scan, scan_items
 from dcpctl.check.tiling import Tiling, tile
+from dcpctl.check.weight_pairs import WeightPairs, compare_weights
 from dcpctl.errors import DcpctlError, quote
 from dcpctl.model.checkpoint import Checkpoint, Part
 from dcpctl.model.entry import TensorEntry
@@ -142,6 +143,14 @@ class Run:
         if self.history is None or self.compared is None:
             return None
         return judge(self.compared.tallies, self.history.earlier.step or math.inf)
+
+    @cached_property
+    def weights(self) -> WeightPairs:
+        """The trained weights of both saves; none where there is no earlier one."""
+        if self.history is None:
+            return WeightPairs()
+        whole = self.options.verify_data or self.options.values
+        return compare_weights(self.history, whole=whole)
 
     @staticmethod
     def is_regular(entry: TensorEntry) -> bool:

@@ -34,6 +34,7 @@ _OTHERS = re.compile(
     r"|scaler|loss_scale|data_?loader|data_?iter(?:ator)?|dataset|sampler|rng)(?:_.*)?"
 )
 _LAST_EPOCH, _STEP_COUNT = "last_epoch", "_step_count"
+_RATES = _BASE_LRS, _LAST_LR = "base_lrs", "_last_lr"
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MAX_STEP = 1e15
 # A loss scaler skips steps of the optimizer that the job counts: a few.
@@ -69,11 +70,14 @@ class Schedule:
         source: where its `last_epoch` is.
         last_epoch: how often it was stepped; torch calls it so whatever the job steps it by.
         calls: how often it was stepped by its other counter; None if it has none.
+        rates: of each param group the learning rate that it began with (the group's `initial_lr`)
+            and the one that it set last; empty where it does not say.
     """
 
     source: str
     last_epoch: float
     calls: float | None = None
+    rates: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +235,15 @@ def _by_name(path: Path) -> list[Witness]:
 def _schedules(values: Iterable[tuple[str, tuple[str, ...], object, str]]) -> Iterator[Schedule]:
     """The outermost schedulers: one that holds others counts for them."""
     found: dict[tuple[str, ...], dict[str, tuple[str, float]]] = {}
+    rates: dict[tuple[str, ...], list[float]] = {}  # by where they are, and what they are
     for source, path, value, section in values:
         leaf = path[-1] if path else ""
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        for depth in (1, 2):  # a list that holds tensors is flattened
+            if section == SCHEDULER and len(path) >= depth and path[-depth] in _RATES:
+                file = source.partition(": ")[0] if ": " in source else ""
+                of = (file, *path[: len(path) - depth + 1])
+                rates.setdefault(of, []).extend(_rates(value))
         if section == SCHEDULER and leaf in (_LAST_EPOCH, _STEP_COUNT) and number:
             file = source.partition(": ")[0] if ": " in source else ""
             found.setdefault((file, *path[:-1]), {})[leaf] = source, float(value)  # type: ignore[arg-type]
@@ -243,7 +253,17 @@ def _schedules(values: Iterable[tuple[str, tuple[str, ...], object, str]]) -> It
             source, last = counters[_LAST_EPOCH]
             calls = counters.get(_STEP_COUNT)
             # torch counts the call that its constructor makes.
-            yield Schedule(source, last, None if calls is None else calls[1] - 1)
+            stepped = None if calls is None else calls[1] - 1
+            of_groups = (rates.get((*where, key), []) for key in _RATES)
+            yield Schedule(source, last, stepped, tuple(zip(*of_groups, strict=False)))
+
+
+def _rates(value: object) -> Iterator[float]:
+    """The numbers of a list of learning rates, or of one that is a tensor."""
+    for one in value if isinstance(value, (list, tuple)) else (value,):
+        rate = plain_number(one)
+        if isinstance(rate, (int, float)) and not isinstance(rate, bool):
+            yield float(rate)
 
 
 def _snake(word: str) -> str:

@@ -6,15 +6,20 @@ import math
 from collections.abc import Callable, Iterator
 
 from dcpctl.check import words
+from dcpctl.check.chunk_parts import read_same
 from dcpctl.check.finding import ERROR, INFO, WARNING
 from dcpctl.check.moment_bound import SQUARES
 from dcpctl.check.moment_pairs import ChunkPair, MomentPairs
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
+from dcpctl.errors import DcpctlError
+from dcpctl.model import boxes
+from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer.verdict import ABSENT
 
 Test = Callable[[ChunkPair], bool]
 Say = Callable[[list[ChunkPair], str], str]
+_BLOCK_NUMBERS = 1 << 20
 
 
 @rule("DCP512", ERROR, "first and second moments contradict each other")
@@ -49,7 +54,11 @@ def rank_of_zeros(run: Run) -> Iterator[Hit]:
     pairs = _pairs(run)
     steps = run.optimizer.step_of
     for rank, chunks in pairs.zero_by_rank().items():
-        trained = [chunk for chunk in chunks if steps.get(chunk.pair.parameter, 1) > 0]
+        trained = [
+            chunk
+            for chunk in chunks
+            if steps.get(chunk.pair.parameter, 1) > 0 and not _was_zero(run, chunk)
+        ]
         if not trained:
             continue
         rests = all(chunk.pair.key in pairs.resting for chunk in trained)
@@ -65,6 +74,24 @@ def rank_of_zeros(run: Run) -> Iterator[Hit]:
             file=_file(trained),
             severity=INFO if rests else None,
         )
+
+
+def _was_zero(run: Run, chunk: ChunkPair) -> bool:
+    """Whether the second moments of a chunk were zero in the save before too, which said it."""
+    if run.against is None:
+        return False
+    second = chunk.pair.second
+    before = run.against.entries.get(second.fqn)
+    if not isinstance(before, TensorEntry) or before.shape != second.shape:
+        return False
+    sizes = tuple(second.chunks.sizes[chunk.row].tolist())
+    try:
+        return not any(
+            read_same(before, second, chunk.row, starts, stops).any()
+            for starts, stops in boxes.split(sizes, _BLOCK_NUMBERS)
+        )
+    except DcpctlError:
+        return False
 
 
 def _doubts(chunks: list[ChunkPair], pairs: MomentPairs) -> list[str]:
