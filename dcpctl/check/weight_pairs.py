@@ -160,7 +160,8 @@ def _weights(history: History) -> Iterator[Weight]:
     for parameter in after.parameters:
         if parameter.fqn is None:
             continue
-        moved = steps.get(parameter.name, 1.0) - old_steps.get(parameter.name, 0.0)
+        step, old_step = steps.get(parameter.name, 1.0), old_steps.get(parameter.name, 0.0)
+        moved = step - old_step if step >= old_step else step  # since a restart
         entries = (
             history.earlier.checkpoint.entries.get(parameter.fqn),
             history.later.checkpoint.entries.get(parameter.fqn),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dcpctl.check import words
 from dcpctl.check.finding import ERROR, WARNING
 from dcpctl.check.rates import as_scheduled, same, scheduled
-from dcpctl.check.registry import CannotRun, Hit, rule
+from dcpctl.check.registry import Hit, NotAsked, rule
 from dcpctl.check.run import Run
 
 
@@ -21,7 +21,7 @@ def not_as_scheduled(run: Run) -> Iterator[Hit]:
         if not any(same(rate, other) for other in last):
             found.setdefault((rate, last[0]), []).append(parameter.name)
     if not known:
-        raise CannotRun("no scheduler says which learning rate it set last in these param groups")
+        raise NotAsked("no scheduler says which learning rate it set last in these param groups")
     before = {} if run.history is None else as_scheduled(run.history.earlier.view)
     if not all(before.values()):
         return  # something sets the rate after the scheduler

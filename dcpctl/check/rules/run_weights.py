@@ -92,8 +92,7 @@ def replaced(run: Run) -> Iterator[Hit]:
 
 
 def _weights(run: Run, history: History) -> WeightPairs:
-    advanced = history.advanced
-    if advanced is not None and advanced <= 0:
+    if history.advanced == 0 and not history.went_on:
         raise CannotRun("the optimizer took no step since the save before")
     if history.steps is None:
         raise CannotRun("neither the optimizer nor the run says how many steps lie between")
