@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dcpctl.errors import InterruptedSave, NotACheckpoint, ReadFailed, UsageError, quote
-from dcpctl.formats.layouts import LayoutReader, dcp, find_reader, fit, per_rank
+from dcpctl.formats.layouts import LayoutReader, dcp, find_reader, fit, foreign, per_rank
 from dcpctl.formats.layouts.dcp import METADATA
 from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model import directories, saves
@@ -130,10 +130,15 @@ def _interrupted(where: Path) -> InterruptedSave:
 
 def _not_a_directory(where: Path) -> NotACheckpoint:
     if where.exists():
+        other = foreign.file(where)
+        what = "a file" if other is None else other.what
         return NotACheckpoint(
-            f"{quote(where)} is a file, expected a checkpoint directory",
-            hint=f"did you mean {quote(where.parent)}?",
+            f"{quote(where)} is {what}, expected a checkpoint directory",
+            hint=f"did you mean {quote(where.parent)}?" if other is None else other.hint,
         )
+    remote = foreign.url(os.fspath(where))
+    if remote is not None:
+        return NotACheckpoint(f"{quote(where)} is {remote.what}", hint=remote.hint)
     return NotACheckpoint(f"there is no directory {quote(where)}")
 
 
@@ -148,10 +153,7 @@ def _nothing_here(where: Path, found: saves.Found) -> NotACheckpoint:
             hint=f"it is a run directory{several} with {count} save{'s' * (count > 1)}; name one, "
             f"such as {quote(newest.path)}",
         )
-    with LocalStorage(where) as storage:
-        names = storage.names()
-    if any(name.startswith("model_world_size_") and name.endswith(".pt") for name in names):
-        return NotACheckpoint(
-            message, hint="it holds verl's torch.save files, which are not a DCP checkpoint"
-        )
-    return NotACheckpoint(message)
+    other = foreign.directory(where)
+    if other is None:
+        return NotACheckpoint(message)
+    return NotACheckpoint(f"{message}: it is {other.what}", hint=other.hint)
