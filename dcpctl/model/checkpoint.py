@@ -129,6 +129,15 @@ class Checkpoint(Mapping[str, Entry]):
             part.storage.close()
 
     @property
+    def directory(self) -> Path:
+        """The directory that file names are relative to.
+
+        That is `path`, or the one around it where parts lie side by side (`7.net_model/`,
+        `7.net_optim/`) and `path` is what their names have in common.
+        """
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @property
     def format(self) -> str:
         """The on-disk form, as `StoredCheckpoint.format` has it.
 

@@ -150,6 +150,7 @@ def plan(
         _check_copies(draft)
     if in_place:
         _check_in_place(draft, target)
+        target = draft.sources[0].directory
     side = beside(draft.sources, draft.beside) if options.side_files else SideFiles()
     carried = () if in_place else tuple(side.files.values())
     sources = Sources.of(draft, carried)

@@ -41,17 +41,11 @@ def check_destination(
     """
     real = destination.parent.resolve() / destination.name
     for checkpoint in sources.checkpoints:
-        source = checkpoint.path.resolve()
-        if real.resolve().is_relative_to(source):
-            what = "is" if real.resolve() == source else "is inside"
-            raise Refused(
-                f"the destination {quote(destination)} {what} the source {quote(checkpoint.path)}",
-                hint="name a directory beside it, or use --in-place",
-            )
-        if source.is_relative_to(real):
-            raise Refused(
-                f"the destination {quote(destination)} holds the source {quote(checkpoint.path)}"
-            )
+        if checkpoint.path.is_dir():
+            _check_apart(real, checkpoint.path)
+        else:
+            for part in checkpoint.parts:
+                _check_apart(real, part.storage.root)
     if not os.path.lexists(destination):
         return
     if not overwrite:
@@ -60,6 +54,19 @@ def check_destination(
         raise Refused(f"{quote(destination)} is no directory; it is not overwritten")
     if not _is_save(destination, parts) and any(destination.iterdir()):
         raise Refused(f"{quote(destination)} is no checkpoint; it is not overwritten")
+
+
+def _check_apart(destination: Path, path: Path) -> None:
+    """Refuse a destination inside a source or around it."""
+    source = path.resolve()
+    if destination.resolve().is_relative_to(source):
+        what = "is" if destination.resolve() == source else "is inside"
+        raise Refused(
+            f"the destination {quote(destination)} {what} the source {quote(path)}",
+            hint="name a directory beside it, or use --in-place",
+        )
+    if source.is_relative_to(destination):
+        raise Refused(f"the destination {quote(destination)} holds the source {quote(path)}")
 
 
 def _is_save(destination: Path, parts: Sequence[str]) -> bool:

@@ -98,17 +98,21 @@ def beside(checkpoints: Sequence[Checkpoint], roots: Sequence[Path] | None = Non
     """
     shards: set[Path] = set()
     parts: dict[Path, set[str]] = {}
+    common: dict[Path, str] = {}
     for checkpoint in checkpoints:
-        known = parts.setdefault(checkpoint.path.resolve(), set())
+        around = checkpoint.directory.resolve()
+        known = parts.setdefault(around, set())
+        # Saves lie side by side there, and one of them is what its parts' names begin with.
+        common[around] = "" if checkpoint.path.is_dir() else checkpoint.path.name
         for part in checkpoint.parts:
             root = part.storage.root.resolve()
-            if root.is_relative_to(checkpoint.path.resolve()):
-                known.add(root.relative_to(checkpoint.path.resolve()).as_posix())
+            if root.is_relative_to(around):
+                known.add(root.relative_to(around).as_posix())
             shards.update(_described(root, part))
     found = SideFiles()
     for root in parts if roots is None else [root.resolve() for root in roots]:
         walk = _Walk(root, shards, parts.get(root, {"."}))
-        walk.look("")
+        walk.look("", common.get(root, ""))
         _add(found, walk.found)
         if walk.odd:
             raise Refused(
@@ -165,9 +169,11 @@ class _Walk:
         self.found = SideFiles()
         self.odd: list[str] = []
 
-    def look(self, below: str) -> None:
+    def look(self, below: str, prefix: str = "") -> None:
         names = set()
         for entry in self._entries(below):
+            if not entry.name.startswith(prefix):
+                continue
             name = f"{below}/{entry.name}" if below else entry.name
             names.add(entry.name)
             if _OWN.fullmatch(entry.name) or self.root / name in self.shards:

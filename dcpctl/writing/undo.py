@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,10 @@ def undo(path: str | os.PathLike[str], *, dry_run: bool = False) -> UndoReport:
         Refused: there is nothing to undo, or the checkpoint was saved again since.
         ReadFailed: the operating system failed.
     """
-    directory = Path(path).resolve()
-    places = _metadata_in(directory)
+    given = Path(path)
+    beside = not given.is_dir() and given.parent.is_dir()
+    directory = (given.parent if beside else given).resolve()
+    places = _metadata_in(directory, given.name if beside else "")
     if not places:
         raise NotACheckpoint(f"no .metadata in {quote(path)}")
     with locked(directory, [name.removesuffix(METADATA) for name in places]):
@@ -71,11 +74,17 @@ def undo(path: str | os.PathLike[str], *, dry_run: bool = False) -> UndoReport:
     return report
 
 
-def _metadata_in(directory: Path) -> list[str]:
-    """The metadata of a checkpoint, or of the parts of it that were edited in place."""
-    if (directory / METADATA).is_file():
+def _metadata_in(directory: Path, prefix: str = "") -> list[str]:
+    """The metadata of a checkpoint, or of its parts, of which some may have been edited in place.
+
+    Args:
+        directory: the checkpoint's, or where the parts of several lie side by side.
+        prefix: what the names of its parts begin with there.
+    """
+    if not prefix and (directory / METADATA).is_file():
         return [METADATA]
-    levels = ("*/", "*/*/", "*/*/*/")
+    begins = glob.escape(prefix)
+    levels = (f"{begins}*/", f"{begins}*/*/", f"{begins}*/*/*/")
     found = [p for level in levels for p in sorted(directory.glob(f"{level}{METADATA}"))]
     return [path.relative_to(directory).as_posix() for path in found if path.is_file()]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dcpctl import open_checkpoint
+from dcpctl.errors import Refused
 from dcpctl.model.draft import Draft
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
@@ -86,14 +87,13 @@ def test_a_part_without_keys_is_none(save, tmp_path):
 
 
 def test_equal_keys_of_two_parts_stay_apart(tmp_path):
-    save = tmp_path / "save"
-    for rank in range(2):
-        w = {"w": (numbers(4, seed=rank), "float32", (1,))}
-        make(save / f"pp{rank}", w, {"step": rank}, ranks=1)
+    save = tmp_path / "step-7"
+    for seed, part in enumerate(("actor", "critic")):
+        make(save / part, {"w": (numbers(4, seed=seed), "float32", (1,))}, {"step": 7}, ranks=1)
     with open_checkpoint(save) as checkpoint:
-        assert set(checkpoint) == {"w", "step", "pp1/w", "pp1/step"}
+        assert set(checkpoint) == {"w", "step", "critic/w", "critic/step"}
         run(Draft.of(checkpoint), tmp_path / "out")
-    for part in ("pp0", "pp1"):
+    for part in ("actor", "critic"):
         assert_same(save / part, tmp_path / "out" / part)
 
 
@@ -257,3 +257,27 @@ def test_what_an_unfinished_change_says_is_not_trusted(save, tmp_path):
     assert hashes(save) == state
     assert (tmp_path / "precious/.metadata").read_bytes() == b"p"
     assert before.items() <= hashes(tmp_path / "precious").items()
+
+
+def test_parts_side_by_side(save, tmp_path):
+    """Composer's and others' way: no directory of a save's own."""
+    run_ = tmp_path / "run"
+    for step in ("0001", "0002"):
+        shutil.copytree(save / "model", run_ / f"{step}.net_model")
+        shutil.copytree(save / "optimizer", run_ / f"{step}.net_optim")
+        (run_ / f"{step}.json").write_bytes(b"{}")
+    before = hashes(run_)
+    with open_checkpoint(run_ / "0002") as checkpoint:
+        assert [part.name for part in checkpoint.parts] == ["0002.net_model", "0002.net_optim"]
+        run(Draft.of(checkpoint), tmp_path / "out")
+        with pytest.raises(Refused, match="is inside the source"):
+            run(Draft.of(checkpoint), run_ / "0002.net_model/x")
+        run(edited(Draft.of(checkpoint), **{"model.x": 9}), run_ / "0002", in_place=True)
+    here = {name: sum_ for name, sum_ in before.items() if name.startswith("0002")}
+    assert set(hashes(tmp_path / "out")) == set(here)
+    changed = {name for name, sum_ in hashes(run_).items() if before.get(name) != sum_}
+    assert {name.partition("/")[0] for name in changed} == {"0002.net_model"}
+    with open_checkpoint(run_ / "0002") as checkpoint:
+        assert checkpoint["model.x"].value == 9
+    assert undo(run_ / "0002").removed == ("0002.net_model/__0_1.distcp",)
+    assert hashes(run_) == before
