@@ -11,7 +11,6 @@ from dcpctl.errors import (
     DcpctlError,
     InputError,
     LegacyItem,
-    LimitExceeded,
     MissingFile,
     PathOutsideCheckpoint,
     TruncatedFile,
@@ -22,11 +21,9 @@ from dcpctl.errors import (
 from dcpctl.formats.crc import crc32, crc32_range
 from dcpctl.formats.dtypes import info as dtype_info
 from dcpctl.formats.dtypes import itemsize
-from dcpctl.formats.pickles import calls, policy
 from dcpctl.formats.pickles.imports import Import, is_class_name
 from dcpctl.formats.pickles.packed import inner_tensors
-from dcpctl.formats.pickles.standins import PackedTensor, TensorRef
-from dcpctl.formats.pickles.vm import Machine
+from dcpctl.formats.pickles.standins import PackedTensor, StorageRef, TensorRef
 from dcpctl.formats.torch_zip import TorchItem, open_item
 from dcpctl.formats.zip_directory import ZipRecord
 from dcpctl.model.checkpoint import Checkpoint
@@ -137,8 +134,8 @@ class ItemReader:
         self._items = items
         self._parts = [part_of(checkpoint, number) for number in range(len(checkpoint.files))]
         self._room = threading.BoundedSemaphore(_DECOMPRESSIONS)
-        self._known: dict[bytes, tuple[Import, ...]] = {}
-        self._tensors: dict[bytes, TensorRef | PackedTensor] = {}
+        self._known: dict[bytes, tuple[tuple[Import, ...], tuple[StorageRef, ...]]] = {}
+        self._tensors: dict[bytes, tuple[TensorRef | PackedTensor, tuple[StorageRef, ...]]] = {}
 
     def read(self, item: int, *, whole: bool) -> ItemReport:
         """Look at one item; read all its bytes if `whole`."""
@@ -170,10 +167,10 @@ class ItemReader:
             report.unread = str(error)
         except UnknownForm as error:
             report.unknown = str(error)
-            report.unloadable = isinstance(error, Unloadable)
+            # A legacy stream torch would read, but no DCP release writes one into an item.
+            report.unloadable = isinstance(error, (Unloadable, LegacyItem))
             if isinstance(error, LegacyItem) and report.is_value:
                 report.unknown += "; torch unpickles it without restriction, which runs its code"
-                report.unloadable = True
         except InputError as error:
             report.malformed = str(error)
         except DcpctlError as error:
@@ -255,31 +252,31 @@ class ItemReader:
         """What tensor the item holds; equal chunks of a layer stack have equal pickles."""
         record = item.record("data.pkl")
         data = item.read("data.pkl") if record.size <= _SMALL_RECORD else b""
-        known = self._tensors.get(data)
-        if known is None:
+        found = self._tensors.get(data)
+        if found is None:
             known = item.held()
             _check_bits(known, item.subject)
             if data and len(self._tensors) < _REMEMBERED:
-                self._tensors[data] = known
-        elif isinstance(known, TensorRef):
-            item.check_tensor(known)
-        else:
-            for inner in inner_tensors(known).values():
-                item.check_tensor(inner)
+                self._tensors[data] = known, item.storages
+            return known
+        known, storages = found
+        item.check_storages(storages)
+        refs = (known,) if isinstance(known, TensorRef) else inner_tensors(known).values()
+        for ref in refs:
+            item.check_tensor(ref)
         return known
 
     def _unknown_globals(self, item: TorchItem) -> tuple[Import, ...]:
-        size = item.record("data.pkl").size
-        if size > limits.VALUE_BYTES:
-            raise LimitExceeded(f"{item.subject}: a pickle of {size} bytes")
-        data = item.read("data.pkl")
-        known = self._known.get(data)
-        if known is None:
-            machine = Machine(data, policy.VALUES, item.subject, calls.storage_from_persistent_id)
-            machine.run()
-            known = tuple(Import(*used) for used in sorted(machine.uses.items()))
-            if len(self._known) < _REMEMBERED and size <= _SMALL_RECORD:
-                self._known[data] = known
+        small = item.record("data.pkl").size <= _SMALL_RECORD
+        data = item.read("data.pkl") if small else b""
+        found = self._known.get(data)
+        if found is not None:
+            item.check_storages(found[1])
+            return found[0]
+        machine = item.decode(limits.VALUE_BYTES)
+        known = tuple(Import(*used) for used in sorted(machine.uses.items()))
+        if data and len(self._known) < _REMEMBERED:
+            self._known[data] = known, item.storages
         return known
 
 

@@ -7,7 +7,7 @@ value, which may hold tensors of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dcpctl import limits
@@ -15,9 +15,11 @@ from dcpctl.errors import (
     LegacyItem,
     LimitExceeded,
     MalformedItem,
+    MalformedPickle,
     PackedItem,
     UnknownForm,
     Unloadable,
+    listed,
     quote,
 )
 from dcpctl.formats import transforms as stream_transforms
@@ -25,13 +27,23 @@ from dcpctl.formats.crc import crc32_range
 from dcpctl.formats.dtypes import itemsize
 from dcpctl.formats.pickles import calls, policy, vm
 from dcpctl.formats.pickles.packed import inner_tensors, packed_in
-from dcpctl.formats.pickles.standins import Opaque, PackedTensor, TensorRef
+from dcpctl.formats.pickles.standins import Opaque, PackedTensor, StorageRef, TensorRef
 from dcpctl.formats.tensor_values import materialize
 from dcpctl.formats.zip_directory import Window, ZipRecord, read_directory
 from dcpctl.storage.base import Storage
 
 #: `_legacy_save`'s magic number as a protocol 2 pickle (`torch/serialization.py`, before 1.6).
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
+_PROTOCOL_2 = b"\x80\x02"
+#: Devices that torch knows by name (`torch/csrc/api`, `c10/core/DeviceType.cpp`), and the backends
+#: of others that rename its private one. `meta` is none of them: it keeps no numbers.
+_DEVICES = frozenset(
+    (
+        *("cpu", "cuda", "hip", "xpu", "mps", "hpu", "mtia", "xla", "lazy", "vulkan", "ve", "fpga"),
+        *("maia", "ipu", "mkldnn", "opengl", "opencl", "ideep", "privateuseone"),
+        *("npu", "mlu", "musa", "gcu", "sdaa", "supa", "rbln", "tpu", "ppu"),
+    )
+)
 #: What decompression may add to the tensor's own bytes: pickle, headers, padding.
 _ARCHIVE_OVERHEAD = 1 << 20
 
@@ -86,7 +98,6 @@ class TorchItem:
             decompressed item.
         file: the file in `storage` that they count in.
         records: every record by its name without the archive's prefix, in order.
-        problems: what is unusual about the archive but does no harm, a sentence each.
         subject: what the item is, for messages.
     """
 
@@ -96,9 +107,10 @@ class TorchItem:
         self.storage = window.storage
         self.file = window.name
         self.records: dict[str, ZipRecord]
-        self.problems: list[str]
+        #: Of the pickle that was decoded last.
+        self.storages: tuple[StorageRef, ...] = ()
         try:
-            self.records, self.problems = read_directory(window, subject)
+            self.records = read_directory(window, subject)
         except MalformedItem:
             if window.read(0, min(window.length, len(_LEGACY_MAGIC))) == _LEGACY_MAGIC:
                 raise LegacyItem(
@@ -167,15 +179,18 @@ class TorchItem:
             MalformedItem: a tensor does not fit into its record.
             MalformedPickle, LimitExceeded: as `vm.load`.
         """
-        ref = self._load(limits.TENSOR_PICKLE_BYTES)
+        machine = self.decode(limits.TENSOR_PICKLE_BYTES, policy.TENSORS)
+        ref = machine.result
         packed = packed_in(ref)
         if packed is not None:
             for inner in inner_tensors(packed).values():
                 self.check_tensor(inner)
             return packed
-        if not isinstance(ref, TensorRef):
+        if type(ref) is not TensorRef:
             kind = ref.type if isinstance(ref, Opaque) else type(ref).__name__
             raise Unloadable(f"{self.subject}: holds a {quote(kind)}, not a tensor")
+        if machine.uses:
+            raise Unloadable(f"{self.subject}: its pickle refers to {listed(sorted(machine.uses))}")
         record = self.check_tensor(ref)
         if math.prod(ref.shape) * itemsize(ref.dtype) > record.size:
             # Of an expanded tensor DCP writes a contiguous copy, so that this one is made by hand.
@@ -196,29 +211,64 @@ class TorchItem:
             MalformedPickle, LimitExceeded: as `vm.load`.
             MalformedItem, UnknownForm: as `tensor`.
         """
-        return materialize(self._load(limits.VALUE_BYTES), subject=self.subject, item=self)
+        decoded = self.decode(limits.VALUE_BYTES).result
+        for ref in self.storages:
+            # torch puts the tensors of bytes entries where they were, those of tensor entries not.
+            if ref.device.partition(":")[0] not in _DEVICES:
+                raise MalformedItem(f"{self.subject}: torch has no device {quote(ref.device)}")
+        return materialize(decoded, subject=self.subject, item=self)
 
-    def _load(self, limit: int) -> Any:
+    def decode(self, limit: int, known: policy.Policy = policy.VALUES) -> vm.Machine:
+        """Run the pickle of the item, and see that it and the records name the same storages.
+
+        Args:
+            limit: most bytes of the pickle.
+            known: which globals are known.
+
+        Returns:
+            The machine, whose `result` is the value.
+
+        Raises:
+            MalformedPickle, LimitExceeded: as `vm.load`.
+            MalformedItem: the records are not those of the storages.
+        """
         size = self.record("data.pkl").size
         if size > limit:
             raise LimitExceeded(f"{self.subject}: a pickle of {size} bytes, over {limit}")
-        return vm.load(
-            self.read("data.pkl"),
-            policy.VALUES,
-            subject=self.subject,
-            persistent=calls.storage_from_persistent_id,
-        )
+        data = self.read("data.pkl")
+        if data[:2] != _PROTOCOL_2:
+            raise MalformedPickle(f"{self.subject}: a pickle of another protocol than torch.save's")
+        storages = calls.Storages()
+        machine = vm.Machine(data, known, self.subject, storages)
+        machine.run()
+        self.storages = tuple(storages.found.values())
+        self.check_storages(self.storages)
+        return machine
+
+    def check_storages(self, storages: Iterable[StorageRef]) -> None:
+        """See that each storage has its record, of its size, and that there are no others."""
+        wanted = {
+            f"data/{ref.key}": ref.storage_numel * itemsize(ref.storage_dtype) for ref in storages
+        }
+        for name, size in wanted.items():
+            if self.record(name).size != size:
+                raise MalformedItem(
+                    f"{self.subject}: record {quote(name)} has {self.record(name).size} bytes, its "
+                    f"storage {size}"
+                )
+        for name in self.records:
+            if name.startswith("data/") and name not in wanted:
+                raise MalformedItem(f"{self.subject}: no tensor refers to record {quote(name)}")
 
     def check_tensor(self, ref: TensorRef) -> ZipRecord:
         """Return the record with the numbers of `ref`, which lie all inside it.
 
         Raises:
             MalformedItem: there is no such record, or it is too small for shape and strides.
-            UnknownForm: unknown dtype or byte order, or too many dimensions.
+            UnknownForm: unknown dtype, or too many dimensions.
         """
         if len(ref.shape) > limits.TENSOR_DIMS:
             raise UnknownForm(f"{self.subject}: a tensor of {len(ref.shape)} dimensions")
-        self._check_byteorder()
         record = self.record(f"data/{ref.key}")
         width = itemsize(ref.dtype)
         if 0 in ref.shape:
@@ -231,12 +281,3 @@ class TorchItem:
                 f"its record {quote(record.name)} has {record.size}"
             )
         return record
-
-    def _check_byteorder(self) -> None:
-        """Refuse big-endian numbers; `byteorder` is there from torch 2.1 on."""
-        if "byteorder" not in self.records:
-            return
-        if self.records["byteorder"].size > 8 or self.read("byteorder") not in (b"little", b"big"):
-            raise MalformedItem(f"{self.subject}: its byteorder record is neither little nor big")
-        if self.read("byteorder") == b"big":
-            raise UnknownForm(f"{self.subject}: written on a big-endian machine")

@@ -1,19 +1,22 @@
-"""The ZIP archive that torch.save writes, found by its end record and read by ranges.
+"""The ZIP archive that torch.save writes: every byte of it accounted for, read by ranges.
 
-torch (`caffe2/serialize/inline_container.cc`) stores every record uncompressed, with sizes and
-CRC-32 in a trailing data descriptor, so the local headers hold zeros and only the central directory
-counts. Nothing is searched for: a stored record may itself be an archive.
+torch (`caffe2/serialize/inline_container.cc`, over miniz) writes one form of archive, the same in
+every release from 1.13 to 2.15: records uncompressed and back to back, each padded so that its data
+are aligned, sizes and CRC-32 in a data descriptor behind the data and in the central directory,
+then a ZIP64 end record, its locator and an end record. Only sizes, checksums and positions differ
+from one archive to the next. So an archive is parsed by its directory, and then every header has to
+be the very bytes that torch writes for these sizes at these places. Nothing is searched for, and
+nothing is left over in which another reader could find another archive.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dcpctl import limits
-from dcpctl.errors import LimitExceeded, MalformedItem, quote
+from dcpctl.errors import LimitExceeded, MalformedItem, UnknownForm, quote
 from dcpctl.storage.base import Storage
 
 _END = struct.Struct("<4s4H2LH")
@@ -21,15 +24,33 @@ _LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_ENCRYPTED = 1
-_IN_DESCRIPTOR = 8
+_TAIL_BYTES = _END64.size + _LOCATOR.size + _END.size
+#: UTF-8 names; sizes and CRC-32 behind the data.
+_FLAGS, _IN_DESCRIPTOR = 0x0800, 0x0008
+#: Versions of miniz's ZIP64 end record: made by 3.0 on Unix, 4.5 needed.
+_MADE_BY, _NEEDED = 0x031E, 45
 _FULL_16, _FULL_32 = 0xFFFF, 0xFFFFFFFF
+#: Fields of a central directory entry, in their order (PKWARE APPNOTE 4.3.12).
+_FIELDS = (
+    *("signature", "version made by", "version needed", "flags", "compression", "time", "date"),
+    *("CRC-32", "packed size", "size", "name length", "extra length", "comment length", "disk"),
+    *("internal attributes", "external attributes", "position"),
+)
+_PREFIX = b"archive/"
+_PADDING = b"FB"
+_ALIGNMENT = 64
 
 #: Items up to this size are read with one call.
 _WHOLE_BYTES = 64 << 10
 #: Bytes read around a place of a larger item: the directory of a tensor item has some 500.
 _PAGE_BYTES = 4 << 10
 _PAGES = 4
+#: The records in their order. `byteorder` and the id are there from torch 2.1 on, the two at the
+#: start from 2.7 on; between `byteorder` and `version` stand the storages.
+_FIRST = ("data.pkl", ".format_version", ".storage_alignment", "byteorder")
+_LAST = ("version", ".data/serialization_id")
+_DATA = "data/"
+_ID_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +108,50 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A central directory entry; offsets count from the start of the item."""
+    """A central directory entry; `header` counts from the start of the item."""
 
-    name: str
-    flags: int
+    raw: bytes
     crc32: int
     size: int
     header: int
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether a size or position of it does not fit into 32 bits."""
+        return self.size >= _FULL_32 or self.header >= _FULL_32
 
-def read_directory(window: Window, subject: str) -> tuple[dict[str, ZipRecord], list[str]]:
+    def extra(self, *, packed: int | None = None) -> bytes:
+        """The ZIP64 extra field; in a local header the packed size stays zero, as in miniz."""
+        values: list[int] = []
+        if self.size >= _FULL_32:
+            values = [self.size, self.size if packed is None else packed]
+        values += [self.header] if self.header >= _FULL_32 else []
+        return struct.pack(f"<2H{len(values)}Q", 1, 8 * len(values), *values) if values else b""
+
+    def central(self) -> bytes:
+        """The entry as torch writes it."""
+        extra, short = self.extra(), min(self.size, _FULL_32)
+        flags = _FLAGS | (_IN_DESCRIPTOR if self.size else 0)
+        fields = (b"PK\1\2", 0, 0, flags, 0, 0, 0, self.crc32, short, short)
+        lengths = (len(self.raw), len(extra), 0, 0, 0, 0, min(self.header, _FULL_32))
+        return _CENTRAL.pack(*fields, *lengths) + self.raw + extra
+
+    def local(self, padding: int) -> bytes:
+        """The local header as torch writes it, with that many bytes of padding."""
+        extra = self.extra(packed=0) + _PADDING + struct.pack("<H", padding) + b"Z" * padding
+        flags = _FLAGS | (_IN_DESCRIPTOR if self.size else 0)
+        fields = (b"PK\3\4", 0, flags, 0, 0, 0, 0, 0, 0, len(self.raw), len(extra))
+        return _LOCAL.pack(*fields) + self.raw + extra
+
+    def descriptor(self) -> bytes:
+        """The data descriptor as torch writes it: none where there are no data."""
+        if not self.size:
+            return b""
+        form = "<4sL2Q" if self.is_wide else "<4s3L"
+        return struct.pack(form, b"PK\7\x08", self.crc32, self.size, self.size)
+
+
+def read_directory(window: Window, subject: str) -> dict[str, ZipRecord]:
     """Read the records of the archive that fills `window`.
 
     Args:
@@ -104,91 +159,47 @@ def read_directory(window: Window, subject: str) -> tuple[dict[str, ZipRecord], 
         subject: the item, for messages.
 
     Returns:
-        Records by name without the archive's prefix, in the archive's order, and what is unusual
-        but harmless about the archive, a sentence each.
+        Records by name without the archive's prefix, in the archive's order.
 
     Raises:
-        MalformedItem: no end record at the end, records that are compressed, encrypted, doubled,
-            overlapping or outside the item, or headers that contradict the directory.
+        MalformedItem: the archive differs from what torch writes in any byte that is no data,
+            record or checksum, or has other records.
+        UnknownForm: it was written on a big-endian machine.
         LimitExceeded: more records than `limits.ZIP_RECORDS`.
         TruncatedFile: the file ends inside the item.
     """
-    reader = _DirectoryReader(window, subject)
-    entries = reader.entries()
-    return reader.records(entries), reader.problems
+    return _DirectoryReader(window, subject).records()
 
 
 class _DirectoryReader:
     def __init__(self, window: Window, subject: str) -> None:
         self.window = window
         self.subject = subject
-        self.problems: list[str] = []
-        self.directory = 0
 
     def fail(self, what: str) -> NoReturn:
         raise MalformedItem(f"{self.subject}: malformed torch.save archive: {what}")
 
-    # -- end records ------------------------------------------------------------------------------
+    # -- directory --------------------------------------------------------------------------------
 
-    def entries(self) -> list[_Entry]:
-        """Find and parse the central directory."""
-        count, size, start, end = self._end_record()
+    def entries(self) -> tuple[list[_Entry], int]:
+        """Parse the central directory; return the entries and where it begins."""
+        end = self.window.length - _TAIL_BYTES
+        if end < 0:
+            self.fail(f"it has {self.window.length} bytes, fewer than its end records")
+        tail = self.window.read(end, self.window.length)
+        if tail[-_END.size :][:4] != b"PK\5\6":
+            self.fail("it does not end with an end record")
+        fields = _END64.unpack_from(tail)
+        count, size, start = fields[7:]
+        if tail != _end_records(count, size, start, end):
+            self.fail("its end records are not those that torch writes: another program made it")
         if count > limits.ZIP_RECORDS or size > limits.ZIP_DIRECTORY_BYTES:
             raise LimitExceeded(
                 f"{self.subject}: an archive of {count} records with a directory of {size} bytes"
             )
-        if start + size > end or count * _CENTRAL.size > size:
-            self.fail(
-                f"{count} records in {size} bytes of directory at byte {start} do not fit "
-                f"before byte {end}"
-            )
-        if start + size < end:
-            self.problems.append(f"{end - start - size} unused bytes after the directory")
-        self.directory = start
-        return self._parse(self.window.read(start, start + size), count)
-
-    def _end_record(self) -> tuple[int, int, int, int]:
-        """Return the directory's count of records, size, start, and where the end records begin."""
-        end = self.window.length - _END.size
-        if end < 0:
-            self.fail(f"it has {self.window.length} bytes, fewer than an end record")
-        fields = _END.unpack(self.window.read(end, self.window.length))
-        signature, disk, first_disk, here, count, size, start, comment = fields
-        if signature != b"PK\5\6" or comment:
-            self.fail("it does not end with an end record")
-        found = self._end_record64(end)
-        if found is None:
-            if _FULL_16 in (disk, first_disk, here, count) or _FULL_32 in (size, start):
-                self.fail("its ZIP64 end record is missing")
-            found = (disk, first_disk, here, count, size, start, end)
-        else:
-            small = (disk, first_disk, here, count, size, start)
-            caps = (_FULL_16, _FULL_16, _FULL_16, _FULL_16, _FULL_32, _FULL_32)
-            for value, large, cap in zip(small, found, caps, strict=False):
-                if value not in (large, cap):
-                    self.fail(f"its two end records disagree ({value} and {large})")
-        disk, first_disk, here, count, size, start, end = found
-        if disk or first_disk or here != count:
-            self.fail("it says that it spans several disks")
-        return count, size, start, end
-
-    def _end_record64(self, end: int) -> tuple[int, int, int, int, int, int, int] | None:
-        """Read the ZIP64 end record, which torch always writes, if its locator is there."""
-        at = end - _LOCATOR.size
-        if at < 0:
-            return None
-        signature, disk, start, _disks = _LOCATOR.unpack(self.window.read(at, end))
-        if signature != b"PK\6\7":
-            return None
-        if disk or start + _END64.size > at:
-            self.fail(f"its ZIP64 end record is said to be at byte {start}")
-        fields = _END64.unpack(self.window.read(start, start + _END64.size))
-        signature, size, _made, _needed, disk, first_disk, here, count, length, first = fields
-        if signature != b"PK\6\6" or start + 12 + size > at:
-            self.fail(f"no ZIP64 end record at byte {start}")
-        return disk, first_disk, here, count, length, first, start
-
-    # -- central directory ------------------------------------------------------------------------
+        if start + size != end:
+            self.fail(f"a directory of {size} bytes at byte {start} does not end at byte {end}")
+        return self._parse(self.window.read(start, end), count), start
 
     def _parse(self, data: bytes, count: int) -> list[_Entry]:
         entries = []
@@ -197,101 +208,168 @@ class _DirectoryReader:
             if position + _CENTRAL.size > len(data):
                 self.fail(f"its directory ends in record {number} of {count}")
             fields = _CENTRAL.unpack_from(data, position)
-            names, extras, comments = fields[10:13]
-            name_end = position + _CENTRAL.size + names
-            end = name_end + extras + comments
-            if fields[0] != b"PK\1\2" or end > len(data):
-                self.fail(f"its directory breaks off at record {number} of {count}")
-            raw = data[position + _CENTRAL.size : name_end]
-            entries.append(self._entry(raw, data[name_end : name_end + extras], fields))
+            name_end = position + _CENTRAL.size + fields[10]
+            end = name_end + fields[11]
+            entry = self._entry(
+                data[position + _CENTRAL.size : name_end], data[name_end:end], fields
+            )
+            if data[position:end] != entry.central():
+                self._fail_entry(entry, number, fields)
+            entries.append(entry)
             position = end
         if position < len(data):
-            self.problems.append(f"{len(data) - position} unused bytes in the directory")
+            self.fail(f"{len(data) - position} bytes in the directory are no record's")
         return entries
 
+    def _fail_entry(self, entry: _Entry, number: int, fields: tuple[Any, ...]) -> NoReturn:
+        """Say which field of a directory entry is not torch's."""
+        wanted = _CENTRAL.unpack_from(entry.central())
+        for field, found, torchs in zip(_FIELDS, fields, wanted, strict=True):
+            if found != torchs:
+                self.fail(
+                    f"record {quote(entry.raw.decode('ascii', 'replace'))} has {field} {found} in "
+                    f"the directory, torch writes {torchs}"
+                )
+        self.fail(f"record {number} has a field in the directory that torch does not write")
+
     def _entry(self, raw: bytes, extra: bytes, fields: tuple[int, ...]) -> _Entry:
-        flags, method = fields[3:5]
-        crc32, packed, size = fields[7:10]
-        disk, header = fields[13], fields[16]
-        try:
-            name = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            self.fail("the name of a record is not UTF-8")
-        size, packed, header = self._wide(extra, (size, packed, header))
-        if method or flags & _ENCRYPTED or packed != size:
-            self.fail(f"record {quote(name)} is compressed or encrypted, which torch never does")
-        if disk not in (0, _FULL_16):
-            self.fail("it says that it spans several disks")
-        return _Entry(name, flags, crc32, size, header)
+        crc32, _packed, size = fields[7:10]
+        header = fields[16]
+        numbers = iter(
+            struct.unpack(f"<{len(extra[4:]) // 8}Q", extra[4 : 4 + len(extra[4:]) // 8 * 8])
+        )
+        if size == _FULL_32:
+            size = next(numbers, size)
+            next(numbers, None)  # the packed size, which is the same
+        if header == _FULL_32:
+            header = next(numbers, header)
+        return _Entry(raw, crc32, size, header)
 
-    def _wide(self, extra: bytes, values: tuple[int, int, int]) -> list[int]:
-        """Replace each saturated 32-bit value by the next one of the ZIP64 extra field."""
-        wide = list(values)
-        if _FULL_32 not in wide:
-            return wide
-        position = 0
-        while position + 4 <= len(extra):
-            kind, length = struct.unpack_from("<2H", extra, position)
-            body = extra[position + 4 : position + 4 + length]
-            position += 4 + length
-            if kind != 1:
-                continue
-            saturated = [index for index, value in enumerate(wide) if value == _FULL_32]
-            if len(body) < 8 * len(saturated):
-                break
-            for slot, index in enumerate(saturated):
-                (wide[index],) = struct.unpack_from("<Q", body, 8 * slot)
-            return wide
-        return self.fail("a ZIP64 size is missing from its directory")
+    # -- records ----------------------------------------------------------------------------------
 
-    # -- local headers ----------------------------------------------------------------------------
-
-    def records(self, entries: list[_Entry]) -> dict[str, ZipRecord]:
-        """Find each entry's data behind its local header, and see that no two overlap."""
-        # torch takes the first record's first component as the archive's name.
-        prefix = entries[0].name.partition("/")[0] + "/" if entries else ""
+    def records(self) -> dict[str, ZipRecord]:
+        """See that the records fill the item up to the directory, and that they are torch's."""
+        entries, directory = self.entries()
         has_crc = any(entry.crc32 for entry in entries)
         found: dict[str, ZipRecord] = {}
-        spans: list[tuple[int, int, str]] = []
+        paddings: list[tuple[int, int]] = []
+        position = 0
+        descriptor = b""
         for entry in entries:
-            start = self._data_start(entry)
-            if not entry.name.startswith(prefix) or len(entry.name) == len(prefix):
-                self.fail(f"record {quote(entry.name)} is not in the folder {quote(prefix)}")
-            name = entry.name[len(prefix) :]
+            name = self._name(entry)
             if name in found:
                 self.fail(f"two records are named {quote(name)}")
+            start, padding = self._data_start(entry, name, position, descriptor, directory)
+            paddings.append((start, padding))
+            descriptor = entry.descriptor()
+            position = start + entry.size + len(descriptor)
+            if position > directory:
+                self.fail(f"record {quote(name)} does not fit before the directory")
             crc32 = entry.crc32 if has_crc or not entry.size else None
             found[name] = ZipRecord(name, self.window.offset + start, entry.size, crc32)
-            spans.append((entry.header, start + entry.size, entry.name))
-        spans.sort()
-        for (_, stop, name), (start, _, after) in pairwise(spans):
-            if stop > start:
-                self.fail(f"records {quote(name)} and {quote(after)} overlap")
+        if self.window.read(position - len(descriptor), position) != descriptor:
+            self.fail("the last record has no data descriptor")
+        if position != directory:
+            self.fail(f"{directory - position} bytes before the directory are no record's")
+        self._check_names(list(found))
+        alignment = self._check_contents(found)
+        for start, padding in paddings:
+            if start % alignment or padding >= alignment:
+                self.fail(f"data at byte {start} behind {padding} bytes of padding")
         return found
 
-    def _data_start(self, entry: _Entry) -> int:
-        """Return where the entry's data begin, counted from the start of the item."""
-        name = entry.name.encode()
-        start = entry.header + _LOCAL.size + len(name)
-        if start > self.directory:
-            self.fail(f"record {quote(entry.name)} is said to begin at byte {entry.header}")
-        header = self.window.read(entry.header, start)
-        fields = _LOCAL.unpack_from(header)
-        signature, _, flags, method, _, _, crc32, packed, size, names, extras = fields
-        if signature != b"PK\3\4" or names != len(name) or header[_LOCAL.size :] != name:
-            self.fail(f"no record {quote(entry.name)} at byte {entry.header}")
-        if method or (flags ^ entry.flags) & (_ENCRYPTED | _IN_DESCRIPTOR):
-            self.fail(f"the header of record {quote(entry.name)} contradicts the directory")
-        if not flags & _IN_DESCRIPTOR:
-            differs = crc32 != entry.crc32
-            for value in (packed, size):
-                differs = differs or value not in (entry.size, _FULL_32)
-            if differs:
-                self.fail(f"the header of record {quote(entry.name)} contradicts the directory")
-        start += int(extras)
-        if start + entry.size > self.directory:
+    def _name(self, entry: _Entry) -> str:
+        try:
+            name = entry.raw.decode("ascii")
+        except UnicodeDecodeError:
+            self.fail("the name of a record is not ASCII")
+        prefix = _PREFIX.decode()
+        if not name.startswith(prefix):
+            self.fail(f"record {quote(name)} is not in the folder {quote(prefix)}")
+        return name[len(prefix) :]
+
+    def _data_start(
+        self, entry: _Entry, name: str, position: int, descriptor: bytes, directory: int
+    ) -> tuple[int, int]:
+        """Where the record's data begin, and how much padding is before them.
+
+        The record before ends at `position`, with its `descriptor`.
+        """
+        if entry.header != position:
             self.fail(
-                f"record {quote(entry.name)} of {entry.size} bytes does not fit before the "
-                f"directory at byte {self.directory}"
+                f"record {quote(name)} is said to begin at byte {entry.header}, the one before it "
+                f"ends at byte {position}"
             )
-        return start
+        fixed = position + _LOCAL.size
+        if fixed > directory:
+            self.fail(f"record {quote(name)} is said to begin at byte {entry.header}")
+        before = position - len(descriptor)
+        if self.window.read(before, position) != descriptor:
+            self.fail(f"no data descriptor before record {quote(name)}")
+        names, extras = _LOCAL.unpack(self.window.read(position, fixed))[9:]
+        start = fixed + int(names) + int(extras)
+        padding = int(extras) - len(entry.extra(packed=0)) - len(_PADDING) - 2
+        if start > directory or padding < 0:
+            self.fail(f"no record {quote(name)} at byte {position}")
+        if self.window.read(position, start) != entry.local(padding):
+            self.fail(f"the header of record {quote(name)} is not the one that torch writes")
+        return start, padding
+
+    def _check_names(self, names: list[str]) -> None:
+        """See that the records are those of torch.save, in its order."""
+        storages = [name for name in names if name.startswith(_DATA)]
+        optional = {".format_version", ".storage_alignment", "byteorder", ".data/serialization_id"}
+        wanted = [
+            *(name for name in _FIRST if name not in optional or name in names),
+            *storages,
+            *(name for name in _LAST if name not in optional or name in names),
+        ]
+        if names != wanted:
+            odd = [name for name in names if name not in wanted]
+            lost = [name for name in wanted if name not in names]
+            what = f"records {odd} are none of torch.save's" if odd else f"it lacks {lost}"
+            self.fail(what if odd or lost else f"its records lie in another order: {names[:8]}")
+        numbers = [str(number) for number in range(len(storages))]
+        if storages not in (
+            [_DATA + number for number in numbers],
+            [_DATA + number for number in sorted(numbers)],
+        ):
+            self.fail("its storages are not numbered from 0 on")
+
+    def _check_contents(self, found: dict[str, ZipRecord]) -> int:
+        """See that the small records hold what torch writes there; return the alignment."""
+        alignment = _ALIGNMENT
+        for name, record in found.items():
+            if name == "data.pkl" or name.startswith(_DATA):
+                continue
+            first = record.data_offset - self.window.offset
+            data = self.window.read(first, first + min(record.size, _ID_DIGITS + 1))
+            if name == "byteorder" and data == b"big":
+                raise UnknownForm(f"{self.subject}: written on a big-endian machine")
+            if name == ".storage_alignment":
+                if not data.isdigit() or data[:1] == b"0" or len(data) > 8:
+                    self.fail(f"record {quote(name)} holds {data[:16]!r}")
+                alignment = int(data)
+            elif name == ".data/serialization_id":
+                if len(data) != _ID_DIGITS or not data.isdigit():
+                    self.fail(f"record {quote(name)} is not {_ID_DIGITS} digits")
+            elif data != _CONTENTS[name]:
+                self.fail(
+                    f"record {quote(name)} holds {data[:16]!r}, torch writes {_CONTENTS[name]!r}"
+                )
+        return alignment
+
+
+_CONTENTS = {"version": b"3\n", ".format_version": b"1", "byteorder": b"little"}
+
+
+def _end_records(count: int, size: int, start: int, at: int) -> bytes:
+    """The three end records of an archive, which torch writes at byte `at`."""
+    few, here = min(count, _FULL_16), min(start, _FULL_32)
+    return b"".join(
+        (
+            _END64.pack(b"PK\6\6", 44, _MADE_BY, _NEEDED, 0, 0, count, count, size, start),
+            _LOCATOR.pack(b"PK\6\7", 0, at, 1),
+            _END.pack(b"PK\5\6", 0, 0, few, few, min(size, _FULL_32), here, 0),
+        )
+    )

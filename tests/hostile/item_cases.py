@@ -143,8 +143,12 @@ _tensor(
 _tensor(
     "item_of_an_unknown_storage", BAD_PICKLE, tensor_pickle((3,), numel=3, storage="EvilStorage")
 )
-_tensor("item_that_holds_a_number", "unknown-form", STEP)
-_tensor("item_that_holds_an_unknown_class", "unknown-form", b"\x80\x02cevil\nTensor\n)R.")
+_lie("item_that_holds_a_number", "unknown-form", lambda: tensor_zip(STEP, None))
+_lie(
+    "item_that_holds_an_unknown_class",
+    "unknown-form",
+    lambda: tensor_zip(b"\x80\x02cevil\nTensor\n)R.", None),
+)
 _tensor(
     "item_with_a_conjugate_bit_on_floats",
     "unknown-form",
@@ -156,12 +160,12 @@ _tensor("item_of_empty_pickle", BAD_PICKLE, b"")
 
 @case(reads="unknown-form", finding="DCP306")
 def tensor_item_that_calls_os_system(directory: Path) -> None:
-    _bias(directory, tensor_zip(b"\x80\x02" + payload(directory) + b".", numbers(3)))
+    _bias(directory, tensor_zip(b"\x80\x02" + payload(directory) + b".", None))
 
 
-@case(finding="DCP110")
+@case(reads="malformed-pickle", finding="DCP305", subject="os.system")
 def tensor_item_with_a_payload_in_front(directory: Path) -> None:
-    """The tensor is told apart from the rubbish, and nothing ran."""
+    """No tensor is what is left when something was called."""
     pickle = b"\x80\x02" + payload(directory) + b"0" + tensor_opcodes((3,), numel=3) + b"."
     _bias(directory, tensor_zip(pickle, numbers(3)))
 
@@ -254,9 +258,9 @@ def value_storage_at_a_location_of_doubled_lists(directory: Path) -> None:
     _step(directory, b"\x80\x02(" + storage + doubled(40) + b"K\x03tQ.")
 
 
-@case()
+@case(reads="malformed-item", finding="DCP305")
 def value_with_a_tensor_of_2_to_the_60(directory: Path) -> None:
-    """Too large to be shown as numbers, so that it is only named."""
+    """It has no storage."""
     shape = (1 << 30, 1 << 30)
     _step(directory, b"\x80\x02" + tensor_opcodes(shape, numel=4) + b".")
 

@@ -55,3 +55,37 @@ class TestDuplicateIndex:
         path = attacks / "duplicate-bytes-index" / "ckpt"
         with open_checkpoint(path) as checkpoint, pytest.raises(Refused, match="DCP112"):
             plan(Draft.of(checkpoint), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("where", "fqn", "rule", "says"),
+    [
+        ("one-bit-silent-value-change/ckpt", "model.w", "DCP305", "external attributes 16"),
+        ("polyglot-item/tensor", "model.w", "DCP306", "before 1.6"),
+        ("healthy-but-torch-fails/constants_pkl", "model.w", "DCP305", "archive"),
+        ("healthy-but-torch-fails/eight_args", "model.w", "DCP305", "archive"),
+        ("healthy-but-torch-fails/storage_numel_1", "model.w", "DCP305", "archive"),
+        ("healthy-but-torch-fails/version_99", "model.w", "DCP305", "archive"),
+        ("healthy-but-torch-fails/version_missing", "model.w", "DCP305", "archive"),
+    ],
+)
+class TestItems:
+    """Storage items that torch reads otherwise, or not at all."""
+
+    def test_it_is_an_error(
+        self, attacks: Path, where: str, fqn: str, rule: str, says: str
+    ) -> None:
+        found = the(check(attacks / where, "DCP3xx", verify_data=True))
+        assert (found.rule, found.severity, found.subject) == (rule, "error", fqn)
+        assert says in found.message
+
+    def test_it_is_not_read(
+        self, attacks: Path, where: str, fqn: str, rule: str, says: str
+    ) -> None:
+        with open_checkpoint(attacks / where) as checkpoint, pytest.raises(DcpctlError):
+            checkpoint[fqn].numpy()
+
+
+def test_the_original_of_the_flipped_bit_is_sound(attacks: Path) -> None:
+    original = attacks / "one-bit-silent-value-change" / "original"
+    assert not check(original, "DCP3xx", verify_data=True).findings

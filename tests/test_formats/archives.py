@@ -85,6 +85,7 @@ class Rec:
     local_method: int = 0
     local_flags: int | None = None
     disk: int = 0
+    attributes: int = 0
     extra: bytes = b""
     raw_name: bytes | None = None
 
@@ -98,6 +99,7 @@ class Zip:
     crc: bool = True
     zip64: bool = True
     align: int = 64
+    needed: int = 0
     before_directory: bytes = b""
     after_directory: bytes = b""
     end: dict[int, int] = field(default_factory=dict)
@@ -121,24 +123,26 @@ class Zip:
         header = len(out)
         padding = -(header + 30 + len(name) + 4) % self.align
         extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
-        flags = rec.flags if rec.local_flags is None else rec.local_flags
+        # torch writes no descriptor behind a record without data.
+        flags = rec.flags if rec.data else rec.flags & ~8
+        local_flags = flags if rec.local_flags is None else rec.local_flags
         local = name if rec.local_name is None else rec.local_name
         extra_length = len(extra) if rec.local_extra is None else rec.local_extra
         crc, packed, size = rec.local_sizes
         out += struct.pack(
-            "<4s5H3L2H", b"PK\3\4", 20, flags, rec.local_method, 0, 0, crc, packed, size,
-            len(local), extra_length,
+            "<4s5H3L2H", b"PK\3\4", self.needed, local_flags, rec.local_method, 0, 0, crc, packed,
+            size, len(local), extra_length,
         )  # fmt: skip
         out += local + extra + rec.data
         real = zlib.crc32(rec.data) if self.crc else 0
         crc = real if rec.crc is None else rec.crc
-        if rec.flags & 8:
+        if flags & 8:
             out += struct.pack("<4sLLL", b"PK\7\10", crc, len(rec.data), len(rec.data))
         central += struct.pack(
-            "<4s6H3L5H2L", b"PK\1\2", 0, 20, rec.flags, rec.method, 0, 0, crc,
+            "<4s6H3L5H2L", b"PK\1\2", 0, self.needed, flags, rec.method, 0, 0, crc,
             len(rec.data) if rec.packed is None else rec.packed,
             len(rec.data) if rec.size is None else rec.size,
-            len(name), len(rec.extra), 0, rec.disk, 0, 0,
+            len(name), len(rec.extra), 0, rec.disk, 0, rec.attributes,
             header if rec.header is None else rec.header,
         )  # fmt: skip
         central += name + rec.extra
@@ -161,14 +165,16 @@ class Zip:
         out += struct.pack("<4s4H2LH", b"PK\5\6", *values) + self.comment
 
 
-def tensor_zip(pickle: bytes, data: bytes, **options: Any) -> Zip:
-    """The archive of a tensor entry as torch 2.7 and later write it."""
+def tensor_zip(pickle: bytes, data: bytes | None, **options: Any) -> Zip:
+    """The archive of an entry as torch 2.7 and later write it; without data there is no storage."""
     records = [
         Rec("data.pkl", pickle),
         Rec(".format_version", b"1"),
+        Rec(".storage_alignment", b"64"),
         Rec("byteorder", b"little"),
-        Rec("data/0", data),
+        *([] if data is None else [Rec("data/0", data)]),
         Rec("version", b"3\n"),
+        Rec(".data/serialization_id", b"0" * 40),
     ]
     return Zip(records, **options)
 

@@ -53,7 +53,6 @@ def test_reads_what_it_writes(dtype, shape):
     ref = item.tensor()
     assert (ref.dtype, ref.shape) == (dtype, shape)
     assert read_box(item, ref).tobytes() == data
-    assert item.problems == []
     assert all(item.check_crc(name) for name in item.records)
     assert all(record.data_offset % 64 == 0 for record in item.records.values())
 

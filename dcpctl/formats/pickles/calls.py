@@ -6,18 +6,20 @@ writer gives it.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from dcpctl.errors import quote
-from dcpctl.formats.dtypes import DTYPES
+from dcpctl.formats.dtypes import DTYPES, info
 from dcpctl.formats.pickles.standins import (
     Device,
     DType,
     Opaque,
     Record,
     Size,
+    StorageRef,
     StorageType,
     TensorRef,
 )
@@ -149,16 +151,23 @@ def make_complex(args: Args) -> complex:
 
 def rebuild_tensor_v2(args: Args) -> TensorRef:
     """`torch._utils._rebuild_tensor_v2` (torch 1.0): storage, offset, size, stride, grad, hooks."""
-    storage, offset, shape, stride, requires_grad = args[:5]
-    metadata = args[6] if len(args) > 6 and isinstance(args[6], dict) else {}
-    return _tensor(storage, offset, shape, stride, requires_grad, None, metadata)
+    storage, offset, shape, stride, requires_grad, hooks = args[:6]
+    if isinstance(storage, StorageRef):
+        if storage.storage_class == "UntypedStorage":
+            raise ValueError("a tensor without a dtype")
+        if info(storage.storage_dtype).kind == "quantized":
+            raise ValueError(f"a plain tensor of {storage.storage_dtype}")
+    return _tensor(storage, offset, shape, stride, (requires_grad, hooks), None, args[6:])
 
 
 def rebuild_tensor_v3(args: Args) -> TensorRef:
     """`torch._utils._rebuild_tensor_v3` (torch 2.1): as v2, with the dtype spelled out."""
-    storage, offset, shape, stride, requires_grad, _hooks, dtype = args[:7]
-    metadata = args[7] if len(args) > 7 and isinstance(args[7], dict) else {}
-    return _tensor(storage, offset, shape, stride, requires_grad, dtype, metadata)
+    storage, offset, shape, stride, requires_grad, hooks, dtype = args[:7]
+    if not isinstance(dtype, DType):
+        raise ValueError("a tensor whose dtype is none")
+    if isinstance(storage, StorageRef) and storage.storage_class != "UntypedStorage":
+        raise ValueError("a tensor whose storage has a dtype too")
+    return _tensor(storage, offset, shape, stride, (requires_grad, hooks), dtype, args[7:])
 
 
 def _tensor(
@@ -166,19 +175,28 @@ def _tensor(
     offset: Any,
     shape: Any,
     stride: Any,
-    requires_grad: Any,
-    dtype: Any,
-    metadata: dict[Any, Any],
+    autograd: tuple[Any, Any],
+    dtype: DType | None,
+    rest: Args,
 ) -> TensorRef:
-    if not isinstance(storage, TensorRef):
+    if not isinstance(storage, StorageRef):
         raise ValueError("a tensor without a storage")
-    if dtype is not None and not isinstance(dtype, DType):
-        raise ValueError("a tensor whose dtype is none")
+    if type(shape) not in (tuple, Size) or type(stride) is not tuple:
+        raise ValueError("a tensor whose size or stride is no tuple")
     for numbers in ((offset,), shape, stride):
         if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
             raise ValueError("a tensor with a negative or huge size")
     if len(shape) != len(stride):
         raise ValueError("a tensor with other strides than dimensions")
+    requires_grad, hooks = autograd
+    if type(requires_grad) is not bool or type(hooks) is not OrderedDict or hooks:
+        raise ValueError("a tensor with hooks, or without requires_grad")
+    # `torch._utils.get_tensor_metadata` writes the lazy bits that are set, and nothing for none.
+    metadata = rest[0] if rest else {}
+    if len(rest) > 1 or type(metadata) is not dict or not set(metadata) <= {"conj", "neg"}:
+        raise ValueError(f"a tensor with {len(rest)} arguments more than torch writes")
+    if not all(bit is True for bit in metadata.values()):
+        raise ValueError("a lazy bit that is not set")
     return TensorRef(
         dtype=dtype.name if dtype is not None else storage.dtype,
         shape=tuple(shape),
@@ -188,21 +206,23 @@ def _tensor(
         storage_numel=storage.storage_numel,
         storage_dtype=storage.storage_dtype,
         device=storage.device,
-        requires_grad=bool(requires_grad),
-        conj=bool(metadata.get("conj", False)),
-        neg=bool(metadata.get("neg", False)),
+        requires_grad=requires_grad,
+        conj="conj" in metadata,
+        neg="neg" in metadata,
     )
 
 
 def parameter(args: Args) -> TensorRef:
     """`torch._utils._rebuild_parameter`: the tensor in it."""
-    tensor = args[0]
-    if not isinstance(tensor, TensorRef):
+    tensor, requires_grad, hooks = args
+    if type(tensor) is not TensorRef:
         raise ValueError("a parameter without a tensor")
+    if type(requires_grad) is not bool or type(hooks) is not OrderedDict or hooks:
+        raise ValueError("a parameter with hooks, or without requires_grad")
     return tensor
 
 
-def storage_from_persistent_id(key: Any) -> TensorRef:
+def storage_from_persistent_id(key: Any) -> StorageRef:
     """Turn torch.save's persistent id into the storage that a tensor is rebuilt on.
 
     Args:
@@ -210,14 +230,14 @@ def storage_from_persistent_id(key: Any) -> TensorRef:
             since 1.6.
 
     Returns:
-        A 1-d `TensorRef` over the whole storage.
+        The whole storage.
 
     Raises:
         ValueError: the id has another form.
     """
-    if not isinstance(key, tuple) or len(key) < 5 or key[0] != "storage":
+    if type(key) is not tuple or len(key) != 5 or key[0] != "storage":
         raise ValueError("a persistent id that is no storage")
-    _tag, kind, name, location, numel = key[:5]
+    _tag, kind, name, location, numel = key
     if not isinstance(kind, StorageType) or type(numel) is not int:
         raise ValueError("a storage without type or size")
     if type(name) is not str or type(location) is not str:
@@ -225,9 +245,34 @@ def storage_from_persistent_id(key: Any) -> TensorRef:
     dtype = STORAGE_DTYPES.get(kind.name)
     if dtype is None or not 0 <= numel < 1 << 62:
         raise ValueError("a storage of unknown type or of negative or huge size")
-    return TensorRef(dtype, (numel,), (1,), 0, name, numel, dtype, device=location)
+    if not _LOCATION.fullmatch(location):
+        raise ValueError(f"torch has no device {quote(location)}")
+    return StorageRef(
+        dtype, (numel,), (1,), 0, name, numel, dtype, device=location, storage_class=kind.name
+    )
 
 
+class Storages:
+    """Reads the persistent ids of one pickle.
+
+    Attributes:
+        found: key -> the storage under it.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, StorageRef] = {}
+
+    def __call__(self, key: Any) -> StorageRef:
+        """As `storage_from_persistent_id`; a ValueError also if two ids contradict each other."""
+        ref = storage_from_persistent_id(key)
+        if self.found.setdefault(ref.key, ref) != ref:
+            # torch takes the first type for all tensors on the storage.
+            raise ValueError(f"storage {quote(ref.key)} has two types, sizes or devices")
+        return ref
+
+
+#: Where torch says that a storage was; names of private backends have no list.
+_LOCATION = re.compile(r"[a-z][a-z0-9]{1,15}(:[0-9]{1,3})?", re.ASCII)
 #: Storage class name -> dtype of its elements; `UntypedStorage` counts bytes (torch 2.0).
 STORAGE_DTYPES: dict[str, str] = {
     info.storage_class: name for name, info in DTYPES.items() if info.storage_class

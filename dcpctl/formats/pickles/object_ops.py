@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dcpctl.errors import UnsafePickle
+from dcpctl.errors import UnsafePickle, printable
 from dcpctl.formats.pickles.imports import CALLED, MADE, is_class_name
 from dcpctl.formats.pickles.opcodes import op
 from dcpctl.formats.pickles.standins import Global, Opaque, Record
@@ -141,7 +141,10 @@ def _persistent(m: Machine, key: Any) -> None:
         raise UnsafePickle(
             f"{m.subject} has a persistent id, which no DCP release writes here; not loaded"
         )
-    m.stack.append(m.persistent(key))
+    try:
+        m.stack.append(m.persistent(key))
+    except ValueError as error:
+        m.fail(f"a persistent id: {printable(error)}")
 
 
 @op(b"P")

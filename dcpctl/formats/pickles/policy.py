@@ -10,7 +10,7 @@ from __future__ import annotations
 import _compat_pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dcpctl.errors import MalformedPickle, UnsafePickle, quote
@@ -148,8 +148,8 @@ def _metadata_table() -> dict[str, Any]:
 def _values_table() -> dict[str, Any]:
     table = _metadata_table()
     for name in calls.STORAGE_DTYPES:
-        for module in ("torch", "torch.storage"):
-            table[f"{module}.{name}"] = StorageType(name)
+        module = "torch.storage" if name == "UntypedStorage" else "torch"
+        table[f"{module}.{name}"] = StorageType(name)
     known: dict[str, Callable[[Args], Any]] = {
         "torch._utils._rebuild_tensor_v2": calls.rebuild_tensor_v2,
         "torch._utils._rebuild_tensor_v3": calls.rebuild_tensor_v3,
@@ -199,11 +199,13 @@ class Policy:
         table: `module.name` -> `Global` or the constant that the global stands for.
         lenient: an unknown global becomes an `Opaque` instead of an error.
         columnar: runs of chunk and storage records may be decoded as blocks.
+        restricted: only the opcodes that torch's weights_only unpickler has.
     """
 
     table: Mapping[str, Any]
     lenient: bool = False
     columnar: bool = False
+    restricted: bool = False
 
     def find(self, module: str, name: str, subject: str) -> Any:
         """Resolve one global; raise `UnsafePickle` by name if it is unknown and not lenient."""
@@ -237,5 +239,7 @@ class Policy:
         return calls.numpy_array(dtype, shape, raw, fortran=bool(fortran))
 
 
-METADATA = Policy(_metadata_table(), columnar=True)
+METADATA = Policy(_metadata_table(), columnar=True, restricted=True)
 VALUES = Policy(_values_table(), lenient=True)
+#: For tensor entries, which torch loads with weights_only from 2.4 on.
+TENSORS = replace(VALUES, restricted=True)

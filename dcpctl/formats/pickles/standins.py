@@ -77,6 +77,10 @@ class Record:
     args: tuple[Any, ...] = ()
     built: bool = False
 
+    def __repr__(self) -> str:
+        # What it holds may be shared, and written out without end.
+        return f"<{self.type}>"
+
     @property
     def name(self) -> str:
         """The class name without its module."""
@@ -178,6 +182,17 @@ class PackedTensor:
     def name(self) -> str:
         """What to call it: its class without the module, or its form."""
         return f"{self.form} tensor" if self.form else self.type.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRef(TensorRef):
+    """A storage by its persistent id, on which tensors are rebuilt: all of it, as one dimension.
+
+    Attributes:
+        storage_class: `FloatStorage`, `UntypedStorage` and so on.
+    """
+
+    storage_class: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

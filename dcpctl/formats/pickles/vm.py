@@ -111,8 +111,9 @@ def _tables(foreign: bytes) -> dict[int, list[Op]]:
     }
 
 
-#: By whether a policy is lenient. POP and POP_MARK are written for tuples that hold themselves.
-_TABLES = {True: _tables(b""), False: _tables(b"01")}
+#: By whether a policy is restricted: POP and POP_MARK are written for tuples that hold themselves,
+#: LONG4 for integers of over 255 bytes.
+_TABLES = {False: _tables(b""), True: _tables(b"01\x8b")}
 
 
 def check_start(head: bytes, policy: Policy, *, subject: str) -> None:
@@ -185,6 +186,8 @@ class Machine:
         #: Where the opcode that last pushed a known class begins; None if it was not a memo get.
         self.class_position: int | None = None
         self.blocks: Any = None
+        #: What `run` returned.
+        self.result: Any = None
         if policy.columnar and len(data) >= _BLOCK_THRESHOLD:
             from dcpctl.formats.pickles.blocks import BlockDecoder, strip_frames
 
@@ -201,7 +204,7 @@ class Machine:
 
     def run(self) -> Any:
         """Execute the stream up to STOP and return the value on top of the stack."""
-        data, tables = self.data, _TABLES[self.policy.lenient]
+        data, tables = self.data, _TABLES[self.policy.restricted]
         table = tables.get(self.protocol, tables[0])
         try:
             while True:
@@ -225,7 +228,8 @@ class Machine:
         if self.pos != len(data) and not self.cut:
             self.fail(f"{len(data) - self.pos} bytes after STOP")
         self.refuse_foreign()
-        return self.stack[0]
+        self.result = self.stack[0]
+        return self.result
 
     # -- helpers ---------------------------------------------------------------------------------
 

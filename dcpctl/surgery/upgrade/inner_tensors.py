@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from dcpctl import limits
 from dcpctl.errors import ChecksumMismatch, Refused, quote
 from dcpctl.formats import dtypes
-from dcpctl.formats.pickles import calls, policy, vm
 from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.records import ChunkTable, StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.tensor_values import materialize
@@ -107,12 +107,7 @@ def open_value(checkpoint: Checkpoint, entry: BytesEntry) -> Opened | None:
         transforms=entry.stored.transforms,
         subject=quote(entry.fqn),
     )
-    value = vm.load(
-        item.read("data.pkl"),
-        policy.VALUES,
-        subject=quote(entry.fqn),
-        persistent=calls.storage_from_persistent_id,
-    )
+    value = item.decode(limits.VALUE_BYTES).result
     return Opened(entry, materialize(value, subject=quote(entry.fqn)), item)
 
 
