@@ -105,17 +105,17 @@ def _notes(run: Run) -> Iterator[Block]:
 
 
 def _newest(run: Run) -> Iterator[Block]:
-    """The newest complete save and the one to resume from, or why there is none."""
+    """The save to resume from and the newest complete one, or why there is none."""
     complete, resume = run.newest_complete, run.resume_from
-    yield _labelled("Newest complete save", complete, why_none(run, run.why_incomplete))
-    if run.resets and resume is not None and resume in run.before_reset:
-        yield _labelled("Newest before the reset", resume, "")
     yield _labelled("Resume from", resume, why_none(run, run.why_not))
     if resume is not None and run.is_doubtful(resume) and run.why_not(resume):
         bare = sorted(resume.bare)
         which = ", ".join(bare[:3]) + (f" and {len(bare) - 3:,} more" if len(bare) > 3 else "")
         said = f"{words.count(len(bare), 'parameter')} in it without state ({which}): "
         yield Paragraph(Span(said + "never got a gradient, or lost", WARN))
+    yield _labelled("Newest complete save", complete, why_none(run, run.why_incomplete))
+    if run.resets and resume is not None and resume in run.before_reset:
+        yield _labelled("Newest before the reset", resume, "")
 
 
 def _labelled(label: str, save: Save | None, why: str) -> Paragraph:
