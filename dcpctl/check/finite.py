@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpctl.check.options import CheckOptions
-from dcpctl.errors import DcpctlError
+from dcpctl.errors import DcpctlError, PackedItem
 from dcpctl.formats import dtypes
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import TensorEntry
@@ -29,7 +29,7 @@ class NotFinite:
 
     Attributes:
         fqn: the tensor.
-        numbers: its numbers.
+        numbers: its numbers; of a packed tensor those of the float tensors inside it.
         nan: of these, NaN.
         infinite: of these, infinities.
         unread: why it could not be read; empty if it could.
@@ -74,16 +74,28 @@ def _count(entry: TensorEntry, block_bytes: int) -> NotFinite:
     found = NotFinite(entry.fqn, entry.numel)
     try:
         for block in entry.blocks(block_bytes):
-            for numbers in _parts(block):
-                finite = np.isfinite(numbers)
-                if not finite.all():
-                    bad = numbers[~finite]
-                    nan = int(np.isnan(bad).sum())
-                    found.nan += nan
-                    found.infinite += len(bad) - nan
+            _add(found, block)
+    except PackedItem:
+        found = NotFinite(entry.fqn, 0)
+        try:
+            for block in entry.inner_blocks(block_bytes):
+                found.numbers += block.size
+                _add(found, block)
+        except DcpctlError as error:
+            found.unread = str(error)
     except DcpctlError as error:
         found.unread = str(error)
     return found
+
+
+def _add(found: NotFinite, block: NDArray[Any]) -> None:
+    for numbers in _parts(block):
+        finite = np.isfinite(numbers)
+        if not finite.all():
+            bad = numbers[~finite]
+            nan = int(np.isnan(bad).sum())
+            found.nan += nan
+            found.infinite += len(bad) - nan
 
 
 def _parts(block: NDArray[Any]) -> list[NDArray[Any]]:

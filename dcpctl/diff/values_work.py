@@ -8,11 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from dcpctl.diff.values_difference import CHECKSUMS, SAME_BYTES, ValueDifference, summed_up
 from dcpctl.diff.values_open import ChunkOpener
+from dcpctl.diff.values_packed import compare_packed
 from dcpctl.diff.values_proof import proven_by_crc, same_bytes
 from dcpctl.diff.values_regions import Region, check_form, distinct_rows, regions, split
 from dcpctl.diff.values_stream import Streamer
 from dcpctl.diff.values_sums import Sums
-from dcpctl.errors import DcpctlError
+from dcpctl.errors import DcpctlError, PackedItem
 from dcpctl.formats import dtypes
 from dcpctl.model.entry import TensorEntry
 
@@ -40,16 +41,25 @@ class Work:
     def prove(self, a: TensorEntry, b: TensorEntry, trust: bool) -> ValueDifference | None:
         """A difference that needs no numbers to be read; None if they are needed."""
         try:
-            for entry in (a, b):
-                check_form(entry)
-            if same_bytes(a, b):
-                return ValueDifference(a.fqn, b.fqn, a.numel, SAME_BYTES)
-            if trust and proven_by_crc(a, b, self.opener):
-                return ValueDifference(a.fqn, b.fqn, a.numel, CHECKSUMS)
-            for entry in (a, b):
-                self._look_at(entry)
+            return self._prove(a, b, trust)
+        except PackedItem:
+            pass
         except DcpctlError as error:
             return ValueDifference(a.fqn, b.fqn, a.numel, failure=error)
+        try:
+            return compare_packed(a, b, trust=trust)
+        except DcpctlError as error:
+            return ValueDifference(a.fqn, b.fqn, a.numel, failure=error)
+
+    def _prove(self, a: TensorEntry, b: TensorEntry, trust: bool) -> ValueDifference | None:
+        for entry in (a, b):
+            check_form(entry)
+        if same_bytes(a, b):
+            return ValueDifference(a.fqn, b.fqn, a.numel, SAME_BYTES)
+        if trust and proven_by_crc(a, b, self.opener):
+            return ValueDifference(a.fqn, b.fqn, a.numel, CHECKSUMS)
+        for entry in (a, b):
+            self._look_at(entry)
         return None
 
     def _look_at(self, entry: TensorEntry) -> None:

@@ -23,8 +23,10 @@ from dcpctl.errors import (
 from dcpctl.formats import dtypes
 from dcpctl.formats.arrays import distinct
 from dcpctl.formats.chunk_read import ChunkSource, open_held, read_chunk
+from dcpctl.formats.pickles.packed import inner_tensors
 from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
+from dcpctl.formats.tensor_read import read_box
 from dcpctl.formats.torch_zip import open_item
 from dcpctl.formats.value_read import ValueReader
 from dcpctl.model import boxes
@@ -229,6 +231,20 @@ class TensorEntry:
             seen.add((chunk.offsets, chunk.sizes))
             for starts, stops in boxes.split(chunk.sizes, most):
                 yield self.read_chunk(row, starts, stops)
+
+    def inner_blocks(self, max_bytes: int) -> Iterator[NDArray[Any]]:
+        """Read the float tensors inside a packed one, in blocks as `blocks` does.
+
+        Raises:
+            As `packed` and `formats.tensor_read.read_box`.
+        """
+        for row in range(len(self.chunks)):
+            item, held = open_held(self.storage_of(row), self.chunk_source(row))
+            for ref in inner_tensors(held).values() if isinstance(held, PackedTensor) else ():
+                if dtypes.info(ref.dtype).kind in ("float", "complex"):
+                    most = max(1, max_bytes // dtypes.itemsize(ref.dtype))
+                    for starts, stops in boxes.split(ref.shape, most):
+                        yield read_box(item, ref, starts, stops)
 
     def read_chunk(self, row: int, starts: tuple[int, ...], stops: tuple[int, ...]) -> NDArray[Any]:
         """Read the box [starts, stops) of chunk number `row`; indices count in the chunk.

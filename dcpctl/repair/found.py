@@ -19,12 +19,13 @@ from dcpctl.errors import (
 from dcpctl.formats.crc import crc32, crc32_range
 from dcpctl.formats.dtypes import itemsize
 from dcpctl.formats.pickles import calls, policy, vm
-from dcpctl.formats.pickles.standins import TensorRef
+from dcpctl.formats.pickles.packed import inner_tensors, packed_in
+from dcpctl.formats.pickles.standins import PackedTensor, TensorRef
 from dcpctl.formats.torch_zip import TorchItem, open_item
 from dcpctl.formats.zip_directory import ZipRecord
 from dcpctl.storage.base import Storage
 
-TENSOR, VALUE, UNKNOWN = "tensor", "value", "unknown"
+TENSOR, VALUE, UNKNOWN, UNSHAPED = "tensor", "value", "unknown", "packed"
 #: Records up to this size are read at once: they lie beside the archive's directory or start.
 _SMALL_RECORD = 4 << 10
 #: torch's hash of the record names and checksums, which tells nothing that these do not.
@@ -38,7 +39,8 @@ class Found:
     Attributes:
         offset: first byte in its file.
         length: bytes.
-        kind: TENSOR, VALUE (any other object) or UNKNOWN, where its pickle cannot be read.
+        kind: TENSOR, VALUE (any other object), UNSHAPED (a packed tensor whose pickle does not say
+            its dtype and shape) or UNKNOWN, where its pickle cannot be read.
         dtype: of a tensor, torch's name; else empty.
         sizes: of a tensor; else empty.
         problem: why it is not good; empty if it is.
@@ -157,8 +159,14 @@ def _content(item: TorchItem) -> tuple[str, str, tuple[int, ...]]:
             return VALUE, "", ()
         pickle = item.read("data.pkl")
         ref = _known(pickle) if len(pickle) <= _SMALL_RECORD else _decoded(pickle)
-        if not isinstance(ref, TensorRef):
+        if ref is None:
             return VALUE, "", ()
+        if isinstance(ref, PackedTensor):
+            for inner in inner_tensors(ref).values():
+                item.check_tensor(inner)
+            # A shape that its pickle does not say can be any: the item is told by its place.
+            known = ref.dtype and ref.shape is not None
+            return (TENSOR, ref.dtype, ref.shape or ()) if known else (UNSHAPED, "", ())
         record = item.check_tensor(ref)
         if math.prod(ref.shape) * itemsize(ref.dtype) > record.size:
             return VALUE, "", ()  # as `TorchItem.tensor`: no tensor that DCP writes
@@ -169,11 +177,11 @@ def _content(item: TorchItem) -> tuple[str, str, tuple[int, ...]]:
     return TENSOR, ref.dtype, tuple(ref.shape)
 
 
-def _decoded(pickle: bytes) -> TensorRef | None:
+def _decoded(pickle: bytes) -> TensorRef | PackedTensor | None:
     """What a pickle holds, if that is a tensor."""
     persistent = calls.storage_from_persistent_id
     found = vm.load(pickle, policy.VALUES, subject="the item", persistent=persistent)
-    return found if isinstance(found, TensorRef) else None
+    return found if isinstance(found, TensorRef) else packed_in(found)
 
 
 #: Thousands of tensors have the same pickle.

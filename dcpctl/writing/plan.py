@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcpctl.errors import Refused, listed, quote
+from dcpctl.errors import Refused, listed, printable, quote
 from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model.copies import compare_copies
 from dcpctl.model.draft import Draft
+from dcpctl.model.entry import TensorEntry
+from dcpctl.model.packed import packed_or_none, survey_packed
 from dcpctl.writing.counts import Counts, count
 from dcpctl.writing.kept import DEAD_SHARE, place_kept
 from dcpctl.writing.layout import Layout, lay_out
@@ -21,7 +23,7 @@ from dcpctl.writing.names import Names
 from dcpctl.writing.old_descriptions import kept_fields, old_descriptions
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.parts import PartDraft, part_drafts
-from dcpctl.writing.segments import CopyItem, NewBytes, OutputFile
+from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, OutputFile
 from dcpctl.writing.side_files import SideFile, SideFiles, beside
 from dcpctl.writing.sources import Sources, Stamp
 from dcpctl.writing.unfinished import stale_files
@@ -161,6 +163,7 @@ def plan(
         made, its_files = _plan_part(part, sources, in_place=in_place)
         parts.append(made)
         files += its_files
+    _check_packed(files)
     counts = count(draft, files, sum(len(part.metadata) for part in parts), carried)
     for number, file in enumerate(carried, sources.shards):
         files.append(_whole(file, number, sources))
@@ -189,6 +192,27 @@ def _refuse_ambiguous(draft: Draft) -> None:
                     f"index (DCP112): {listed(twice)}",
                     hint="dcpctl check names both places; take the metadata from another copy",
                 )
+
+
+def _check_packed(files: list[OutputFile]) -> None:
+    """Refuse to cut or change tensors of a subclass: what their numbers mean only it knows."""
+    cut = {
+        id(segment.source): segment.source
+        for file in files
+        for segment in file.segments
+        if isinstance(segment, NewTensor) and isinstance(segment.source, TensorEntry)
+    }
+    found = survey_packed(cut.values())
+    packed = [entry for entry in cut.values() if entry.fqn in found and packed_or_none(entry)]
+    if packed:
+        named = (f"{quote(entry.fqn)} ({printable(found[entry.fqn].name)})" for entry in packed)
+        many = len(packed) > 1
+        raise Refused(
+            f"{len(packed):,} {'tensors are' if many else 'tensor is'} of a class that only its "
+            f"own package can cut or change: {listed(named, show=str)}",
+            hint="keep their dtype and the ranks that they lie on, or leave them out with drop; "
+            "the job that wrote them can save them in another layout",
+        )
 
 
 def _left(side: SideFiles, in_place: bool) -> Iterator[str]:
