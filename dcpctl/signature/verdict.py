@@ -225,7 +225,7 @@ def _strong(power: Power) -> str:
     """What would have been to be seen, in words."""
     rows = "differences from the process before" if power.paired else "rows"
     return (
-        f"a reset of the optimizer would move the loss by {power.moves:.1%} or more over "
+        f"a reset of the optimizer would move the loss by at least {power.moves:.1%} over "
         f"{power.steps:,.0f} steps; {rows} scatter by {power.scatter:.1%}, so that "
         f"{power.shows:.1%} would show"
     )

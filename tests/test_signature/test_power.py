@@ -83,17 +83,17 @@ def test_other_weights_show_in_the_first_loss() -> None:
     assert "weights" in one.verdict.sentence
 
 
-@pytest.mark.parametrize(
-    ("scatter", "enough"), [(0.003, True), (0.01, True), (0.02, False), (0.06, False)]
-)
-def test_what_scatters_hides(scatter: float, enough: bool) -> None:
+@pytest.mark.parametrize("scatter", [0.003, 0.02, 0.06])
+def test_what_scatters_hides(scatter: float) -> None:
+    """Without twins a percent is no change yet, and a mild reset moves the loss by less."""
     one = run(noisy(1.2, 200, 1, scatter), noisy(0.6, 200, 2), resume=100)
     power = power_of(one.evidence)
     assert power is not None
-    assert power.enough is enough
+    assert not power.enough
     assert power.scatter == pytest.approx(scatter, rel=0.4)
-    assert (one.verdict.name == "healthy") is enough
+    assert one.verdict.name == "inconclusive"
     assert f"scatter by {power.scatter:.1%}" in one.verdict.sentence
+    assert f"as little as {LEAST_RISE[20] / 2:.1%}" in one.verdict.sentence
 
 
 def test_rows_of_many_steps_hide_more() -> None:
@@ -105,7 +105,7 @@ def test_rows_of_many_steps_hide_more() -> None:
     (one,) = diagnose(log_of(rows, 100)).diagnoses
     power = power_of(one.evidence)
     assert power is not None
-    assert power.moves == pytest.approx(LEAST_RISE[100] / 2)
+    assert power.moves == pytest.approx(LEAST_RISE[100] / 4)
     assert one.verdict.name == "inconclusive"
 
 
