@@ -169,6 +169,9 @@ class Draft:
         joined: all entries go into one directory, whatever parts the sources are made of.
         beside: directories whose files beside the shards are carried over; None takes those of the
             sources.
+        only: names of the parts that the entries are of, where the draft is some parts of a save;
+            empty for all of them.
+        members: drafts of the parts of a save, in place of the entries, which stand for all.
         rewritten: metadata are written anew also where no entry of theirs differs.
         optimizer_of: optimizer root to the root of its model, where a person said so.
     """
@@ -183,6 +186,8 @@ class Draft:
     joined: bool = False
     beside: tuple[FilePath, ...] | None = None
     rewritten: bool = False
+    only: tuple[str, ...] = ()
+    members: tuple[Draft, ...] = ()
     optimizer_of: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod

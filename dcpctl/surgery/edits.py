@@ -13,6 +13,7 @@ from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import Draft
 from dcpctl.surgery.cast import cast
 from dcpctl.surgery.drop import drop
+from dcpctl.surgery.members import each, joined, members
 from dcpctl.surgery.merge import merge, parted
 from dcpctl.surgery.optimizer_of import Pair, with_pairs
 from dcpctl.surgery.outcome import Change, Outcome
@@ -230,20 +231,28 @@ def apply_edits(
     Raises:
         As the edits; with several, the message says which.
     """
-    if edits and isinstance(edits[0], Merge):
-        draft = Draft.of(checkpoint)
-        done: list[Applied] = []
-    else:
-        draft, done = draft_of(checkpoint)
+    held = [Draft.of(checkpoint)]
+    if not any(isinstance(edit, Merge) for edit in edits):
+        held = members(held[0])
+    elif not isinstance(edits[0], Merge):
+        held = [draft_of(checkpoint)[0]]
+    done: list[Applied] = []
     for number, edit in enumerate(edits, 1):
-        try:
+
+        def act(draft: Draft, edit: Edit = edit) -> Outcome:
             if isinstance(edit, PAIRED):
                 draft = with_pairs(draft, edit.optimizer_of)
-            outcome = edit.apply(draft, open_)
+            return edit.apply(draft, open_)
+
+        try:
+            if len(held) == 1:
+                outcome = act(held[0])
+                held = [outcome.draft]
+            else:
+                held, outcome = each(held, act)
         except DcpctlError as error:
             if len(edits) > 1:
                 error.args = (f"edit {number}, {edit.verb}: {error}",)
             raise
         done.append(Applied(edit.verb, outcome))
-        draft = outcome.draft
-    return draft, done
+    return joined(held), done

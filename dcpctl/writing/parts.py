@@ -54,10 +54,12 @@ def part_drafts(draft: Draft) -> list[PartDraft]:
     Args:
         draft: the whole result.
     """
+    if draft.members:
+        return [part for member in draft.members for part in part_drafts(member)]
     if draft.joined or not draft.sources:
         return [PartDraft("", draft)]
     first = draft.sources[0]
-    parts = {part.name: part for part in first.parts}
+    parts = {part.name: part for part in first.parts if not draft.only or part.name in draft.only}
     if not first.homes or list(parts) == [""]:
         only = first.parts[0] if list(parts) == [""] else None
         files = range(len(first.files)) if only is not None else range(0)
@@ -85,18 +87,17 @@ def _homes(draft: Draft) -> dict[str, str]:
         for fqn, entry in source.entries.items()
         if fqn in source.homes
     }
-    first = draft.sources[0]
+    before = _before(draft)
     known: dict[str, str] = {}
     for fqn, entry in draft.entries.items():
-        home = by_entry.get(id(entry.source)) or _had(draft, fqn)
+        home = by_entry.get(id(entry.source)) or _had(draft, before, fqn)
         if home is not None:
             known[fqn] = home
     prefixes: dict[str, str] = {}
-    named = [*known.items(), *((fqn, home) for fqn, (home, _) in first.homes.items())]
-    for fqn, home in named:
+    for fqn, home in (*known.items(), *before.items()):
         for prefix in _prefixes(fqn):
             prefixes.setdefault(prefix, home)
-    alone = first.parts[0].name
+    alone = draft.only[0] if draft.only else draft.sources[0].parts[0].name
     return {
         fqn: known[fqn]
         if fqn in known
@@ -105,12 +106,20 @@ def _homes(draft: Draft) -> dict[str, str]:
     }
 
 
-def _had(draft: Draft, fqn: str) -> str | None:
+def _before(draft: Draft) -> dict[str, str]:
+    """The first source's keys, as the draft calls them, and the parts that have them."""
+    homes = draft.sources[0].homes
+    if not draft.only:
+        return {fqn: home for fqn, (home, _) in homes.items()}
+    return {local: home for home, local in homes.values() if home in draft.only}
+
+
+def _had(draft: Draft, before: Mapping[str, str], fqn: str) -> str | None:
     """The part of the first source that has a key, or whose name the key begins with."""
-    first = draft.sources[0]
-    if fqn in first.homes:
-        return first.homes[fqn][0]
-    return next((p.name for p in first.parts if p.name and fqn.startswith(f"{p.name}/")), None)
+    parts = draft.sources[0].parts
+    if fqn in before:
+        return before[fqn]
+    return next((p.name for p in parts if p.name and fqn.startswith(f"{p.name}/")), None)
 
 
 def _prefixes(fqn: str) -> Iterator[str]:
@@ -123,7 +132,7 @@ def _prefixes(fqn: str) -> Iterator[str]:
 
 def _local(draft: Draft, fqn: str, part: str) -> str:
     """What a part itself calls an entry: without the part's name, which tells equal keys apart."""
-    home = draft.sources[0].homes.get(fqn)
+    home = None if draft.only else draft.sources[0].homes.get(fqn)
     return home[1] if home is not None and home[0] == part else fqn.removeprefix(f"{part}/")
 
 
