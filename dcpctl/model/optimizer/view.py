@@ -22,6 +22,7 @@ from dcpctl.model.optimizer.groups import (
 from dcpctl.model.optimizer.kind import DECOUPLED
 from dcpctl.model.optimizer.pairing import Model
 from dcpctl.model.optimizer.parameters import ModelParameter
+from dcpctl.model.optimizer.rank_steps import MixedSaves, find_mixed
 from dcpctl.model.optimizer.shares import Share, steps_in_words, worst
 from dcpctl.model.optimizer.source import (
     BUCKETS,
@@ -347,9 +348,17 @@ class OptimizerView:
         return ""
 
     @cached_property
+    def mixed_saves(self) -> tuple[MixedSaves, ...]:
+        """Ranks whose files are of an older save, for each optimizer whose steps show it."""
+        entries = self._checkpoint.entries
+        found = (find_mixed(own, entries, lambda: self.step_of) for _, own in self._parameters)
+        return tuple(mixed for mixed in found if mixed is not None)
+
+    @cached_property
     def flaws(self) -> tuple[str, ...]:
         """What else makes a resume from this wrong, a clause each."""
         found = [self.overwritten] if self.overwritten else []
+        found += [mixed.words for mixed in self.mixed_saves]
         tensors = [
             f for f in self.sections.members(MODEL) if hasattr(self._checkpoint.entries[f], "shape")
         ]
