@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dcpctl.errors import DcpctlError
-from dcpctl.formats.dtypes import info
+from dcpctl.formats.dtypes import DTYPES, info
 from dcpctl.formats.pickles.packed import inner_tensors, packed_bytes
 from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.model.entry import TensorEntry
@@ -61,7 +61,8 @@ def survey_packed(entries: Iterable[TensorEntry]) -> dict[str, PackedTensor]:
     odd: list[TensorEntry] = []
     around: dict[tuple[str, int], list[TensorEntry]] = {}
     for entry in entries:
-        if entry.stored.encoding != "torch" or not len(entry.chunks):
+        known_form = entry.stored.encoding == "torch" and entry.dtype in DTYPES
+        if not known_form or not len(entry.chunks):
             continue
         rest = entry.chunks.length[0] - _numbers(entry)
         if entry.stored.transforms:

@@ -7,9 +7,10 @@ import pytest
 
 from dcpctl.check import item_reader, scan
 from tests import corruptors
-from tests.hostile.draft import Draft, healthy
+from tests.hostile.draft import Draft, healthy, value_item
 from tests.test_check.helpers import check, rules, skipped, tensor_of, the
 from tests.test_formats.archives import tensor_pickle, tensor_zip, with_record
+from tests.test_formats.wrappers import plain, wrapper, wrapper_zip
 
 
 @pytest.fixture
@@ -95,6 +96,91 @@ def test_unknown_form(tmp_path: Path) -> None:
     found = the(check(tmp_path, "DCP3"))
     assert (found.rule, found.severity) == ("DCP306", "warning")
     assert found.message == "written on a big-endian machine"
+
+
+LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e" + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("fqn", "severity", "message"),
+    [
+        # No DCP release writes it into an item; torch reads that of a tensor with weights_only.
+        ("model.bias", "error", "written by torch.save before 1.6 (no ZIP archive)"),
+        ("step", "error", "torch unpickles it without restriction, which runs its code"),
+    ],
+)
+def test_the_form_before_1_6(tmp_path: Path, fqn: str, severity: str, message: str) -> None:
+    draft = healthy()
+    draft.replace_item(fqn, LEGACY)
+    draft.write(tmp_path)
+    found = the(check(tmp_path, "DCP306"))
+    assert (found.subject, found.severity) == (fqn, severity)
+    assert found.message.endswith(message)
+
+
+def test_an_unknown_transform_is_what_no_torch_loads(tmp_path: Path) -> None:
+    draft = healthy()
+    draft.item("model.bias").transform_descriptors = ["stream.rot13/1"]
+    draft.write(tmp_path)
+    found = the(check(tmp_path, "DCP306"))
+    assert (found.severity, found.message) == (
+        "error",
+        "unknown stream transform 'stream.rot13/1', which torch refuses",
+    )
+
+
+def test_a_tensor_entry_without_a_tensor(tmp_path: Path) -> None:
+    draft = healthy()
+    draft.replace_item("model.bias", value_item(b"\x80\x02K\x05."))
+    draft.write(tmp_path)
+    found = the(check(tmp_path, "DCP306"))
+    assert (found.severity, found.message) == ("error", "holds a 'int', not a tensor")
+
+
+def test_a_tensor_subclass_is_a_remark(tmp_path: Path) -> None:
+    draft = healthy()
+    codes, scale = plain((3,), "0", "ByteStorage"), plain((1,), "1", "FloatStorage")
+    pickle = wrapper("my.own.Packed", (3,), codes=codes, scale=scale)
+    draft.replace_item("model.bias", wrapper_zip(pickle, b"\0" * 3, b"\0" * 4).build())
+    draft.write(tmp_path)
+    found = the(check(tmp_path, "DCP1", "DCP3", verify_data=True))
+    assert (found.rule, found.severity, found.subject) == ("DCP308", "info", "model.bias")
+    assert found.message == (
+        "1 entry holds tensors of the class 'my.own.Packed', kept whole and compared by checksum; "
+        "the first is made of 'codes' uint8[3], 'scale' float32[1] (7 B for 12 B); loading them "
+        "needs 'my.own' to be imported"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "shape"),
+    [("my.own.Packed", "float16", (3,)), ("my.own.Packed", "float32", (4,))],
+)
+def test_a_subclass_of_another_dtype_or_shape(
+    tmp_path: Path, kind: str, dtype: str, shape: tuple[int, ...]
+) -> None:
+    draft = healthy()
+    codes = plain(shape, "0", "ByteStorage")
+    pickle = wrapper(kind, shape, dtype=dtype, codes=codes)
+    draft.replace_item("model.bias", wrapper_zip(pickle, bytes(shape[0])).build())
+    draft.write(tmp_path)
+    assert the(check(tmp_path, "DCP304")).message == (
+        f"the item holds {dtype}{list(shape)}, the metadata say float32[3]"
+    )
+
+
+def test_a_subclass_that_calls_code_besides(tmp_path: Path) -> None:
+    draft = healthy()
+    codes = plain((3,), "0", "ByteStorage")
+    evil = b"cposix\nsystem\n(X\x04\x00\x00\x00truetR"
+    pickle = wrapper("my.own.Packed", (3,), codes=codes, hook=evil)
+    draft.replace_item("model.bias", wrapper_zip(pickle, b"\0" * 3).build())
+    draft.write(tmp_path)
+    found = {one.rule: one for one in check(tmp_path, "DCP1", "DCP3").findings}
+    assert set(found) == {"DCP110", "DCP308"}
+    assert found["DCP110"].message == (
+        "its pickle calls 'posix.system'; loading this runs code: posix.system"
+    )
 
 
 @pytest.mark.parametrize(

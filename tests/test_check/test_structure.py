@@ -153,6 +153,30 @@ def test_unknown_global(tmp_path: Path, pickle: bytes, path: str, severity: str)
     assert f"'{path}'" in found.message
 
 
+def test_the_worst_of_what_a_pickle_does_with_a_global_is_told(tmp_path: Path) -> None:
+    draft = healthy()
+    draft.replace_item("step", value_item(b"\x80\x02cmy.own\nrun\n."))
+    draft.value("other", b"\x80\x02cmy.own\nrun\n)R.")
+    draft.write(tmp_path)
+    found = {(one.severity, one.subject): one for one in check(tmp_path, "DCP110").findings}
+    assert set(found) == {("warning", "step"), ("error", "other")}
+    assert found["error", "other"].message == (
+        "its pickle calls 'my.own.run'; loading this runs code: my.own.run"
+    )
+
+
+def test_values_of_the_standard_library_are_no_finding(tmp_path: Path) -> None:
+    import argparse
+    import datetime
+    import pickle
+
+    values = [slice(3), ..., datetime.timedelta(3), range(3), argparse.Namespace(lr=1)]
+    draft = healthy()
+    draft.replace_item("step", value_item(pickle.dumps(values, 2)))
+    draft.write(tmp_path)
+    assert not check(tmp_path, "DCP110").findings
+
+
 def test_unknown_global_in_front_of_a_tensor(tmp_path: Path) -> None:
     draft = healthy()
     payload = b"cos\nsystem\n(X\x04\x00\x00\x00truetR0"

@@ -36,7 +36,7 @@ def from_type(args: Args) -> Any:
     if isinstance(made, TensorRef) and kind.path in PLAIN_CLASSES:
         return made
     if isinstance(made, TensorRef):
-        return PackedTensor(kind.path, "", made.dtype, made.shape, (made, state))
+        return PackedTensor(kind.path, "", made.dtype, made.shape, ({"data": made}, state))
     if isinstance(made, PackedTensor):
         parts = (*made.parts, state)
         return PackedTensor(kind.path, "", made.dtype, made.shape, parts)
@@ -56,9 +56,9 @@ def quantized(args: Args) -> PackedTensor:
     storage, _offset, size, _stride, parameters = args[:5]
     if not isinstance(storage, TensorRef) or not isinstance(parameters, tuple):
         raise ValueError("a quantized tensor without a storage")
-    return PackedTensor(
-        "torch.Tensor", "quantized", storage.dtype, _shape(size), ({"data": storage}, *parameters)
-    )
+    named = dict(zip(("scheme", "scale", "zero_point", "axis"), parameters, strict=False))
+    parts = ({"data": storage, **named},)
+    return PackedTensor("torch.Tensor", "quantized", storage.dtype, _shape(size), parts)
 
 
 def sparse(args: Args) -> PackedTensor:
@@ -128,6 +128,7 @@ def inner_tensors(packed: PackedTensor) -> dict[str, TensorRef]:
         for name, ref in _tensors(part, "", 0):
             left -= 1
             if ref is not None and ref not in found.values():
+                name = name or "tensor"
                 while name in found:
                     name += "'"
                 found[name] = ref
