@@ -17,7 +17,7 @@ from dcpctl.cli.options import (
     StyleOption,
 )
 from dcpctl.cli.parsing import EVERYTHING
-from dcpctl.errors import DcpctlError, NotACheckpoint, UsageError
+from dcpctl.errors import DcpctlError, NotACheckpoint, UsageError, quote
 
 if TYPE_CHECKING:
     from dcpctl.model.checkpoint import Checkpoint
@@ -139,7 +139,10 @@ def _run(path: Path, out: Output, view: str, what: str, *, chunks: bool, torch: 
         _list_run(path, out, view, error)
         return
     with checkpoint:
-        if not view:
+        if not view and _holds_saves(path):
+            # A trainer writes its last weights where the saves of the run lie.
+            _list_run(path, out, view, NotACheckpoint(f"no saves in {quote(path)}"))
+        elif not view:
             _summary(checkpoint, out, chunks, torch)
         elif view == "--keys":
             _keys(checkpoint, out, what, chunks)
@@ -153,6 +156,16 @@ def _run(path: Path, out: Output, view: str, what: str, *, chunks: bool, torch: 
             _optimizer(checkpoint, out)
         else:
             _stats(checkpoint, out, what)
+
+
+def _holds_saves(path: Path) -> bool:
+    """Whether saves lie below what is a checkpoint itself."""
+    from dcpctl.model.saves import look
+
+    try:
+        return bool(look(path).runs)
+    except DcpctlError:
+        return False
 
 
 def _list_run(path: Path, out: Output, view: str, error: DcpctlError) -> None:

@@ -180,13 +180,10 @@ class Run:
                 f"its optimizer was reset: it is at step {number(save.steps[-1]):,}, and "
                 f"{save.job_step[0]} says {number(save.job_step[1]):,}"
             )
-        if not save.placed or not save.steps:
+        # Every save after a reset goes on with moments that began again.
+        if not save.placed or save in self.before_reset:
             return ""
-        older = self.saves[self.saves.index(save) + 1 :]
-        ahead = next((o for o in older if o.placed and o.steps[-1:] > save.steps[-1:]), None)
-        if ahead is None:
-            return ""
-        return f"its optimizer was reset after {ahead.name}"
+        return f"its optimizer was reset after {self.resets[-1][1].name}"
 
     def _is_behind(self, save: Save) -> bool:
         """Whether the optimizer is behind the job, which counts what the optimizer counts."""

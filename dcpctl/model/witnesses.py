@@ -16,7 +16,7 @@ from dcpctl.model.positions import position_of
 from dcpctl.model.sections import OTHER, SCHEDULER
 from dcpctl.model.side_values import values_beside
 
-COUNT, SCHEDULED, NAMED = "count", "scheduler", "name"
+COUNT, NAMED = "count", "name"
 THE_NAME = "the directory's name"
 
 # What a job calls its count of steps. Plain plurals (`train_steps`) are how many it plans.
@@ -51,7 +51,7 @@ class Witness:
     Attributes:
         source: an FQN, a key in a file beside the shards, or `THE_NAME`.
         step: the step.
-        kind: `count`, `scheduler` or `name`.
+        kind: `count` or `name`.
         sure: its own words say that it counts the job's steps; else it is one only beside others
             that say the same.
     """

@@ -122,6 +122,14 @@ def optimizer_document(view: OptimizerView) -> dict[str, Any]:
             for slot, count in view.slots.items()
         },
         "steps": [to_json(step) for step in view.steps],
+        "witnesses": [
+            {"source": w.source, "step": to_json(w.step), "kind": w.kind, "sure": w.sure}
+            for w in view.witnesses.counts
+        ],
+        "schedulers": [
+            {"source": one.source, "last_epoch": to_json(one.last_epoch)}
+            for one in view.witnesses.schedules
+        ],
         "param_groups": groups,
         "missing": [
             {"fqn": gone.fqn, "slot": gone.slot, "status": gone.status, "why": gone.why}

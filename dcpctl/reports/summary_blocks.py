@@ -172,6 +172,7 @@ def optimizer_facts(view: OptimizerView) -> Iterator[tuple[str, Line]]:
         yield "state", tuple(spans)
     if view.steps:
         yield "step", _steps(view)
+        yield from _witnesses(view)
     for share in view.shares if len(view.shares) > 1 else ():
         yield share.root, Span(share.words, TONES[share.verdict])
     for copy in view.sections.copies:
@@ -181,6 +182,15 @@ def optimizer_facts(view: OptimizerView) -> Iterator[tuple[str, Line]]:
         yield "copy", (Span(copy.root, NAME), Span(told))
     for note in view.notes:
         yield "note", note
+
+
+def _witnesses(view: OptimizerView) -> Iterator[tuple[str, Line]]:
+    """What says another step than the optimizer's, a line for each step that is said."""
+    at = max((step for step in view.steps if step == step), default=None)
+    for step in dict.fromkeys(w.step for w in view.witnesses.sure if w.step != at):
+        sources = view.witnesses.saying(step)
+        verb = "says" if len(sources) == 1 else "say"
+        yield "the job", Span(f"{', '.join(sources)} {verb} {words.step(step)}", WARN)
 
 
 def _steps(view: OptimizerView) -> Line:

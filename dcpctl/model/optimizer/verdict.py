@@ -85,7 +85,8 @@ def sentence(
     at = at or _at(steps)
     start = "Training can be resumed: "
     if job_step and steps and steps[-1] < job_step[1]:
-        at = f"{at}, while {job_step[0]} is {number(job_step[1])}"
+        verb = "says" if " " in job_step[0] else "is"
+        at = f"{at}, while {job_step[0]} {verb} {number(job_step[1])}"
         start = (
             "Training can be resumed, but the optimizer seems to have been reset on the way "
             "(a resume without its state?): "

@@ -277,12 +277,14 @@ class OptimizerView:
 
     @cached_property
     def job_step(self) -> tuple[str, float] | None:
-        """The step that the training job itself counted: (where, value); None if it saved none.
+        """The step that the training job itself counted: (where, value); None if nothing tells it.
 
-        Of several counts it is one that agrees with the optimizer, else one that most agree with.
+        Of several counts it is one that agrees with the optimizer, else one that most agree with;
+        without any it is the step in the directory's name.
         """
+        at = max((step for step in self.steps if step == step), default=None)
         counts = [w for w in self.witnesses.sure if w.kind == COUNT]
-        found = settled(counts, max((step for step in self.steps if step == step), default=None))
+        found = settled(counts, at) or settled(self.witnesses.sure, at)
         return None if found is None else (found.source, found.step)
 
     @cached_property
