@@ -191,6 +191,11 @@ class Run:
         return self.scanned
 
     @property
+    def displaced(self) -> dict[int, int]:
+        """Numbers of files to those of the ones whose content they hold; scans if need be."""
+        return self.scan.displaced
+
+    @property
     def moments(self) -> Moments:
         """The optimizer's second moments: all numbers, or the sample; read when asked for."""
         if self._moments is None:

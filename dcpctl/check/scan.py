@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dcpctl.check import words
+from dcpctl.check.displaced import find_displaced
 from dcpctl.check.item_reader import ItemReader, ItemReport
 from dcpctl.check.items import Items
 from dcpctl.check.options import CheckOptions
@@ -58,6 +59,8 @@ class Scan:
         bytes_read: bytes read and compared.
         whole: everything was to be read.
         packed: the tensors of a subclass that were opened, by their class.
+        displaced: number of a file -> number of the one whose content it holds; what follows from
+            that is not among the reports.
     """
 
     items: int
@@ -69,6 +72,7 @@ class Scan:
     unsummed: int = 0
     bytes_read: int = 0
     packed: dict[str, Packed] = field(default_factory=dict)
+    displaced: dict[int, int] = field(default_factory=dict)
 
     @property
     def note(self) -> str:
@@ -94,6 +98,11 @@ class Scan:
                 f"{words.count(len(lost), 'storage item')} could not be read "
                 f"({words.some(dict.fromkeys(report.fqn for report in lost))}): {lost[0].unread}"
             )
+        if self.displaced:
+            raise CannotRun(
+                f"{words.count(len(self.displaced), 'file holds', 'files hold')} another file's "
+                "content, as DCP212 says"
+            )
 
 
 def scan_items(checkpoint: Checkpoint, items: Items, options: CheckOptions) -> Scan:
@@ -103,6 +112,10 @@ def scan_items(checkpoint: Checkpoint, items: Items, options: CheckOptions) -> S
     pass_over = _Pass(checkpoint, items, options, scan, opened, whole)
     pass_over.run()
     scan.reports.sort(key=lambda report: (report.file_number, report.offset))
+    suspects = [r.file_number for r in scan.reports if r.malformed or r.unlike or r.unread]
+    scan.displaced = find_displaced(checkpoint, items, dict.fromkeys(suspects))
+    if scan.displaced:
+        scan.reports = [r for r in scan.reports if r.file_number not in scan.displaced]
     return scan
 
 

@@ -52,7 +52,7 @@ def truncated(run: Run) -> Iterator[Hit]:
     """Files that end inside or before items which lie in them back to back."""
     for number, file in enumerate(run.checkpoint.files):
         cut, _ = _beyond_end(run, number)
-        if len(cut):
+        if len(cut) and number not in run.displaced:
             end = int(run.items.stop[cut].max())
             yield Hit(
                 file.name,
@@ -66,9 +66,9 @@ def truncated(run: Run) -> Iterator[Hit]:
 @rule("DCP203", WARNING, "a shard file is longer than described")
 def longer(run: Run) -> Iterator[Hit]:
     """Bytes behind the last item; DCP writes none."""
-    for file in run.checkpoint.files:
+    for number, file in enumerate(run.checkpoint.files):
         extra = (file.size or 0) - file.described_bytes
-        if extra > 0 and file.items:
+        if extra > 0 and file.items and number not in run.displaced:
             yield Hit(
                 file.name,
                 f"has {words.count(extra, 'byte')} behind the last item, which ends at byte "
