@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,13 +69,14 @@ class Sections:
     def model(self) -> Mapping[str, str]:
         """The models' tensors, by name without root and wrappers, to their FQN.
 
-        A name that several models have stands for the first one's; the others have their FQN.
+        A name that several models have begins with its model's root.
         """
-        found: dict[str, str] = {}
-        for model in self.models:
-            for name, fqn in model.names.items():
-                found.setdefault(name if name not in found else fqn, fqn)
-        return found
+        counts = Counter(name for model in self.models for name in model.names)
+        return {
+            name if counts[name] == 1 or not model.root else f"{model.root}.{name}": fqn
+            for model in self.models
+            for name, fqn in model.names.items()
+        }
 
     @cached_property
     def pairing_of(self) -> Mapping[str, Pairing]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from dcpctl.errors import DcpctlError, Refused, quote
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import TensorEntry
+from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.repair.survey import Survey
 from dcpctl.repair.wording import clauses
@@ -30,8 +32,16 @@ def check_one_save(survey: Survey, mine: Checkpoint, sibling: Checkpoint | None)
     Raises:
         Refused: the steps differ.
     """
+    for share in OptimizerView(mine).shares:
+        _refuse_steps_of(share.parameters, survey, mine, sibling)
+
+
+def _refuse_steps_of(
+    parameters: Sequence[Parameter], survey: Survey, mine: Checkpoint, sibling: Checkpoint | None
+) -> None:
+    """The same for the parameters of one optimizer: others may be at other steps."""
     by_file: dict[str, list[float]] = defaultdict(list)
-    for parameter in OptimizerView(mine).parameters:
+    for parameter in parameters:
         slot = parameter.slots.get("step")
         entry = None if slot is None else mine.tensors.get(slot.fqn)
         step = None if entry is None else _step(entry)
@@ -57,7 +67,8 @@ def check_one_save(survey: Survey, mine: Checkpoint, sibling: Checkpoint | None)
 def _share(sibling: Checkpoint | None) -> bool:
     """Whether all parameters of a checkpoint have the same step, as far as it can be read."""
     try:
-        return sibling is not None and len(OptimizerView(sibling).steps) == 1
+        shares = () if sibling is None else OptimizerView(sibling).shares
+        return bool(shares) and all(len(share.steps) == 1 for share in shares)
     except DcpctlError:  # it is only asked for what it says of its own accord
         return False
 

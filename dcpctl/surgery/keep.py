@@ -52,7 +52,7 @@ def keep(
         if (site.optimizer is not None and site.name in gone.get(site.optimizer, ()))
         or (site.copy is not None and _is_among(site, without))
     }
-    stay = stay - lost
+    stay = stay - lost - _lists_that_go(names, stay, without)
     made: dict[str, EntryDraft] = {f: e for f, e in draft.entries.items() if f in stay}
     changes = [Change("dropped", fqn) for fqn in draft.entries if fqn not in stay]
     for holder in names.holders:
@@ -66,6 +66,29 @@ def keep(
     if planner is not None:
         planner = {fqn: path for fqn, path in planner.items() if fqn in made}
     return Outcome(draft.with_entries(made.values(), planner), tuple(changes), (), tuple(warnings))
+
+
+def _lists_that_go(names: Names, stay: set[str], without: Parameters) -> set[str]:
+    """The tensors of copies that are lists in the model's order, where all of the model goes.
+
+    Raises:
+        Refused: a part of the model goes, which would renumber such a list.
+    """
+    found: set[str] = set()
+    for copy in names.sections.copies:
+        gone = without.get(copy.of)
+        tensors = stay & set(copy.names.values())
+        if not gone or not tensors or not all(map(is_index, copy.names)):
+            continue
+        model = next(model for model in names.sections.models if model.root == copy.of)
+        if not gone >= {parameter.name for parameter in model.parameters}:
+            raise Refused(
+                f"{quote(copy.root)} lists a copy of {quote(copy.of or 'the model')} by position, "
+                "and leaving one out would renumber the others",
+                hint=f"drop the list too: {copy.root}",
+            )
+        found |= tensors
+    return found
 
 
 def _is_among(site: Site, parameters: Parameters) -> bool:

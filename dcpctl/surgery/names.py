@@ -7,7 +7,7 @@ or a pickled state dict of torch 1.13 to 2.3. Whoever changes a name changes all
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dcpctl.errors import Refused, quote
@@ -19,7 +19,7 @@ from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.naming import Place
 from dcpctl.model.optimizer.pairing import Model
 from dcpctl.model.optimizer.source import BUCKETS, LOOSE, SLOT_FIRST, UNKNOWN, RawOptimizer
-from dcpctl.model.sections import MODEL, Sections, classify
+from dcpctl.model.sections import EMA, MODEL, OTHER, SCHEDULER, Sections, classify
 
 #: What the value of a bytes entry is, where it holds names of parameters.
 PARAMS, GROUP, GROUPS = "params", "group", "groups"
@@ -37,7 +37,8 @@ class Site:
         tail: what stands after the name.
         optimizer: root of the optimizer that the entry belongs to; None for a model or a copy.
         model: root of the model whose parameter is named; None where that is not known.
-        copy: root of the copy of a model that the entry belongs to; None for all others.
+        copy: root of the copy of a model that the entry belongs to, empty for a key of something
+            else (a scheduler) that names a parameter; None for models and optimizers.
     """
 
     head: str = ""
@@ -133,6 +134,7 @@ def survey(draft: Draft) -> Names:
             _, _, last = raw.root.rpartition(".")
             index = int(last) if raw.root != raw.fqns[0] else None
             holders.append(Holder(raw.fqns[0], STATE_DICT, raw.root, index))
+    sites.update(_elsewhere(draft, sections, sites))
     order = {fqn: number for number, (fqn, _) in enumerate(every_name(draft))}
     held = tuple(holder for holder in holders if holder.fqn in draft.entries)
     ordered = {fqn: sites[fqn] for fqn in sorted(sites, key=lambda fqn: order.get(fqn, -1))}
@@ -169,6 +171,25 @@ def _in_models(sections: Sections) -> dict[str, str]:
             if root is not None:
                 found[fqn] = root
     return found
+
+
+def _elsewhere(
+    draft: Draft, sections: Sections, known: Mapping[str, Site]
+) -> Iterator[tuple[str, Site]]:
+    """Keys of schedulers and of the job that have a parameter's name as one key of their path."""
+    roots: dict[str, list[str]] = {}
+    for site in known.values():
+        if site.of_model and site.model is not None and "." in site.name:
+            roots.setdefault(site.name, []).append(site.model)
+    for fqn, path in (draft.planner_data or {}).items():
+        if fqn in known or sections.of.get(fqn) not in (SCHEDULER, OTHER, EMA):
+            continue
+        for depth, key in enumerate(path):
+            if depth and len(roots.get(str(key), ())) == 1:
+                (model,) = roots[str(key)]
+                head, tail = (".".join(map(str, p)) for p in (path[:depth], path[depth + 1 :]))
+                yield fqn, Site(head, str(key), tail, model=model, copy="")
+                break
 
 
 def _in_copy(fqn: str, name: str, copy: Copy) -> Site:

@@ -10,7 +10,7 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.optimizer.source import UNKNOWN
 from dcpctl.model.sections import MODEL
-from dcpctl.surgery import values
+from dcpctl.surgery import mentions, values
 from dcpctl.surgery.names import Names, Site, ambiguous, every_name, survey
 from dcpctl.surgery.outcome import Change, Outcome
 from dcpctl.surgery.paths import renamed_paths
@@ -73,12 +73,18 @@ def _rename(draft: Draft, rule: Rule, keys_only: bool) -> Outcome:
             f"no key and no parameter is named by {quote(rule)}",
             hint="dcpctl inspect --keys lists the keys",
         )
-    outcome = renamed(draft, names, new, renamer.mapped)
+    outcome = renamed(draft, names, new, renamer.mapped, renamer.models)
     notes, warnings = tuple(renamer.notes()), tuple(renamer.warnings())
     return dataclasses.replace(outcome, notes=notes, warnings=warnings)
 
 
-def renamed(draft: Draft, names: Names, new: Mapping[str, str], mapped: Mapped) -> Outcome:
+def renamed(
+    draft: Draft,
+    names: Names,
+    new: Mapping[str, str],
+    mapped: Mapped,
+    models: Mapped | None = None,
+) -> Outcome:
     """Make the draft with new names: old FQN to new one, and the parameters' names in values.
 
     Args:
@@ -86,9 +92,11 @@ def renamed(draft: Draft, names: Names, new: Mapping[str, str], mapped: Mapped) 
         names: its names.
         new: old FQN to new one; others stay.
         mapped: optimizer root -> parameter name -> new name.
+        models: model root -> parameter name -> new name, for what else names parameters.
 
     Raises:
-        Refused: two entries or two parameters would have one name.
+        Refused: two entries or two parameters would have one name, or something names parameters
+            that cannot be renamed with them.
     """
     moved = {fqn: to for fqn, to in new.items() if to != fqn}
     _refuse_collisions({fqn: new.get(fqn, fqn) for fqn in draft.entries}, "entries")
@@ -102,6 +110,9 @@ def renamed(draft: Draft, names: Names, new: Mapping[str, str], mapped: Mapped) 
         if entry is not None:
             made[holder.fqn] = entry
             changes.append(Change(_NAMES_IN, holder.fqn))
+    for entry in mentions.remade(draft, names, models or {}):
+        made[entry.fqn] = dataclasses.replace(entry, fqn=new.get(entry.fqn, entry.fqn))
+        changes.append(Change(_NAMES_IN, entry.fqn))
     planner = renamed_paths(draft.planner_data, moved)
     result = draft.with_entries(made.values(), planner)
     return Outcome(_carried(result, draft, names, new), tuple(changes))

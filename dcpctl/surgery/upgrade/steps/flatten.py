@@ -13,7 +13,7 @@ from dcpctl.model import tree
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal, TensorDraft
 from dcpctl.model.entry import BytesEntry, TensorEntry
-from dcpctl.model.optimizer.naming import is_optimizer_name
+from dcpctl.model.optimizer.places import places_of
 from dcpctl.model.tree import Path
 from dcpctl.surgery.upgrade import inner_tensors
 from dcpctl.surgery.upgrade.context import Context, stored_parts
@@ -203,10 +203,11 @@ def _close_all(draft: Draft) -> Done:
         return Done(draft, 0, "the object paths contradict each other; keys stay as they are")
     tensors = frozenset(f for f, e in draft.entries.items() if isinstance(e, TensorDraft))
     made: dict[str, tuple[Path, Any, list[str]]] = {}
+    places, _ = places_of(draft.planner_data.items(), tensors)
     for node in tree.closed(root, tensors):
         fqns = list(node.fqns())
         values = {fqn: _value(draft.entries[fqn]) for fqn in fqns}
-        of_optimizer = any(is_optimizer_name(str(key)) for key in node.path)
+        of_optimizer = any(fqn in places for fqn in fqns)
         value = tree.value_of(node, values, of_optimizer)
         unknown = list(tree.unknown_parts(value))
         if value is None or unknown:

@@ -42,9 +42,9 @@ def state_keys(draft: Draft, context: Context) -> Done:
         before = taken.style
         if before in (FLATTENED, BY_PARAMETER):
             taken = by_group(taken)
-            notes.append(
-                f"parameters with equal hyperparameters make {len(taken.groups):,} param groups"
-            )
+            count = len(taken.groups)
+            groups = "one param group" if count == 1 else f"{count:,} param groups"
+            notes.append(f"parameters with equal hyperparameters make {groups}")
         taken = _named(taken, wanted, raw, view)
         draft = put_back(draft, taken)
         changed += len(taken.fqns)
