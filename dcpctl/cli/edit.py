@@ -102,8 +102,8 @@ def edit(
     """Make several edits in one pass over the data.
 
     Edits are made in the order in which they are given, each on what the one before it left; edits
-    of one kind that follow each other are one. --torch, --optimizer, --optimizer-keys and
-    --fill-missing-state are for --upgrade. The same list can stand in a TOML file, to be reviewed
+    of one kind that follow each other are one. --torch, --optimizer, --optimizer-keys,
+    --fill-missing-state and --wrappers are for --upgrade. The same list can stand in a TOML file, to be reviewed
     and repeated: [[edits]] tables with a verb and its fields, such as verb = "drop" and
     keys = ["lr_scheduler.*"].
 
