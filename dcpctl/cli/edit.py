@@ -103,9 +103,9 @@ def edit(
 
     Edits are made in the order in which they are given, each on what the one before it left; edits
     of one kind that follow each other are one. --torch, --optimizer, --optimizer-keys,
-    --fill-missing-state and --wrappers are for --upgrade. The same list can stand in a TOML file, to be reviewed
-    and repeated: [[edits]] tables with a verb and its fields, such as verb = "drop" and
-    keys = ["lr_scheduler.*"].
+    --fill-missing-state and --wrappers are for --upgrade. The same list can stand in a TOML file,
+    to be reviewed and repeated: [[edits]] tables with a verb and its fields, such as verb = "drop"
+    and keys = ["lr_scheduler.*"].
 
     Examples:
       dcpctl edit sample_checkpoints/legacy out/new --upgrade --torch 2.13 --set lr=1e-4

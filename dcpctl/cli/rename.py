@@ -53,11 +53,11 @@ def rename(
     r"""Rename keys, parameters and modules, everywhere they are named.
 
     A parameter's new name goes to its optimizer state, to params lists, to flattened and pickled
-    param groups, to averages and to the planner data. A name is a whole key or a parameter's name within its
-    model; OLD=NEW also renames all that lies below OLD at a dot. Rules apply one after the other:
-    names, prefixes, expressions, maps; the names of one map file all at once. A model that moves as
-    a whole (model. to net.) keeps the names of its parameters. Two keys that would become one are
-    refused.
+    param groups, to averages and to the planner data. A name is a whole key or a parameter's name
+    within its model; OLD=NEW also renames all that lies below OLD at a dot. Rules apply one after
+    the other: names, prefixes, expressions, maps; the names of one map file all at once. A model
+    that moves as a whole (model. to net.) keeps the names of its parameters. Two keys that would
+    become one are refused.
 
     Examples:
       dcpctl rename sample_checkpoints/healthy/step-8500 out/embed tok_embeddings=embed

@@ -69,8 +69,8 @@ def upgrade(
     """Bring a checkpoint into the form that a torch release loads; values stay bit for bit.
 
     Adds the param_groups keys that the release's optimizer asks for with its own defaults, opens
-    pickled param groups, strips wrapper names that leaked into some keys, and writes metadata that the
-    release reads. The release may be newer or older than the one that wrote it. Where the
+    pickled param groups, strips wrapper names that leaked into some keys, and writes metadata that
+    the release reads. The release may be newer or older than the one that wrote it. Where the
     optimizer cannot be told and its defaults matter, it asks for --optimizer.
 
     Examples:

@@ -96,3 +96,20 @@ def test_every_format(source: Path, tmp_path: Path, form: str) -> None:
     assert "optimizer.param&#95;groups.0.lr" in done.stdout.replace("_", "&#95;")
     assert done.stderr.startswith("warning: the scheduler computes lr")
     assert ("warning" in done.stdout) is (form == "markdown")
+
+
+def test_which_optimizer_is_of_which_model(source: Path, tmp_path: Path) -> None:
+    words = ["--rename", "layers=blocks", "--set", "lr=1e-3"]
+    found = report(source, tmp_path / "a", *words, "--optimizer-of", "optimizer=model")
+    assert verbs(found) == ["rename", "set"]
+    for verb, given in (("rename", ["layers=h"]), ("drop", ["*norm*"]), ("upgrade", [])):
+        line = [verb, str(source), str(tmp_path / "b"), *given, "--optimizer-of"]
+        done = CliRunner().invoke(app, [*line, "opt=model"])
+        assert done.exit_code == 2, done.output
+        assert "the checkpoint has no optimizer 'opt'" in done.stderr
+        assert "its optimizers: 'optimizer'" in done.stderr
+        assert CliRunner().invoke(app, [*line, "optimizer"]).exit_code == 2
+    done = CliRunner().invoke(
+        app, ["edit", str(source), str(tmp_path / "b"), "--set=lr=1", "--optimizer-of", "a=b"]
+    )
+    assert "--optimizer-of is for edits of names, keys and layouts" in done.stderr

@@ -25,6 +25,7 @@ prefix = { "model." = "net." }
 regex = { 'x(\\d)' = 'y\\1' }
 map = "names.txt"
 keys_only = true
+optimizer_of = { optim_d = "discriminator" }
 
 [[edits]]
 verb = "drop"
@@ -54,10 +55,12 @@ allow_lossy = true
 verb = "upgrade"
 torch = "2.13"
 optimizer = "adamw"
+wrappers = false
 
 [[edits]]
 verb = "reshard"
 mesh = { fsdp = 2, tp = 2 }
+optimizer_of = { "a.o" = "" }
 """
 
 
@@ -73,6 +76,7 @@ def test_every_verb_as_toml(tmp_path: Path) -> None:
     assert found[0] == edits.Merge((tmp_path / "other",))
     assert isinstance(found[1], edits.Rename)
     assert found[1].keys_only
+    assert found[1].optimizer_of == (("optim_d", "discriminator"),)
     assert [type(rule).__name__ for rule in found[1].rules] == [
         *("Literal", "Prefix", "Regex", "Table")
     ]
@@ -88,8 +92,8 @@ def test_every_verb_as_toml(tmp_path: Path) -> None:
         fill=True,
     )
     assert found[5] == edits.Cast("bfloat16", ("model.*",), True)
-    assert found[6] == edits.Upgrade("2.13", "adamw")
-    assert found[7] == edits.Reshard(mesh={"fsdp": 2, "tp": 2})
+    assert found[6] == edits.Upgrade("2.13", "adamw", wrappers=False)
+    assert found[7] == edits.Reshard(mesh={"fsdp": 2, "tp": 2}, optimizer_of=(("a.o", ""),))
 
 
 @pytest.mark.parametrize(
