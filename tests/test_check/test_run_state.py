@@ -191,6 +191,32 @@ def test_hyperparameters_that_changed_are_told_and_the_rate_is_not(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "severity"),
+    [
+        ({"weight_decay": 0.1}, {"weight_decay": 0.2}, "info"),
+        ({"weight_decay": 0.1}, {"weight_decay": 0.0}, "info"),
+        ({"weight_decay": 0.1}, {"weight_decay": 10.0}, "warning"),
+        ({"betas": (0.9, 0.999)}, {"betas": (0.9, 0.99)}, "warning"),
+        ({"betas": (0.9, 0.999)}, {"betas": (0.95, 0.999)}, "info"),
+        ({"eps": 1e-8}, {"eps": 1e-2}, "warning"),
+    ],
+)
+def test_hyperparameters_that_jump_are_a_warning(
+    tmp_path: Path, old: dict[str, object], new: dict[str, object], severity: str
+) -> None:
+    result = against(tmp_path, adamw(**old), adamw(**new), "DCP607")
+    assert the(result).severity == severity
+
+
+def test_a_cyclic_schedule_moves_beta1_in_its_span(tmp_path: Path) -> None:
+    span = {"base_momentum": 0.85, "max_momentum": 0.95}
+    before, after = adamw(betas=(0.95, 0.999), **span), adamw(betas=(0.87, 0.999), **span)
+    assert against(tmp_path, before, after, "DCP607").findings == ()
+    after = adamw(betas=(0.5, 0.999), **span)
+    assert against(tmp_path / "out", before, after, "DCP607").findings
+
+
 def test_a_layout_that_changed_midway_is_reported_and_not_failed(tmp_path: Path) -> None:
     after = Draft()
     for fqn, entry in adamw().entries.items():

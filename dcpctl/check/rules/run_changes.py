@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from dcpctl.check import words
-from dcpctl.check.finding import INFO
+from dcpctl.check.finding import INFO, WARNING
 from dcpctl.check.history import History
+from dcpctl.check.rates import number_of
 from dcpctl.check.registry import Hit, rule
 from dcpctl.check.run import Run
 from dcpctl.formats.records import ChunkTable
@@ -19,22 +20,29 @@ from dcpctl.model.values import Unknown
 _PASSING = frozenset({"lr", "params", "param_names", "step", "k"})
 
 
+# A hyperparameter that changes so many times is rather a mistake than a decision.
+_JUMP = 10.0
+# The root of a second moment is seldom so small that a lesser eps is felt beside it.
+_FELT = 1e-4
+
+
 @rule("DCP607", INFO, "hyperparameters changed since the save before")
 def hyperparameters(run: Run) -> Iterator[Hit]:
     """The values of each parameter's param group, the learning rate apart."""
     history = run.since()
     earlier = {parameter.name: parameter for parameter in history.earlier.view.parameters}
-    changed: dict[tuple[str, str, str], list[str]] = {}
+    changed: dict[tuple[str, str, str, bool], list[str]] = {}
     for parameter in history.later.view.parameters:
         before = earlier.get(parameter.name)
         if before is not None and before.values and parameter.values:
             for what in _changes(before, parameter):
                 changed.setdefault(what, []).append(parameter.name)
-    for (key, old, new), names in changed.items():
+    for (key, old, new, jumps), names in changed.items():
         yield Hit(
             f"param_groups.{key}",
             f"{key} is {new} here and {old} in {history.earlier.name}, for "
             f"{words.count(len(names), 'parameter')}: {words.some(names)}",
+            severity=WARNING if jumps else None,
         )
 
 
@@ -61,9 +69,10 @@ def layout(run: Run) -> Iterator[Hit]:
     )
 
 
-def _changes(before: Parameter, after: Parameter) -> Iterator[tuple[str, str, str]]:
+def _changes(before: Parameter, after: Parameter) -> Iterator[tuple[str, str, str, bool]]:
+    """Keys whose values differ, both values, and whether they are far apart."""
     for key in dict.fromkeys([*before.values, *after.values]):
-        if key in _PASSING:
+        if key in _PASSING or _cycled(key, before, after):
             continue
         if isinstance(before.values.get(key), Unknown) or isinstance(
             after.values.get(key), Unknown
@@ -71,7 +80,35 @@ def _changes(before: Parameter, after: Parameter) -> Iterator[tuple[str, str, st
             continue
         old, new = _value(before, key), _value(after, key)
         if old != new:
-            yield key, old, new
+            both = key in before.values and key in after.values
+            yield key, old, new, both and _jumps(key, before.values[key], after.values[key])
+
+
+def _cycled(key: str, before: Parameter, after: Parameter) -> bool:
+    """Whether a momentum only moved in the span that its cyclic schedule wrote into the group."""
+    span = [number_of(after, end) for end in ("base_momentum", "max_momentum")]
+    if span[0] is None or span[1] is None or key not in ("betas", "momentum"):
+        return False
+    values = [parameter.values.get(key) for parameter in (before, after)]
+    if key == "momentum":
+        values = [(value,) for value in values]
+    pairs = [value for value in values if isinstance(value, (list, tuple))]
+    if len(pairs) != 2 or list(pairs[0][1:]) != list(pairs[1][1:]):
+        return False
+    return all(isinstance(pair[0], float) and span[0] <= pair[0] <= span[1] for pair in pairs)
+
+
+def _jumps(key: str, old: object, new: object) -> bool:
+    """Whether a number, or one of a tuple, is ten times as large or small; of a beta, its rest."""
+    olds, news = (value if isinstance(value, (list, tuple)) else (value,) for value in (old, new))
+    for one, other in zip(olds, news, strict=False):
+        if not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in (one, other)):
+            continue
+        sizes = [1 - n if key in ("betas", "momentum") else abs(n) for n in (one, other)]
+        low, high = min(sizes), max(sizes)
+        if low > 0 and high >= _JUMP * low * (1 - 1e-9):
+            return key != "eps" or high >= _FELT
+    return False
 
 
 def _value(parameter: Parameter, key: str) -> str:
