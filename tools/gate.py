@@ -26,6 +26,7 @@ FRAMEWORKS = {
     "lightning": "lightning==2.6.6",
     "megatron_core": "megatron-core==0.16.1",
     "olmo_core": "ai2-olmo-core==3.0.0",
+    "safetensors": "safetensors==0.8.0",
     "torchtitan": "torchtitan==0.3.0",
 }
 FRAMEWORK_TORCH = "torch==2.13.0"

@@ -118,6 +118,10 @@ def common_options(
             help="Whose copy to keep where ranks saved their own.",
         ),
     ] = None,
+    to: Annotated[
+        str | None,
+        _in_panel("--to", metavar="dcp", help="Write a DCP checkpoint of safetensors too."),
+    ] = None,
     link: Annotated[
         Link,
         _in_panel("--link", help="How untouched shard files reach DST; auto never hardlinks."),

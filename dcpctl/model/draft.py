@@ -166,6 +166,7 @@ class Draft:
             None keeps those of the first source.
         tidy: no byte that belongs to no entry gets into the result; else a file is taken over whole
             though a little of it is of no more use.
+        dcp: the result is a DCP checkpoint, though the source is of another form that could stay.
         joined: all entries go into one directory, whatever parts the sources are made of.
         beside: directories whose files beside the shards are carried over; None takes those of the
             sources.
@@ -183,6 +184,7 @@ class Draft:
     form: str | None = None
     fields: Mapping[str, Any] | None = None
     tidy: bool = False
+    dcp: bool = False
     joined: bool = False
     beside: tuple[FilePath, ...] | None = None
     rewritten: bool = False

@@ -34,6 +34,7 @@ from dcpctl.writing.undo import UndoReport
 
 SCHEMA = "dcpctl.surgery/1"
 _MOST_CHANGES = 8
+_FORMS = {"safetensors": "safetensors", "safetensors-sharded": "safetensors, sharded by DCP"}
 _OF_KEYS = ("renamed", "dropped", "added", "set", "cast")
 
 
@@ -125,7 +126,11 @@ def _plan_document(counts: Counts) -> dict[str, Any]:
 
 
 def _parts_document(plan: Plan) -> dict[str, Any]:
-    return {"parts": [part.name for part in plan.parts], **side_files_document(plan)}
+    return {
+        "form": plan.parts[0].stored.format,
+        "parts": [part.name for part in plan.parts],
+        **side_files_document(plan),
+    }
 
 
 def side_files_document(plan: Plan) -> dict[str, Any]:
@@ -262,6 +267,9 @@ def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
 
 def side_files_facts(plan: Plan) -> Iterator[tuple[str, Line]]:
     """What is carried over beside the shard files, and the parts that there are."""
+    form = plan.parts[0].stored.format
+    if form != "dcp":
+        yield "form", _FORMS[form]
     parts = [part.name for part in plan.parts if part.name]
     if parts:
         yield "parts", listed(parts, show=printable)

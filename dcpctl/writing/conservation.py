@@ -9,6 +9,7 @@ import numpy as np
 
 from dcpctl.errors import DcpctlError, quote
 from dcpctl.formats.crc import crc32_range
+from dcpctl.formats.layouts import safetensors_files
 from dcpctl.formats.metadata import parse_metadata
 from dcpctl.formats.records import StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.model.draft import TensorDraft
@@ -42,7 +43,7 @@ def prove(plan: Plan, staged: Path, tally: Tally) -> None:
         entries += len(part.draft.entries)
         if part.stays:
             continue
-        found = parse_metadata((staged / part.located(".metadata")).read_bytes())
+        found = _read(part, staged)
         _keys(part, found)
         for fqn, entry in found.entries.items():
             _entry(part, fqn, entry)
@@ -51,6 +52,19 @@ def prove(plan: Plan, staged: Path, tally: Tally) -> None:
         _refuse(f"{entries} keys in all parts for {len(plan.draft.entries)}")
     _tally(plan, tally)
     _beside(plan, staged, tally)
+
+
+def _read(part: PartPlan, staged: Path) -> StoredCheckpoint:
+    """What a reader finds in one directory of the result."""
+    if part.stored.format == "dcp":
+        return parse_metadata((staged / part.located(".metadata")).read_bytes())
+    with LocalStorage(staged / part.name) as storage:
+        found = safetensors_files.read(storage)
+    # The files follow their names there, and not the order of the draft.
+    ordered = {f: found.entries.pop(f) for f in part.draft.entries if f in found.entries}
+    found.entries = {**ordered, **found.entries}
+    found.planner_data = None
+    return found
 
 
 def _keys(plan: PartPlan, found: StoredCheckpoint) -> None:

@@ -262,15 +262,18 @@ class FileWriter:
             self._tensor(segment, sink)
 
     def _tensor(self, segment: NewTensor, sink: Sink) -> None:
-        layout = tensor_item(segment.dtype, segment.sizes)
-        sink.put(layout.prefix)
+        layout = None if segment.bare else tensor_item(segment.dtype, segment.sizes)
+        nbytes = segment.length if layout is None else layout.data_bytes
+        if layout is not None:
+            sink.put(layout.prefix)
         if isinstance(segment.source, Fill):
-            crc = _fill(segment.source, segment.dtype, layout.data_bytes, sink)
+            crc = _fill(segment.source, segment.dtype, nbytes, sink)
         else:
             crc = self._gatherer.write(segment, segment.source, sink)
-        sink.put(layout.suffix(crc))
+        if layout is not None:
+            sink.put(layout.suffix(crc))
         with self._lock:
-            self.tally.elements += layout.data_bytes // dtypes.itemsize(segment.dtype)
+            self.tally.elements += nbytes // dtypes.itemsize(segment.dtype)
 
 
 def _fill(fill: Fill, dtype: str, length: int, sink: Sink) -> int:

@@ -78,7 +78,7 @@ def _of_keys(side: SideFiles, counts: Counts) -> Iterator[str]:
     words = {fqn.encode() for fqn in gone | short if "." in fqn}
     if not words:
         return
-    for file in side.files.values():
+    for file in side.loose:
         found = sorted(word.decode() for word in words & _words(file))
         if found:
             yield (
@@ -115,7 +115,7 @@ def _of_ranks(side: SideFiles, draft: Draft) -> Iterator[str]:
             f"{shown} is one file for each of {old} ranks and is carried over as it is; a job on "
             f"{new} ranks: {what}"
         )
-    for file in side.files.values():
+    for file in side.loose:
         if file.name.endswith(".json") and old in _members(_parsed(file), ("world_size",)):
             yield f"{quote(file.name)} is carried over as it is and says world_size {old}"
 
@@ -123,7 +123,7 @@ def _of_ranks(side: SideFiles, draft: Draft) -> Iterator[str]:
 def _one_a_rank(side: SideFiles, ranks: int) -> list[tuple[str, str]]:
     """What file names begin and end with that have the ranks' numbers in between, and no other."""
     families: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for name in side.files:
+    for name in (file.name for file in side.loose):
         for match in _NUMBER.finditer(name):
             families[(name[: match.start()], name[match.end() :])].add(int(match[0][:9]))
     wanted = set(range(ranks))
@@ -143,7 +143,7 @@ def _of_dtypes(side: SideFiles, draft: Draft, counts: Counts) -> Iterator[str]:
     }
     if not old:
         return
-    for file in side.files.values():
+    for file in side.loose:
         if file.name.endswith(".json"):
             said = _members(_parsed(file), ("torch_dtype", "dtype"))
             found = sorted(old & {str(value).removeprefix("torch.") for value in said})

@@ -34,6 +34,7 @@ class WriteOptions:
         side_files: carry over the files beside the shards.
         keep_rank: the rank whose copies the sources were opened with (`open_checkpoint`), where
             each rank saved its own; None where nobody chose, and copies that differ are refused.
+        to: `dcp` writes a DCP checkpoint of whatever form; None keeps safetensors safetensors.
 
     Raises:
         UsageError: an unknown link mode, too little memory, fewer than one thread, or flags that
@@ -50,12 +51,15 @@ class WriteOptions:
     progress: bool = True
     side_files: bool = True
     keep_rank: int | None = None
+    to: str | None = None
 
     def __post_init__(self) -> None:
         if self.link not in LINKS:
             raise UsageError(
                 f"unknown link mode {quote(self.link)}; it is one of {', '.join(LINKS)}"
             )
+        if self.to not in (None, "dcp"):
+            raise UsageError(f"no form {quote(self.to)} is written; --to takes dcp")
         if self.memory < _LEAST_MEMORY:
             raise UsageError(
                 f"{self.memory >> 20} MiB of memory are not enough; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from dcpctl.writing.names import Names
 from dcpctl.writing.old_descriptions import kept_fields, old_descriptions
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.parts import PartDraft, part_drafts
+from dcpctl.writing.safetensors_plan import CONSOLIDATED, form_of, plan_safetensors
 from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, OutputFile
 from dcpctl.writing.side_files import SideFile, SideFiles, beside
 from dcpctl.writing.sources import Sources, Stamp
@@ -37,7 +38,7 @@ class PartPlan:
         name: path relative to the destination, with slashes; empty for the destination itself.
         draft: its entries.
         stored: the directory as its metadata describe it.
-        metadata: the bytes of its `.metadata`.
+        metadata: the bytes of its `.metadata`, or of the index of safetensors files.
         stays: in place, nothing in it changes, so that it is left alone.
     """
 
@@ -46,6 +47,7 @@ class PartPlan:
     stored: StoredCheckpoint
     metadata: bytes
     stays: bool = False
+    metadata_file: str = ".metadata"
 
     def located(self, name: str) -> str:
         """A file name of this part, relative to the destination."""
@@ -159,6 +161,7 @@ def plan(
     stamps = sources.stamps()
     files: list[OutputFile] = []
     parts = []
+    draft = dataclasses.replace(draft, dcp=True) if options.to == "dcp" else draft
     for part in part_drafts(draft):
         made, its_files = _plan_part(part, sources, in_place=in_place)
         parts.append(made)
@@ -176,7 +179,11 @@ def plan(
         tuple(parts),
         side,
         counts,
-        (*_left(side, in_place), *old_descriptions(side, draft, counts)),
+        (
+            *_left(side, in_place),
+            *_other_form(draft, parts),
+            *old_descriptions(side, draft, counts),
+        ),
         in_place,
     )
 
@@ -215,6 +222,16 @@ def _check_packed(files: list[OutputFile]) -> None:
         )
 
 
+def _other_form(draft: Draft, parts: Sequence[PartPlan]) -> Iterator[str]:
+    """A sentence where nobody asked for another form and the result has one."""
+    formats = {part.stored.format for source in draft.sources for part in source.parts}
+    if formats == {CONSOLIDATED} and not draft.dcp and parts[0].stored.format == "dcp":
+        yield (
+            "consolidated safetensors cannot say which rank holds what, so the result is a DCP "
+            "checkpoint"
+        )
+
+
 def _left(side: SideFiles, in_place: bool) -> Iterator[str]:
     """Sentences on what is not carried over, or not as the result is."""
     missed = [f"{quote(one.name)} ({one.why})" for one in side.left if not one.junk]
@@ -228,7 +245,10 @@ def _plan_part(
     part: PartDraft, sources: Sources, *, in_place: bool
 ) -> tuple[PartPlan, list[OutputFile]]:
     """Plan one directory; the files are named relative to the destination."""
-    draft = part.draft
+    form = form_of(part)
+    if form is not None:
+        return _plan_safetensors(part, sources, form)
+    draft = _with_paths(part.draft)
     layout = lay_out(draft, sources, in_place=in_place)
     names = Names(_names_in(part) if in_place else None)
     dead = 0.0 if draft.tidy else DEAD_SHARE
@@ -244,6 +264,23 @@ def _plan_part(
     made = PartPlan(part.name, draft, stored, emit_metadata(stored, form=draft.form), stays)
     files = [dataclasses.replace(file, name=made.located(file.name)) for file in layout.out.files]
     return made, files
+
+
+def _plan_safetensors(
+    part: PartDraft, sources: Sources, form: str
+) -> tuple[PartPlan, list[OutputFile]]:
+    made = plan_safetensors(part, sources, form)
+    plan_ = PartPlan(part.name, part.draft, made.stored, made.index, metadata_file=made.index_file)
+    return plan_, [dataclasses.replace(f, name=plan_.located(f.name)) for f in made.files]
+
+
+def _with_paths(draft: Draft) -> Draft:
+    """A draft of safetensors with the object paths that torch gives a flat state dict."""
+    formats = [p.stored.format for source in draft.sources for p in source.parts]
+    flat = bool(formats) and all(name.startswith("safetensors") for name in formats)
+    if not flat or draft.planner_data is not None:
+        return draft
+    return draft.with_entries(draft.entries.values(), {fqn: (fqn,) for fqn in draft.entries})
 
 
 def _whole(file: SideFile, number: int, sources: Sources) -> OutputFile:

@@ -20,8 +20,6 @@ from dcpctl.writing.space import check_space, nearest_directory
 from dcpctl.writing.staging import Staging, write_synced
 from dcpctl.writing.steps import step
 
-METADATA = ".metadata"
-
 
 @dataclass(frozen=True, slots=True)
 class Aim:
@@ -205,7 +203,9 @@ class Run:
                 (self.staging.files / file.name).chmod(file.mode)
         self.staging.sync()
         for part in self.plan.parts:
-            write_synced(self.staging.files / part.located(METADATA), part.metadata)
+            if part.metadata_file:
+                where = self.staging.files / part.located(part.metadata_file)
+                write_synced(where, part.metadata)
         self.staging.sync()
         step("prove")
         self.plan.sources.check_unchanged(self.plan.stamps)

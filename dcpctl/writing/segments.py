@@ -45,6 +45,7 @@ class NewTensor:
         starts: first element of the box per dimension.
         sizes: elements of the box per dimension.
         subject: its FQN in the result.
+        bare: the numbers alone, without an archive around them.
     """
 
     at: int
@@ -54,6 +55,7 @@ class NewTensor:
     starts: tuple[int, ...]
     sizes: tuple[int, ...]
     subject: str
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from dcpctl.storage.paths import check_relative
 _OWN = re.compile(r"\.metadata\.dcpctl-\d+\.bak|\.dcpctl-\d+\.tmp|\..*\.partial-[0-9a-f]{8}")
 #: Metadata in any form, which the result has of its own.
 _METADATA = re.compile(r"(__\d+)?\.metadata")
+_WEIGHTS = re.compile(r".*\.safetensors")
 _SHARD = re.compile(r"__\d+_\d+\.distcp")
 #: torch's FileSystemWriter writes `.metadata.tmp` and renames it.
 _TEMPORARY = re.compile(r".*\.(metadata|distcp)\.tmp|\.nfs[0-9a-f]+")
@@ -81,6 +82,12 @@ class SideFiles:
     def nbytes(self) -> int:
         """Bytes of all files that are carried over."""
         return sum(file.size for file in self.files.values())
+
+    @property
+    def loose(self) -> list[SideFile]:
+        """The files that are not inside a checkpoint of its own."""
+        inside = tuple(f"{name}/" for name in self.checkpoints)
+        return [f for f in self.files.values() if not (inside and f.name.startswith(inside))]
 
 
 def beside(checkpoints: Sequence[Checkpoint], roots: Sequence[Path] | None = None) -> SideFiles:
@@ -191,7 +198,8 @@ class _Walk:
                 self._file(name, entry.stat(follow_symlinks=False))
             else:
                 self.odd.append(name)
-        if (below or ".") not in self.parts and any(map(_METADATA.fullmatch, names)):
+        its_own = any(map(_METADATA.fullmatch, names)) or any(map(_WEIGHTS.fullmatch, names))
+        if (below or ".") not in self.parts and its_own:
             self.found.checkpoints.append(below)
 
     def _entries(self, below: str) -> Iterator[os.DirEntry[str]]:

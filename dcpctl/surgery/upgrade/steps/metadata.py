@@ -62,7 +62,7 @@ def metadata(draft: Draft, context: Context) -> Done:
     if opened:
         reasons.append(f"{opened:,} entries decompressed")
     if reasons:
-        draft = dataclasses.replace(draft, rewritten=True)
+        draft = dataclasses.replace(draft, rewritten=True, dcp=True)
     return Done(draft, len(reasons), "; ".join(reasons))
 
 
