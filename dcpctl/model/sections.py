@@ -7,20 +7,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from dcpctl.model.fqn import is_index, strip_wrappers
-from dcpctl.model.models import (
-    EXTRA_STATE,
+from dcpctl.model.mirrors import (
     Copy,
-    Finder,
     copies_of,
     is_average,
-    is_buffer,
-    is_model_root,
-    is_parameter,
     mirrors,
+    repeats_weights,
     shows_copy,
 )
+from dcpctl.model.models import EXTRA_STATE, Finder, is_buffer, is_model_root, is_parameter
 from dcpctl.model.optimizer.collect import collect
 from dcpctl.model.optimizer.naming import Place, is_optimizer_name, is_scheduler_name
 from dcpctl.model.optimizer.pairing import Claim, Model, Pairing, pair
@@ -124,7 +122,7 @@ def classify(checkpoint: CheckpointLike) -> Sections:
     ours = {f: by_name[f] == OTHER and _is_models(f, finder) for f in tensors}
     models = finder.models(ours)
     shows = {m.root: shows_copy(m.root, _beside(m, rest)) for m in models}
-    pairings = _paired(claims, models, shows, decided)
+    pairings = _paired(optimizers, claims, models, shows, decided, entries)
     trained = {root for p in pairings for root in (p.model, *p.candidates) if root is not None}
     copies = [*copies_of(models, trained, shows, entries), *_averages(averages, models)]
     copied = {copy.root for copy in copies}
@@ -152,17 +150,23 @@ def _claim(raw: RawOptimizer) -> Claim:
 
 
 def _paired(
+    optimizers: Sequence[RawOptimizer],
     claims: Sequence[Claim],
     models: Sequence[Model],
     shows: Mapping[str, bool],
     decided: Mapping[str, str],
+    entries: Mapping[str, Any],
 ) -> tuple[Pairing, ...]:
     by_root = {model.root: model for model in models}
+    raws = {raw.root: raw for raw in optimizers}
 
     def copied(root: str, of: str) -> bool:
         return shows[root] and not shows[of] and mirrors(by_root[root], by_root[of])
 
-    return pair(claims, models, decided=decided, copied=copied)
+    def same_bytes(optimizer: str, root: str) -> bool:
+        return repeats_weights(raws[optimizer], by_root[root], entries)
+
+    return pair(claims, models, decided=decided, copied=copied, same_bytes=same_bytes)
 
 
 def _averages(raws: Iterable[RawOptimizer], models: Sequence[Model]) -> Iterable[Copy]:

@@ -7,13 +7,14 @@ or a pickled state dict of torch 1.13 to 2.3. Whoever changes a name changes all
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dcpctl.errors import Refused, quote
 from dcpctl.model.draft import Draft
 from dcpctl.model.fqn import Path, is_index
-from dcpctl.model.models import Copy, below
+from dcpctl.model.mirrors import Copy
+from dcpctl.model.models import below
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.naming import Place
@@ -128,8 +129,14 @@ def survey(draft: Draft) -> Names:
         for name, fqn in copy.names.items():
             sites[fqn] = _in_copy(fqn, name, copy)
     for raw in (*sections.optimizers, *sections.averages):
+        known = raw.state.keys() | {name for group in raw.groups for name in group.params}
         for fqn, place in raw.places.items():
-            _in_optimizer(fqn, place, raw, sites, holders)
+            if place.what == naming.OTHER and raw.style not in (SLOT_FIRST, LOOSE, BUCKETS):
+                first, name = _mentioned(place.rest, known)
+                if name and not is_index(name):
+                    sites[fqn] = _site(fqn, place, first, name, raw.root)
+            else:
+                _in_optimizer(fqn, place, raw, sites, holders)
         if not raw.places:
             _, _, last = raw.root.rpartition(".")
             index = int(last) if raw.root != raw.fqns[0] else None
@@ -232,8 +239,6 @@ def _in_groups(
 
 def _parameter(place: Place, raw: RawOptimizer) -> tuple[int, str]:
     """Where in `place.rest` the parameter's name begins, and the name."""
-    if place.what == naming.OTHER and raw.style not in (SLOT_FIRST, LOOSE):
-        return _mentioned(place.rest, raw)
     if place.bounds:
         return 0, naming.split_nested(place)[0]
     slot_first = raw.style == SLOT_FIRST
@@ -243,9 +248,8 @@ def _parameter(place: Place, raw: RawOptimizer) -> tuple[int, str]:
     return (1 if slot_first and slot is not None else 0), name
 
 
-def _mentioned(rest: tuple[str, ...], raw: RawOptimizer) -> tuple[int, str]:
+def _mentioned(rest: tuple[str, ...], known: Collection[str]) -> tuple[int, str]:
     """The longest run of components that is a parameter of the optimizer: `meta.<name>.lr`."""
-    known = raw.state.keys() | {name for group in raw.groups for name in group.params}
     for length in range(len(rest), 0, -1):
         for first in range(len(rest) - length + 1):
             name = ".".join(rest[first : first + length])

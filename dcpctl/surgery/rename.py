@@ -149,6 +149,7 @@ class _Renamer:
         self.models: dict[str, dict[str, str]] = {}
         self.mentioned = {raw.root: names.of(raw.root) for raw in names.owners}
         self.asked: dict[str, str] = {}
+        self._bare: dict[str, dict[str, str]] = {}
         if not keys_only:
             self._map_models()
             self._map_optimizers()
@@ -276,9 +277,12 @@ class _Renamer:
         """The new name in an optimizer's entry, or in that of a copy of a model."""
         if site.optimizer is not None:
             return self.mapped[site.optimizer].get(site.name, site.name)
-        known = self.models.get(site.model or "", {})
-        bare = {strip_wrappers(old): new for old, new in known.items()}
-        return known.get(site.name, bare.get(strip_wrappers(site.name), site.name))
+        model = site.model or ""
+        if model not in self._bare:
+            known = self.models.get(model, {})
+            self._bare[model] = {strip_wrappers(old): new for old, new in known.items()}
+        exact = self.models.get(model, {}).get(site.name)
+        return exact or self._bare[model].get(strip_wrappers(site.name), site.name)
 
     def settle(self, new: Mapping[str, str]) -> None:
         """Carry names that the rule gave to optimizer entries to the lists of their optimizer.

@@ -343,3 +343,22 @@ def test_an_upgrade_refuses_indices_that_two_models_fit(
     draft = opened(ambiguous(tmp_path / "old", "index"))
     with pytest.raises(Refused, match="ambiguous between 'actor' and 'critic'"):
         upgrade(draft, UpgradeOptions("2.13", optimizer_keys="fqn"))
+
+
+def test_master_weights_tell_whose_optimizer_it_is(
+    tmp_path: Path, opened: Callable[[Path], Draft]
+) -> None:
+    """Where names and paths are of no help, state that repeats the weights is."""
+    job = Job("siblings", "fqn", net(6, "first", "last"), net(6, "first", "last"))
+    generator, discriminator, one, two = job.states().values()
+    for optimizer, model in ((one, discriminator), (two, generator)):
+        for name, slots in optimizer["state"].items():
+            slots["master_param"] = model[name].detach().clone()
+    state = {"actor": generator, "critic": discriminator, "one": one, "two": two}
+    dcp.save(state, checkpoint_id=tmp_path / "old", no_dist=True)
+    shares = OptimizerView(opened(tmp_path / "old")).shares
+    assert {share.root: share.pairing.model for share in shares} == {
+        "one": "critic",
+        "two": "actor",
+    }
+    assert {share.pairing.evidence for share in shares} == {"checksums"}
