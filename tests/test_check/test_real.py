@@ -28,7 +28,14 @@ def errors_of(release: str, name: str) -> set[str]:
     return expected
 
 
+#: Plain objects under `optimizer.state.0`, a number when it was saved: `step`, `func_evals`.
+PLAIN_STATE = {"optim_LBFGS", "optim_SparseAdam", "step_int_float", "extras_w4"}
+PLAIN_STEP = {"optim_Adadelta", "optim_RMSprop", "optim_RMSprop_centered_mom", "optim_Rprop"}
+
+
 def warnings_of(release: str, name: str) -> set[str]:
+    if name in PLAIN_STATE or (name in PLAIN_STEP and release in ("2.0.1", "2.2.2")):
+        return {"DCP411"}
     if name == "no_collectives":
         return {"DCP407"}
     if name == "safetensors_format":
