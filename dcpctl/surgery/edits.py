@@ -20,6 +20,7 @@ from dcpctl.surgery.outcome import Change, Outcome
 from dcpctl.surgery.placements import Placement
 from dcpctl.surgery.rename import rename
 from dcpctl.surgery.reshard import ReshardOptions, laid_out
+from dcpctl.surgery.reshard_kept import kept_by_rank
 from dcpctl.surgery.rules import Rule
 from dcpctl.surgery.select import select
 from dcpctl.surgery.set import Assignment, assign
@@ -175,6 +176,7 @@ class Reshard:
                 "a mesh does not say how a job splits its tensors: --like PATH copies the layout "
                 "of a save of that job, --placements FILE says it by name"
             )
+        notes += kept_by_rank(draft, ranks)
         return Outcome(made, (Change("resharded", "", note),), tuple(notes))
 
 
