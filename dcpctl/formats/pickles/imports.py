@@ -19,6 +19,15 @@ from dcpctl.formats.pickles.standins import Global, Opaque
 #: `__init__` (NEWOBJ, `copyreg`), calls it.
 NAMED, MADE, CALLED = 0, 1, 2
 
+#: Known functions that call what they are given, and at which places of their arguments.
+CALLING: dict[str, tuple[int, ...]] = {
+    "torch._tensor._rebuild_from_type_v2": (0,),
+    "numpy.random._pickle.__bit_generator_ctor": (0,),
+    "numpy.random._pickle.__generator_ctor": (0, 1),
+    "numpy.random._pickle.__randomstate_ctor": (0, 1),
+    "builtins.iter": (0,),
+}
+
 #: Modules of other Pythons and platforms that are part of the standard library there.
 _ELSEWHERE = {
     *("nt", "posix", "winreg", "msvcrt", "_winapi", "_posixsubprocess", "commands", "popen2"),
@@ -57,7 +66,7 @@ _PACKAGES = frozenset(
 #: Parts of them whose classes open files, load libraries or build code.
 _EXECUTING = re.compile(
     r"(?:torch\.(?:package|jit|hub|_inductor|serialization|multiprocessing|classes|ops|export"
-    r"|utils\.(?:cpp_extension|model_dump|collect_env|bottleneck|_config_module)"
+    r"|utils\.(?:cpp_extension|model_dump|tensorboard|collect_env|bottleneck|_config_module)"
     r"|distributed\.(?:rpc|elastic|launcher|run|launch)|_C\.(?:PyTorchFile|ScriptModule|_jit)"
     r"|PyTorchFile|FileCheck)|numpy\.(?:f2py|distutils|testing|ctypeslib|lib|memmap|load)"
     r"|pandas\.(?:io|core\.computation|eval|read_)|PIL|ray\.|triton|yaml|fsspec"

@@ -52,10 +52,8 @@ RECORDS = (
 #: Objects that are named only: to make one executes nothing, and its numbers mean nothing here.
 OPAQUE = (
     "builtins.object",
-    "builtins.iter",
     "random.Random",
     "re._compile",
-    "array.array",
     "array._array_reconstructor",
     "itertools.count",
     "logging.Logger",
@@ -226,6 +224,20 @@ def finished_uuid(record: Record) -> uuid.UUID:
     return uuid.UUID(int=number)
 
 
+def iterator(args: Args) -> Opaque:
+    """`iter` of a list, a string or a dict; of a callable it would call that."""
+    if len(args) != 1 or not isinstance(args[0], (list, tuple, str, bytes, dict, range)):
+        raise ValueError("an iterator over other than a list")
+    return Opaque("builtins.iter", args)
+
+
+def array(args: Args) -> Opaque:
+    """`array.array` of a list."""
+    if not all(isinstance(part, (str, list, bytes)) for part in args):
+        raise ValueError("an array of other than a list")
+    return Opaque("array.array", args)
+
+
 def named(path: str) -> Callable[[Args], Opaque]:
     """An object of which no more than its class is known."""
     return lambda args: Opaque(path, args)
@@ -255,6 +267,7 @@ def calls() -> dict[str, Callable[[Args], Any]]:
     }
     made |= {path: make_enum(path) for path in _ENUMS}
     made |= {path: named(path) for path in OPAQUE}
+    made |= {"builtins.iter": iterator, "array.array": array}
     made |= {path: record(path) for path in RECORDS}
     for module in _PATH_MODULES:
         made |= {f"{module}.{name}": make_path(f"{module}.{name}") for name in _PATHS}

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from dcpctl import limits
 from dcpctl.errors import LimitExceeded, MalformedPickle, UnsafePickle, listed, printable, quote
 from dcpctl.formats.pickles import container_ops, object_ops, scalar_ops
-from dcpctl.formats.pickles.imports import CALLED, NAMED, is_class_name, sets_hook
+from dcpctl.formats.pickles.imports import CALLED, CALLING, NAMED, is_class_name, sets_hook
 from dcpctl.formats.pickles.opcodes import OPS, WRITTEN, Op, Stop
 from dcpctl.formats.pickles.policy import Policy
 from dcpctl.formats.pickles.standins import (
@@ -393,6 +393,14 @@ class Machine:
             return moved
         return _compat_pickle.IMPORT_MAPPING.get(module, module), name
 
+    def use_argument(self, args: tuple[Any, ...], position: int) -> None:
+        """Note that a known function calls this argument of its own."""
+        part = args[position] if position < len(args) else None
+        if isinstance(part, Global) and part.opaque:
+            self.use(part.path, CALLED)
+        elif isinstance(part, Opaque) and part.type not in self.policy.table:
+            self.use(f"{part.type}.__call__", CALLED)
+
     def use(self, path: str, how: int) -> None:
         """Note what the pickle does with an unknown global."""
         self.uses[path] = max(how, self.uses.get(path, NAMED))
@@ -435,13 +443,15 @@ class Machine:
             self.fail("arguments of a call are not a tuple")
         self.spend()
         if isinstance(function, Opaque):
-            self.use(function.type, CALLED)
+            self.use(f"{function.type}.__call__", CALLED)
             return Opaque(function.type, args)
         if not isinstance(function, Global):
             self.fail(f"a {type(function).__name__} is called")
         if function.opaque:
             self.use(function.path, CALLED)
             return Opaque(function.path, args)
+        for position in CALLING.get(function.path, ()):
+            self.use_argument(args, position)
         if function.path in object_ops.PICKLES_OWN:
             return object_ops.PICKLES_OWN[function.path](self, args)
         if function.call is None:
@@ -461,7 +471,7 @@ class Machine:
         """What BUILD means: keep the state of a known record, drop that of an unknown one."""
         if isinstance(target, Record):
             if self.policy.lenient and sets_hook(state):
-                self.use(target.type, CALLED)
+                self.use(f"{target.type}.__setstate__", CALLED)
             if target.built:
                 self.refuse_later(f"the state of a {target.type} is set twice")
             target.built = True
@@ -477,7 +487,7 @@ class Machine:
             return self.policy.finish(target)
         if isinstance(target, Opaque):
             if sets_hook(state):
-                self.use(target.type, CALLED)
+                self.use(f"{target.type}.__setstate__", CALLED)
             target.state = state
             return target
         return self.policy.build(target, state, self.subject)

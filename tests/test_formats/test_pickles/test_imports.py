@@ -84,7 +84,25 @@ GETTER = call("builtins:getattr", name("my.own:Mode"), text("run"))
         (call("builtins:getattr", name("torch:Size"), text("mro")), "builtins.getattr"),
         (call("builtins:getattr", name("my.own:Mode"), text("__subclasses__")), "builtins.getattr"),
         (call("builtins:getattr", name("my.own:module"), text("system")), "builtins.getattr"),
-        (GETTER + b")R", "my.own.Mode"),
+        (GETTER + b")R", "my.own.Mode.__call__"),
+        (
+            call("builtins:getattr", name("torch.nn:Module"), text("eval")) + b")R",
+            "torch.nn.Module.__call__",
+        ),
+        (
+            call(
+                "torch._tensor:_rebuild_from_type_v2", name("my.own:run"), name("my.own:T"), b")}"
+            ),
+            "my.own.run",
+        ),
+        (
+            call("torch._tensor:_rebuild_from_type_v2", GETTER, name("my.own:T"), b")}"),
+            "my.own.Mode.__call__",
+        ),
+        (
+            call("numpy.random._pickle:__generator_ctor", text("true"), name("my.own:run")),
+            "my.own.run",
+        ),
         (call("builtins:getattr", GETTER, text("x")), "builtins.getattr"),
         (
             call("copyreg:_reconstructor", name("my.own:State"), name("my.own:Base"), b"N"),
@@ -94,13 +112,19 @@ GETTER = call("builtins:getattr", name("my.own:Mode"), text("run"))
             call("copyreg:_reconstructor", name("my.own:State"), name("subprocess:Popen"), b"N"),
             "subprocess.Popen",
         ),
-        (call("functools:partial", name("my.own:work")) + b")R", "functools.partial"),
+        (call("functools:partial", name("my.own:work")) + b")R", "functools.partial.__call__"),
         (call("operator:attrgetter", text("system")), "operator.attrgetter"),
-        (new("my.own:S", b"}" + text("__setstate__") + name("my.own:run") + b"s"), "my.own.S"),
-        (new("my.own:S", b"N}" + text("extend") + name("my.own:run") + b"s\x86"), "my.own.S"),
+        (
+            new("my.own:S", b"}" + text("__setstate__") + name("my.own:run") + b"s"),
+            "my.own.S.__setstate__",
+        ),
+        (
+            new("my.own:S", b"N}" + text("extend") + name("my.own:run") + b"s\x86"),
+            "my.own.S.__setstate__",
+        ),
         (
             new("argparse:Namespace", b"}" + text("__setstate__") + name("my.own:run") + b"s"),
-            "argparse.Namespace",
+            "argparse.Namespace.__setstate__",
         ),
         (call("builtins:map", name("my.own:run"), b"]"), "builtins.map"),
         (call("my.own:Class", text("x")), "my.own.Class"),
