@@ -10,7 +10,7 @@ from dcpctl.model.fqn import WRAPPERS, Path, is_index
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.collect import collect
 from dcpctl.model.sections import DATALOADER, MODEL, OPTIMIZER
-from dcpctl.training.reports import Together
+from dcpctl.training.reports import Together, shapes
 from dcpctl.training.stored import StoredKeys, StoredObject
 
 _GET_STATE_DICT = "torch.distributed.checkpoint.state_dict.get_state_dict(model, optimizer)"
@@ -44,7 +44,16 @@ def causes(
         missing: keys that are asked for and not stored.
         left: section to the keys on disk that are not asked for.
     """
+    kinds = [one for one in found.clashes if not shapes([one])]
+    if kinds:
+        yield Cause(
+            "the run's tensors cannot hold what was saved: floats would be cut to ints, or an "
+            "object would take the place of a tensor",
+            "make the state dict with the types that were saved, and convert after the load",
+        )
     if found.clashes:
+        if len(kinds) == len(found.clashes):
+            return
         yield Cause(
             "the model or its optimizer is not the one that was saved",
             "build it with the checkpoint's sizes: dcpctl inspect CHECKPOINT --keys shows them",
@@ -103,7 +112,7 @@ def _optimizer(
     elif states & set(left) and not asked & states:
         yield Cause(
             "the optimizer's state dict is empty, as that of a new optimizer is before its first "
-            "step: there is nowhere to load the state to",
+            "step, that of FSDP.optim_state_dict too: there is nowhere to load the state to",
             f"take it from {_GET_STATE_DICT}, which makes the state first",
             meant=True,
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 import threading
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.distributed.checkpoint import DefaultLoadPlanner, LoadPlan
@@ -18,7 +19,7 @@ from torch.distributed.checkpoint.metadata import STATE_DICT_TYPE, Metadata
 from torch.distributed.checkpoint.planner import LoadItemType, ReadItem
 
 import dcpctl
-from dcpctl.errors import ReadFailed, quote
+from dcpctl.errors import ReadFailed, UsageError, quote
 from dcpctl.model.globs import matching
 from dcpctl.model.receipt import FilledKey, Receipt, SkippedKey, write_receipt
 from dcpctl.training.asked import specs_of
@@ -31,10 +32,11 @@ from dcpctl.training.reports import (
     bits,
     checksum,
     clashes,
+    roundings,
     together,
 )
 from dcpctl.training.stored import StoredKeys
-from dcpctl.training.words import refusal
+from dcpctl.training.words import refusal, rounding
 
 
 class StrictLoadPlanner(DefaultLoadPlanner):
@@ -45,7 +47,8 @@ class StrictLoadPlanner(DefaultLoadPlanner):
     With this planner the load fails on every rank, before any byte is read, when
 
     - the checkpoint holds keys that no rank asks for and that no glob of `ignore` matches,
-    - a rank asks for keys that the checkpoint lacks, or has with another shape,
+    - a rank asks for keys that the checkpoint lacks, or has with another shape or of another kind:
+      floats where ints or bools are asked for, an object where a tensor is,
     - some ranks ask for a part that others need and do not ask for.
 
     torch raises the `LoadRefused` inside a `CheckpointException`, on all ranks.
@@ -63,6 +66,8 @@ class StrictLoadPlanner(DefaultLoadPlanner):
         flatten_sharded_tensors: as of `DefaultLoadPlanner`.
         allow_partial_load: as of `DefaultLoadPlanner`: keys that the checkpoint lacks stay as they
             are. What the checkpoint has is guarded all the same.
+        on_lossy: what to do where a load rounds numbers, as float32 into bfloat16: `warn` on rank
+            0, or `raise` on all.
     """
 
     allow_partial_load: bool
@@ -78,10 +83,14 @@ class StrictLoadPlanner(DefaultLoadPlanner):
         flatten_state_dict: bool = True,
         flatten_sharded_tensors: bool = True,
         allow_partial_load: bool = False,
+        on_lossy: Literal["raise", "warn"] = "warn",
     ) -> None:
+        if on_lossy not in ("raise", "warn"):
+            raise UsageError(f"on_lossy is 'raise' or 'warn', not {quote(on_lossy)}")
         super().__init__(flatten_state_dict, flatten_sharded_tensors, allow_partial_load)
         self.ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         self.upgrade = upgrade
+        self.on_lossy = on_lossy
         self.receipt = None if receipt is None else Path(receipt)
         self._stored = StoredKeys(Metadata({}))
         self._filled: dict[str, object] = {}
@@ -108,9 +117,11 @@ class StrictLoadPlanner(DefaultLoadPlanner):
         The coordinator decides with all reports before it, so that a rank's shortcoming is told
         once, and keys that other ranks ask for are not missed.
         """
-        different = clashes(specs_of(self.state_dict), self._stored)
+        asked = specs_of(self.state_dict)
+        different = clashes(asked, self._stored)
+        rounded = roundings(asked, self._stored)
         plan = LoadPlan([]) if different else self._planned()
-        return replace(plan, planner_data=self._report(different))
+        return replace(plan, planner_data=self._report(different, rounded))
 
     def _planned(self) -> LoadPlan:
         """What this rank reads of what it asks for.
@@ -150,9 +161,12 @@ class StrictLoadPlanner(DefaultLoadPlanner):
             self.ignore,
             lambda fqns: [_boxes(plan, fqns) for plan in global_plan],
         )
-        error = refusal(found, self._stored, partial=self.allow_partial_load)
+        lossy = self.on_lossy == "raise"
+        error = refusal(found, self._stored, partial=self.allow_partial_load, lossy=lossy)
         if error is not None:
             raise error
+        if found.rounded:
+            warnings.warn(rounding(found.rounded), stacklevel=2)
         self._found = found
         plans: list[LoadPlan] = super().create_global_plan(
             [replace(plan, planner_data=None) for plan in global_plan]
@@ -183,7 +197,7 @@ class StrictLoadPlanner(DefaultLoadPlanner):
         super().commit_tensor(read_item, tensor)
         self._done_with_one()
 
-    def _report(self, different: list[Any]) -> RankReport:
+    def _report(self, different: list[Any], rounded: list[Any]) -> RankReport:
         asked = self.state_dict
         missing = [fqn for fqn in asked if fqn not in self._stored.entries]
         filling = Filling()
@@ -202,6 +216,7 @@ class StrictLoadPlanner(DefaultLoadPlanner):
             left=tuple(left[:MOST_LEFT]),
             missing=tuple(rest[:MOST_SENT]),
             clashes=tuple(different[:MOST_SENT]),
+            rounded=tuple(rounded[:MOST_SENT]),
             filled=dict(self._filled),
             fillable=tuple(fillable[:MOST_SENT]),
             doubts=dict(list(filling.doubts.items())[:MOST_SENT]),

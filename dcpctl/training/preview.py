@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from dcpctl.errors import printable, quote
 from dcpctl.model.checkpoint import Checkpoint
@@ -15,15 +16,22 @@ from dcpctl.model.loading import LoadPreview, predict_load
 from dcpctl.model.loading_errors import Mismatch
 from dcpctl.training.asked import flattened
 from dcpctl.training.opened import opened
+from dcpctl.training.restoring import unrestorable
 from dcpctl.training.words import spec_text
 
 _MOST_NAMED = 3
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Preview(LoadPreview):
-    """A `LoadPreview` that prints as a table."""
+    """A `LoadPreview` that prints as a table.
 
-    __slots__ = ()
+    Attributes:
+        unrestorable: names under which `set_state_dict` would look for optimizer state after the
+            load, and that the state dict does not have: it raises.
+    """
+
+    unrestorable: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rows = list(self._rows())
@@ -38,6 +46,17 @@ class Preview(LoadPreview):
     @property
     def sentence(self) -> str:
         """What would happen, in a sentence."""
+        said = self._load
+        if self.unrestorable and self.error is None:
+            said += (
+                f"; then set_state_dict would raise: it looks for {quote(self.unrestorable[0])}, "
+                "as the activation checkpoint's wrapper lies outside of FSDP1"
+            )
+        return said
+
+    @property
+    def _load(self) -> str:
+        """What the load alone would do, in a sentence."""
         if self.error is not None:
             return f"the load would raise {self.error.kind}: {printable(self.error.text)}"
         if self.skipped_optimizer is not None:
@@ -69,6 +88,12 @@ class Preview(LoadPreview):
         for name, fqns, does in lines:
             if fqns:
                 yield name, len(fqns), does, list(_first(fqns))
+        if self.unrestorable:
+            does = (
+                "set_state_dict looks for these names and raises: use FSDP(checkpoint_wrapper(x)), "
+                "or put the state back with FSDP.optim_state_dict_to_load"
+            )
+            yield "unrestorable", len(self.unrestorable), does, list(_first(self.unrestorable))
         pairs: list[tuple[str, Sequence[Mismatch], str]] = [
             ("mismatched", self.mismatched, "cannot be loaded: raises"),
             ("cut", self.cut, "another shape: only the common part is read"),
@@ -86,14 +111,18 @@ def preview_load(
     *,
     ignore: Sequence[str] = (),
     allow_partial_load: bool = False,
+    model: nn.Module | None = None,
 ) -> Preview:
     """Say what stock `dcp.load` would do with a state dict; nothing is loaded or changed.
+
+    It also says where `set_state_dict` would raise after it, under FSDP1.
 
     Args:
         state_dict: what would be given to `dcp.load`; under several ranks, this rank's.
         checkpoint: its directory, or an open one.
         ignore: globs of keys that may stay on disk.
         allow_partial_load: as of the planner of the load.
+        model: the model that the state dict is of; None to look at those alive in this process.
 
     Returns:
         What would happen to each key; prints as a table.
@@ -112,7 +141,20 @@ def preview_load(
             paths=paths,
         )
     fields = dataclasses.fields(LoadPreview)
-    return Preview(**{field.name: getattr(found, field.name) for field in fields})
+    return Preview(
+        **{field.name: getattr(found, field.name) for field in fields},
+        unrestorable=unrestorable(_stated(state_dict), model),
+    )
+
+
+def _stated(state_dict: Mapping[str, Any]) -> set[str]:
+    """Names of the parameters that an optimizer's dict in a state dict has state of."""
+    found: set[str] = set()
+    for value in state_dict.values():
+        state = value.get("state") if isinstance(value, Mapping) else None
+        if isinstance(state, Mapping):
+            found.update(name for name in state if isinstance(name, str))
+    return found
 
 
 def _keys(number: int) -> str:

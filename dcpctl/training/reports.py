@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from dcpctl.model.contract import Spec
 from dcpctl.model.globs import matching
 from dcpctl.model.optimizer.view import OptimizerView
@@ -48,6 +50,7 @@ class RankReport:
         left: the first stored keys that it does not ask for and that are not ignored.
         missing: keys that it asks for, that are not stored and that nothing fills.
         clashes: keys that it asks for as something else.
+        rounded: keys whose numbers the load rounds.
         filled: keys that are filled, with their values.
         fillable: keys among the missing that `upgrade=True` would fill.
         doubts: keys among the missing that a newer release introduced, to why nothing fills them.
@@ -58,6 +61,7 @@ class RankReport:
     left: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     clashes: tuple[Clash, ...] = ()
+    rounded: tuple[Clash, ...] = ()
     filled: Mapping[str, object] = field(default_factory=dict)
     fillable: tuple[str, ...] = ()
     doubts: Mapping[str, str] = field(default_factory=dict)
@@ -76,16 +80,66 @@ def checksum(stored: StoredKeys) -> int:
 
 
 def clashes(asked: Mapping[str, Spec], stored: StoredKeys) -> list[Clash]:
-    """Return the keys that are stored with another shape, or as a tensor and asked as none.
+    """Return the keys that are stored as something that their place cannot take.
 
-    Releases before 2.6 copy the common part of a tensor of another shape and say nothing.
+    Of a tensor of another shape releases before 2.6 copy the common part, an object takes the place
+    of a tensor that is asked for, and `copy_` cuts floats to ints and these to bools; none of them
+    says anything.
     """
     found = []
     for fqn, spec in asked.items():
         entry = stored.entries.get(fqn)
-        if isinstance(entry, StoredTensor) and entry.shape != spec.shape:
+        if isinstance(entry, StoredTensor):
+            if entry.shape != spec.shape or kind_of(entry.dtype) > kind_of(spec.dtype):
+                found.append(Clash(fqn, spec, Spec(entry.shape, entry.dtype)))
+        elif entry is not None and spec.shape is not None:
+            found.append(Clash(fqn, spec, Spec()))
+    return found
+
+
+def shapes(found: Iterable[Clash]) -> bool:
+    """Whether any of these are tensors, or places of tensors, of different shapes."""
+    return any(
+        one.asked.shape != one.stored.shape
+        and (one.stored.shape is not None or one.asked.shape is None)
+        for one in found
+    )
+
+
+def roundings(asked: Mapping[str, Spec], stored: StoredKeys) -> list[Clash]:
+    """Return the tensors that a load rounds, or cuts to a smaller range: of floats or ints."""
+    found = []
+    for fqn, spec in asked.items():
+        entry = stored.entries.get(fqn)
+        if isinstance(entry, StoredTensor) and _rounds(entry.dtype, spec.dtype):
             found.append(Clash(fqn, spec, Spec(entry.shape, entry.dtype)))
     return found
+
+
+def kind_of(dtype: str | None) -> int:
+    """Return what numbers a dtype has: 0 bools, 1 ints, 2 floats, 3 complex ones."""
+    known = getattr(torch, dtype or "", None)
+    if not isinstance(known, torch.dtype):
+        return 2
+    if known.is_complex:
+        return 3
+    return 2 if known.is_floating_point else int(known != torch.bool)
+
+
+def _rounds(stored: str, asked: str | None) -> bool:
+    """Whether a dtype cannot hold each number of another of its kind."""
+    if asked is None or stored == asked or kind_of(stored) != kind_of(asked):
+        return False
+    before, after = getattr(torch, stored, None), getattr(torch, asked, None)
+    if not isinstance(before, torch.dtype) or not isinstance(after, torch.dtype):
+        return False
+    if kind_of(stored) == 1:
+        old, new = torch.iinfo(before), torch.iinfo(after)
+        return bool(new.max < old.max or new.min > old.min)
+    if kind_of(stored) == 0:
+        return False
+    wide, narrow = torch.finfo(before), torch.finfo(after)
+    return bool(narrow.eps > wide.eps or narrow.max < wide.max or narrow.tiny > wide.tiny)
 
 
 @dataclass(slots=True)
@@ -99,6 +153,7 @@ class Together:
         ignored: stored keys that no rank asks for and that a glob says may stay.
         missing: keys that some rank asks for and that are not stored.
         clashes: as of the ranks.
+        rounded: as of the ranks.
         filled: as of the ranks.
         fillable: as of the ranks.
         doubts: as of the ranks.
@@ -112,6 +167,7 @@ class Together:
     ignored: tuple[str, ...]
     missing: tuple[str, ...]
     clashes: tuple[Clash, ...]
+    rounded: tuple[Clash, ...]
     filled: dict[str, object]
     fillable: tuple[str, ...]
     doubts: dict[str, str]
@@ -155,6 +211,7 @@ def together(
         ignored=tuple(fqn for fqn in left if fqn in ignored),
         missing=tuple(dict.fromkeys(fqn for one in reports for fqn in one.missing)),
         clashes=tuple({clash.fqn: clash for one in reports for clash in one.clashes}.values()),
+        rounded=tuple({clash.fqn: clash for one in reports for clash in one.rounded}.values()),
         filled={fqn: value for one in reports for fqn, value in one.filled.items()},
         fillable=tuple(dict.fromkeys(fqn for one in reports for fqn in one.fillable)),
         doubts={fqn: why for one in reports for fqn, why in one.doubts.items()},

@@ -10,21 +10,24 @@ from dcpctl.model.contract import Spec
 from dcpctl.model.sections import OTHER, SECTIONS, classify
 from dcpctl.training.causes import causes
 from dcpctl.training.errors import LoadRefused
-from dcpctl.training.reports import Together
+from dcpctl.training.reports import Clash, Together, shapes
 from dcpctl.training.stored import StoredKeys
 
 
-def refusal(found: Together, stored: StoredKeys, *, partial: bool) -> LoadRefused | None:
+def refusal(
+    found: Together, stored: StoredKeys, *, partial: bool, lossy: bool = False
+) -> LoadRefused | None:
     """Return the error that a load deserves; None where it may go on.
 
     Args:
         found: what all ranks ask for.
         stored: the checkpoint's keys.
         partial: keys that are not stored may stay as they are.
+        lossy: rounding is an error.
     """
     missing = () if partial else found.missing
     if not (found.clashes or missing or found.skipped or found.torn):
-        return None
+        return LoadRefused(rounding(found.rounded)) if lossy and found.rounded else None
     # Until the shapes agree, torch has not told which keys it would ask for.
     missing, skipped = ((), ()) if found.clashes else (missing, found.skipped)
     left = by_section(skipped, stored)
@@ -38,6 +41,17 @@ def refusal(found: Together, stored: StoredKeys, *, partial: bool) -> LoadRefuse
         listed_globs = ", ".join(f'"{printable(glob)}"' for glob in globs(skipped, stored))
         lines.append(f"  to leave all that on disk: StrictLoadPlanner(ignore=[{listed_globs}])")
     return LoadRefused("\n".join(lines))
+
+
+def rounding(rounded: Sequence[Clash]) -> str:
+    """Return what a load rounds, and what to do about it."""
+    lines = _under("rounded by the load", list(map(_pair, rounded)))
+    fix = "make the state dict with the dtypes that were saved, and convert after the load"
+    return "\n".join(["the load rounds numbers to another dtype", *lines, f"  fix: {fix}"])
+
+
+def _pair(one: Clash) -> str:
+    return f"{quote(one.fqn)} is {spec_text(one.stored)}, asked for as {spec_text(one.asked)}"
 
 
 def by_section(fqns: Sequence[str], stored: StoredKeys) -> dict[str, list[str]]:
@@ -57,7 +71,8 @@ def _head(
     saved = f" (saved as {quote(stored.saved_as)})" if stored.saved_as else ""
     what = []
     if found.clashes:
-        what.append(f"{len(found.clashes):,} of them in another shape than the run's")
+        other = "in another shape" if shapes(found.clashes) else "of another kind"
+        what.append(f"{len(found.clashes):,} of them {other} than the run's")
     if skipped:
         what.append(f"{len(skipped):,} of them not asked for by the run")
     if found.torn:
@@ -73,11 +88,13 @@ def _head(
 def _keys(found: Together, missing: Sequence[str], left: dict[str, list[str]]) -> Iterator[str]:
     """Each kind of key with its first names, those on disk by their part of the job."""
     if found.clashes:
-        pairs = [
-            f"{quote(one.fqn)} is {spec_text(one.stored)}, asked for as {spec_text(one.asked)}"
-            for one in found.clashes
-        ]
-        yield from _under("in another shape", pairs)
+        kinds = [one for one in found.clashes if not shapes([one])]
+        for head, pairs in (
+            ("in another shape", [one for one in found.clashes if one not in kinds]),
+            ("of another kind", kinds),
+        ):
+            if pairs:
+                yield from _under(head, list(map(_pair, pairs)))
     if missing:
         yield from _under("not on disk", [quote(fqn) for fqn in missing])
     for section, names in left.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import io
 import json
 import os
@@ -349,6 +350,14 @@ def examples(folder: Path) -> dict[str, Any]:
     return seen
 
 
+def elsewhere(module: str, name: str, folder: Path) -> dict[str, Any]:
+    """A case of another module, which builds on this one."""
+    case: Callable[[Path], dict[str, Any]] = getattr(
+        importlib.import_module(f"tests.test_training.{module}"), name
+    )
+    return case(folder)
+
+
 STRATEGIES = ("plain", "ddp", "fsdp1", "fsdp1-flat", "fsdp2", "tp")
 
 
@@ -369,6 +378,9 @@ def main() -> None:
         "a rank that fails": a_rank_that_fails,
         "legacy": legacy,
         "examples": lambda folder: examples(folder / "examples"),
+        "published": lambda folder: elsewhere("fsdp1_cases", "published", folder),
+        "wrapped": lambda folder: elsewhere("fsdp1_cases", "wrapped", folder),
+        "failing": lambda folder: elsewhere("failing_job", "failed", folder),
     }
     wanted = sys.argv[2:] or list(cases)
     seen: dict[str, Any] = {}

@@ -15,6 +15,7 @@ import torch.distributed.checkpoint as dcp  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.distributed.checkpoint.state_dict import get_state_dict  # noqa: E402
 
+from dcpctl.errors import UsageError  # noqa: E402
 from dcpctl.model.opening import open_checkpoint  # noqa: E402
 from dcpctl.model.receipt import SkippedKey, read_receipt  # noqa: E402
 from dcpctl.training import LoadRefused, StrictLoadPlanner  # noqa: E402
@@ -282,3 +283,76 @@ def test_a_planner_may_be_used_again(saved: Path) -> None:
     with pytest.raises(dcp.CheckpointException):
         dcp.load(without("optimizer"), checkpoint_id=saved, planner=planner)
     dcp.load(asked(), checkpoint_id=saved, planner=planner)
+
+
+def save(tmp_path: Path, **values: Any) -> Path:
+    dcp.save(values, checkpoint_id=tmp_path / "one")
+    return tmp_path / "one"
+
+
+KINDS = [
+    (torch.float32, torch.int64), (torch.bfloat16, torch.bool), (torch.int32, torch.bool),
+    (torch.complex64, torch.float32),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stored", "here"), KINDS, ids=str)
+def test_numbers_of_another_kind_are_refused(tmp_path: Path, stored: Any, here: Any) -> None:
+    """`copy_` cuts 0.7 to 0, and 0.7 to True: torch says nothing."""
+    path = save(tmp_path, x=torch.ones(3, dtype=stored), y=torch.ones(2))
+    state = {"x": torch.zeros(3, dtype=here), "y": torch.zeros(2)}
+    text = refused(state, path)
+    name = str(stored).removeprefix("torch.")
+    assert f"'x' is {name} [3], asked for as {str(here).removeprefix('torch.')} [3]" in text
+    assert "of another kind (1)" in text
+    assert "cannot hold what was saved" in text
+    assert "in another shape" not in text
+    assert not state["x"].any()
+
+
+def test_an_object_takes_no_tensors_place(tmp_path: Path) -> None:
+    text = refused({"x": torch.zeros(())}, save(tmp_path, x=7))
+    assert "'x' is an object, asked for as float32 []" in text
+    assert "of another kind (1)" in text
+
+
+def test_shapes_and_kinds_are_told_apart(tmp_path: Path) -> None:
+    path = save(tmp_path, x=torch.ones(3), y=torch.ones(2))
+    text = refused({"x": torch.zeros(3, dtype=torch.int64), "y": torch.zeros(4)}, path)
+    assert "in another shape (1):\n    'y'" in text
+    assert "of another kind (1):\n    'x'" in text
+
+
+ROUNDED = [
+    (torch.float32, torch.bfloat16), (torch.float64, torch.float32),
+    (torch.bfloat16, torch.float16), (torch.float16, torch.bfloat16), (torch.int64, torch.int32),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stored", "here"), ROUNDED, ids=str)
+def test_rounding_is_told(tmp_path: Path, stored: Any, here: Any) -> None:
+    path = save(tmp_path, x=torch.full((3,), 3, dtype=stored))
+    state = {"x": torch.zeros(3, dtype=here)}
+    with pytest.warns(UserWarning, match="the load rounds numbers to another dtype") as told:
+        load(state, path)
+    assert any("'x' is" in str(one.message) for one in told)
+    assert bool((state["x"] == 3).all())
+    state = {"x": torch.zeros(3, dtype=here)}
+    assert "rounded by the load (1)" in refused(state, path, on_lossy="raise")
+    assert not state["x"].any()
+
+
+@pytest.mark.parametrize(
+    ("stored", "here"),
+    [(torch.float32, torch.float64), (torch.bfloat16, torch.float32), (torch.int32, torch.int64),
+     (torch.int64, torch.float32), (torch.bool, torch.int8)],
+    ids=str,
+)  # fmt: skip
+def test_what_rounds_nothing_is_loaded(tmp_path: Path, stored: Any, here: Any) -> None:
+    path = save(tmp_path, x=torch.ones(3, dtype=stored))
+    load({"x": torch.zeros(3, dtype=here)}, path, on_lossy="raise")
+
+
+def test_on_lossy_is_one_of_two() -> None:
+    with pytest.raises(UsageError):
+        StrictLoadPlanner(on_lossy="ignore")  # type: ignore[arg-type]

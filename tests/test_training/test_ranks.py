@@ -135,3 +135,33 @@ def test_an_old_checkpoint_is_filled_as_upgrade_does(folder: Path, seen: dict[st
     receipt = read_receipt(folder / "old.json")
     assert [(one.key, one.value) for one in receipt.filled] == [(NEW_KEY, True)]
     assert "is not filled: it is False in the running optimizer" in told["adam"]
+
+
+def test_a_published_fix_asks_for_nothing(seen: dict[str, Any]) -> None:
+    """Of a new FSDP1 optimizer the state dict is empty: loading it too is loading nothing."""
+    told = seen["published"]
+    assert (told["asks for"], told["loaded"]) == (0, 0)
+    assert "leave a part of the optimizer's state on disk: 18 keys" in told["preview"]
+    assert "the optimizer was reset" in told["found"]
+    assert told["by the fix"] != told["on"]
+    assert told["by the fix"][0] == told["on"][0]  # the weights are there
+    for refused in (told["refused"], told["refused, partial"]):
+        assert refused.startswith("LoadRefused@0: nothing was loaded")
+        assert "cause: the optimizer's state dict is empty" in refused
+        assert "FSDP.optim_state_dict" in refused
+        assert "get_state_dict(model, optimizer), which makes the state first" in refused
+    assert told["by dcpctl"] == told["on"]
+
+
+@pytest.mark.parametrize("way", ["named", "alive"])
+def test_a_wrapper_outside_of_fsdp1_is_seen_before_the_load(seen: dict[str, Any], way: str) -> None:
+    told = seen["wrapped"]
+    names, text = told[f"outside, {way}"]
+    assert "set_state_dict would raise" in text
+    assert "FSDP.optim_state_dict_to_load" in text
+    if way == "named":
+        assert any(name in told["outside, raised"] for name in names)
+    assert told["outside, equal"]
+    assert told[f"inside, {way}"] == [[], told[f"inside, {way}"][1]]
+    assert "set_state_dict" not in told[f"inside, {way}"][1]
+    assert (told["inside, raised"], told["inside, equal"]) == ("", True)

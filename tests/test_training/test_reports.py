@@ -24,6 +24,8 @@ from dcpctl.training.reports import (  # noqa: E402
     bits,
     checksum,
     clashes,
+    roundings,
+    shapes,
     together,
 )
 from dcpctl.training.stored import StoredKeys  # noqa: E402
@@ -99,7 +101,11 @@ def test_ranks_with_metadata_of_their_own() -> None:
 
 
 def test_shapes_and_kinds() -> None:
-    same = {W: Spec((4, 2), "bfloat16"), STEP: Spec((), "float32")}
-    assert clashes(same, KEYS) == []  # another dtype is converted, an object takes its place
+    assert clashes({W: Spec((4, 2), "bfloat16")}, KEYS) == []  # another dtype is converted
+    assert [one.fqn for one in roundings({W: Spec((4, 2), "bfloat16")}, KEYS)] == [W]
+    # An object would take the place of the tensor, and ints cut floats.
+    kinds = clashes({W: Spec((4, 2), "int64"), STEP: Spec((), "float32")}, KEYS)
+    assert [one.fqn for one in kinds] == [W, STEP]
+    assert not shapes(kinds)
     found = clashes({W: Spec((2, 4), "float32"), V: Spec(), "new": Spec((1,), "float32")}, KEYS)
     assert [clash.fqn for clash in found] == [W, V]

@@ -1,0 +1,79 @@
+"""No rank waits for one that fails: each step of a load fails on each rank, for each way to shard.
+
+    torchrun ... failing_job.py DIR
+
+Each rank writes what it saw to DIR/failing{R}.json: "strategy, step, rank" -> error and seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import CheckpointException
+
+from dcpctl.training import StrictLoadPlanner
+from tests.test_training.guard_job import build, state, train
+
+STRATEGIES = ("fsdp2", "fsdp1", "tp")
+STEPS = (
+    "set_up_planner", "create_local_plan", "create_global_plan", "finish_plan", "load_bytes",
+    "resolve_tensor", "commit_tensor",
+)  # fmt: skip
+
+
+class Failing(StrictLoadPlanner):
+    """Fails in one step on one rank."""
+
+    def __init__(self, step: str, rank: int) -> None:
+        super().__init__()
+        if dist.get_rank() == rank:
+
+            def fail(*_: Any, **__: Any) -> Any:
+                raise OSError(f"{step} failed")
+
+            setattr(self, step, fail)
+
+
+def failed(folder: Path) -> dict[str, Any]:
+    """Return "strategy, step, rank" -> what this rank was told, and after how many seconds."""
+    seen: dict[str, Any] = {}
+    for strategy in STRATEGIES:
+        path = folder / f"failing-{strategy}"
+        model, optimizer = build(strategy)
+        train(model, optimizer, range(2))
+        dcp.save(state(model, optimizer), checkpoint_id=path)
+        for step in STEPS:
+            for rank in range(dist.get_world_size()):
+                begin = time.monotonic()
+                try:
+                    planner = Failing(step, rank)
+                    dcp.load(state(model, optimizer), checkpoint_id=path, planner=planner)
+                    said = ""
+                except CheckpointException as error:
+                    said = str({number: str(told[0]) for number, told in error.failures.items()})
+                seen[f"{strategy}, {step}, {rank}"] = (said, time.monotonic() - begin)
+    return seen
+
+
+def main() -> None:
+    """Try all, and write what this rank saw."""
+    folder = Path(sys.argv[1])
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    seen = failed(folder)
+    (folder / f"failing{dist.get_rank()}.json").write_text(json.dumps(seen, indent=1))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
