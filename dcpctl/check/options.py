@@ -35,6 +35,8 @@ class CheckOptions:
         max_findings: most findings to list; None for all.
         verify_data: read every byte and compare every checksum, instead of a sample.
         values: read all numbers and look for NaN and infinities.
+        security: run only the rules on code, paths and ambiguous bytes, and open every item for
+            them, but read no numbers unless `verify_data` asks for it.
         torch: torch release that the checkpoint shall load in, such as `2.13`; None for the
             installed one.
         expect_step: the step that the optimizer should be at.
@@ -54,6 +56,7 @@ class CheckOptions:
     max_findings: int | None = None
     verify_data: bool = False
     values: bool = False
+    security: bool = False
     torch: str | None = None
     expect_step: int | None = None
     against: Path | None = None

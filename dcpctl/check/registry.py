@@ -62,25 +62,30 @@ class Rule:
         severity: of its findings, where they do not say otherwise.
         title: what a finding means, in a few words.
         find: yields the findings.
+        security: it is about code that a load would run, about paths, or about bytes that two
+            readers take for different things: what the receiver of a checkpoint has to know.
     """
 
     id: str
     severity: str
     title: str
     find: Callable[[Run], Iterable[Hit]]
+    security: bool = False
 
 
 _rules: dict[str, Rule] = {}
 Find = Callable[["Run"], Iterator[Hit]]
 
 
-def rule(rule_id: str, severity: str, title: str) -> Callable[[Find], Find]:
-    """Register the decorated generator function as a rule."""
+def rule(
+    rule_id: str, severity: str, title: str, *, security: bool = False
+) -> Callable[[Find], Find]:
+    """Register the decorated generator function as a rule; the arguments are as in `Rule`."""
     if not _RULE_ID.fullmatch(rule_id) or rule_id in _rules:
         raise ValueError(f"rule id {rule_id} is malformed or taken")
 
     def register(find: Find) -> Find:
-        _rules[rule_id] = Rule(rule_id, severity, title, find)
+        _rules[rule_id] = Rule(rule_id, severity, title, find, security)
         return find
 
     return register
@@ -122,6 +127,10 @@ def rules_of(options: CheckOptions) -> tuple[Rule, ...]:
         NothingSelected: a name stands for no rule, or no rule is left.
     """
     chosen = chosen_rules(options.select, options.ignore)
+    if options.security:
+        chosen = tuple(rule for rule in chosen if rule.security)
+        if not chosen:
+            raise NothingSelected("no rule is left to run: --security keeps none of those selected")
     policy = options.policy
     if policy is None:
         return chosen

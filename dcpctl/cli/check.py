@@ -42,6 +42,7 @@ def check(paths: PathsArgument, *, asked: Asked) -> None:
     Examples:
       dcpctl check sample_checkpoints/healthy/step-8500
       dcpctl check sample_checkpoints/flipped_bit --verify-data
+      dcpctl check sample_checkpoints/healthy/step-8500 --security
       dcpctl check sample_checkpoints/legacy --torch 2.13
       dcpctl check sample_checkpoints/silent_reset
       dcpctl check sample_checkpoints/silent_reset --select DCP5xx,DCP6xx --strict

@@ -52,6 +52,13 @@ def check_options(
     values: Annotated[
         bool, typer.Option("--values", help="Read all numbers; find NaN and infinities.")
     ] = False,
+    security: Annotated[
+        bool,
+        typer.Option(
+            "--security",
+            help="Only what a load would run, paths, and ambiguous bytes; fast, reads no numbers.",
+        ),
+    ] = False,
     torch: Annotated[
         str | None,
         typer.Option(
@@ -190,7 +197,16 @@ class Asked:
         from dcpctl.check.options import CheckOptions
 
         given = self.given
-        kept = ("against", "verify_data", "values", "torch", "expect_step", "jobs", "strict")
+        kept = (
+            "against",
+            "verify_data",
+            "values",
+            "security",
+            "torch",
+            "expect_step",
+            "jobs",
+            "strict",
+        )
         asked = CheckOptions(
             select=_split(given["select"]),
             ignore=_split(given["ignore"]),

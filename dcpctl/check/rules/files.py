@@ -121,7 +121,7 @@ def overlapping(run: Run) -> Iterator[Hit]:
             )
 
 
-@rule("DCP206", ERROR, "a path leads out of the checkpoint")
+@rule("DCP206", ERROR, "a path leads out of the checkpoint", security=True)
 def outside(run: Run) -> Iterator[Hit]:
     """Absolute paths, `..`, and symbolic links to elsewhere; never opened."""
     for number, error in run.closed.items():
@@ -161,7 +161,7 @@ def stray(run: Run) -> Iterator[Hit]:
                 )
 
 
-@rule("DCP209", WARNING, "something that is no file")
+@rule("DCP209", WARNING, "something that is no file", security=True)
 def odd(run: Run) -> Iterator[Hit]:
     """Dangling or outward symbolic links, FIFOs, sockets and devices beside the shard files."""
     for part in run.checkpoint.parts:

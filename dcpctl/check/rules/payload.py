@@ -46,7 +46,7 @@ def no_crc(run: Run) -> Iterator[Hit]:
         )
 
 
-@rule("DCP304", ERROR, "the item holds another tensor than the metadata say")
+@rule("DCP304", ERROR, "the item holds another tensor than the metadata say", security=True)
 def other_tensor(run: Run) -> Iterator[Hit]:
     """Dtype and shape in the item's own pickle against `.metadata`."""
     for report in run.scan.reports:
@@ -55,7 +55,7 @@ def other_tensor(run: Run) -> Iterator[Hit]:
     run.scan.require_items()
 
 
-@rule("DCP305", ERROR, "a storage item is malformed")
+@rule("DCP305", ERROR, "a storage item is malformed", security=True)
 def malformed(run: Run) -> Iterator[Hit]:
     """Archives that contradict themselves, and pickles that do not decode."""
     for report in run.scan.reports:
@@ -66,7 +66,7 @@ def malformed(run: Run) -> Iterator[Hit]:
     run.scan.require_items()
 
 
-@rule("DCP306", WARNING, "a storage item is of unknown form")
+@rule("DCP306", WARNING, "a storage item is of unknown form", security=True)
 def unknown_form(run: Run) -> Iterator[Hit]:
     """Items that dcpctl does not know how to read; an error where torch cannot load them either."""
     for report in run.scan.reports:

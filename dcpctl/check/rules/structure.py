@@ -202,7 +202,7 @@ def orphan(run: Run) -> Iterator[Hit]:
             )
 
 
-@rule("DCP112", ERROR, "two storage items have one index")
+@rule("DCP112", ERROR, "two storage items have one index", security=True)
 def repeated_index(run: Run) -> Iterator[Hit]:
     """Equal `MetadataIndex` keys: torch's dict keeps the last of them, at the first one's place."""
     for part in run.checkpoint.parts:
@@ -217,7 +217,7 @@ def repeated_index(run: Run) -> Iterator[Hit]:
             )
 
 
-@rule("DCP110", WARNING, "a pickle refers to an unknown global")
+@rule("DCP110", WARNING, "a pickle refers to an unknown global", security=True)
 def unknown_global(run: Run) -> Iterator[Hit]:
     """Code that torch imports, and may call, when it unpickles the entry."""
     users: dict[tuple[str, bool], list[tuple[Import, ItemReport]]] = {}
