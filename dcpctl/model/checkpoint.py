@@ -169,7 +169,10 @@ class Checkpoint(Mapping[str, Entry]):
             if part.stored.planner_data is not None:
                 found = {} if found is None else found
                 for fqn, path in part.stored.planner_data.items():
-                    found.setdefault(names.get((part.name, fqn), fqn), path)
+                    key = names.get((part.name, fqn), fqn)
+                    if key != fqn and path:  # the part's name begins the key and the path alike
+                        path = (f"{part.name}/{path[0]}", *path[1:])
+                    found.setdefault(key, path)
         return found
 
     @cached_property

@@ -22,6 +22,7 @@ from dcpctl.model.positions import (
     Position,
     position_of,
 )
+from dcpctl.model.side_values import has_state_file
 
 COMPLETE = "complete"
 _DIGITS = re.compile(r"\d+")
@@ -269,7 +270,12 @@ def _several(
     different = len({_place(save) for save in saves if save.strength == strongest}) > 1
     if strongest == UNSAID or (strongest < strength and strongest < UNIT):
         # `actor/` and `critic/` in `global_step_4/` are parts whatever they hold.
-        if strength >= CALLED or _complete_each_other(saves) or _cut_off_together(saves):
+        if (
+            strength >= CALLED
+            or _complete_each_other(saves)
+            or _cut_off_together(saves)
+            or _of_one_step(node.path, saves)
+        ):
             return _joined(node.path, named, saves)
         return _unnamed(node, saves)
     if not different and all(save.strength == strongest for save in saves):
@@ -374,6 +380,14 @@ def _cut_off_together(saves: Sequence[SaveDirectory]) -> bool:
     numbers = {save.position and save.position.value for save in saves}
     cut_off = any(save.state == INTERRUPTED for save in saves)
     return cut_off and len(numbers) == 1 and None not in numbers
+
+
+def _of_one_step(path: Path, saves: Sequence[SaveDirectory]) -> bool:
+    """Whether saves are at one step and the job's own state lies beside them, as in its save."""
+    if len(saves) > limits.COMPARED_PARTS or not has_state_file(path):
+        return False
+    steps = {contents.step_inside(save.parts) for save in saves}
+    return len(steps) == 1 and None not in steps
 
 
 def _nested(outer: Position | None, inner: Position | None) -> Position | None:

@@ -20,6 +20,15 @@ _DIGITS = re.compile(r"\d+")
 _JSON_BYTES, _PICKLE_BYTES, _FILES = 8 << 20, 1 << 20, 16
 
 
+def has_state_file(root: Path) -> bool:
+    """Whether a file lies directly in a directory that a job saved its state in, or may have."""
+    try:
+        with LocalStorage(root) as storage:
+            return any(name.endswith(_PICKLES) for name in storage.names())
+    except DcpctlError:
+        return False
+
+
 def values_beside(root: Path) -> Iterator[tuple[str, object]]:
     """Decode the small JSON and pickle files in a directory; nothing in them is executed.
 

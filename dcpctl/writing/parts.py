@@ -147,6 +147,8 @@ def _planner(draft: Draft, part: Part, own: Mapping[str, str]) -> dict[str, Path
         path = planner.get(fqn)
         if path is None and stored is not None:
             path = stored.get(local)
+        if path and local != fqn and isinstance(path[0], str):
+            path = (path[0].removeprefix(f"{part.name}/"), *path[1:])
         if path is not None:
             found[local] = path
     # Paths of what is no entry, such as an empty container, stay with whoever had them.

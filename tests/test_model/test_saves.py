@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.saves import Found, look
 from tests.hostile.draft import Draft
 from tests.test_check.helpers import adamw, forget, value_of
@@ -276,3 +277,31 @@ def test_links_are_no_second_save(tmp_path: Path, drafts: dict[tuple[str, int], 
     build(LAYOUTS["Composer"], tmp_path, drafts)
     newest, older = look(tmp_path).runs[0].saves
     assert ([link.name for link in newest.links], older.links) == (["latest"], ())
+
+
+def test_parts_of_one_step_beside_the_state_of_the_job(
+    tmp_path: Path, drafts: dict[tuple[str, int], Path]
+) -> None:
+    """A copy of `global_step_10` under a name of its own: `final/actor`, `final/critic`."""
+    for name in ("actor", "critic"):
+        shutil.copytree(drafts[FULL, 10], tmp_path / "final" / name)
+    assert len(look(tmp_path / "final").runs) == 2  # or the ends of two jobs
+    (tmp_path / "final" / "data.pt").write_bytes(b"")
+    assert look(tmp_path / "final").save is not None
+    with open_checkpoint(tmp_path / "final") as checkpoint:
+        optimizers = OptimizerView(checkpoint).optimizers
+    assert [raw.root for raw in optimizers] == ["optimizer", "critic/optimizer"]
+
+
+def test_two_jobs_side_by_side_are_two_runs(
+    tmp_path: Path, drafts: dict[tuple[str, int], Path]
+) -> None:
+    """Different models, whole each, are not parts of one save though no key is in both."""
+    shutil.copytree(drafts[f"{FULL}0", 5], tmp_path / "vision")
+    shutil.copytree(drafts[f"{FULL}1", 10], tmp_path / "text")
+    found = look(tmp_path)
+    assert [run.path.name for run in found.runs] == ["text", "vision"]
+    for step in STEPS:
+        shutil.copytree(drafts[FULL, step], tmp_path / "runs" / f"exp_{step}")
+    found = look(tmp_path / "runs")
+    assert [save.path.name for save in found.runs[0].saves] == ["exp_10", "exp_5"]

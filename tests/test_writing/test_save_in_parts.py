@@ -50,6 +50,32 @@ def test_it_stays_in_parts(save, tmp_path):
         assert_same(save / part, tmp_path / "three" / part)
 
 
+def test_parts_with_the_same_keys_keep_their_own_names(tmp_path):
+    """Actor and critic: what tells their keys apart is neither a key nor a path of either."""
+    save = tmp_path / "step-4"
+    for seed, who in enumerate(("actor", "critic")):
+        tensors = {
+            "model.w": (numbers(8, 6, seed=seed), "float32", (2, 1)),
+            "optimizer.state.w.m": (numbers(8, 6, seed=seed + 2), "float32", (2, 1)),
+        }
+        make(save / who, tensors, {"optimizer.param_groups.0.lr": seed}, ranks=2)
+    with open_checkpoint(save) as checkpoint:
+        assert {fqn for fqn in checkpoint if "/" in fqn} == {
+            "critic/model.w",
+            "critic/optimizer.state.w.m",
+            "critic/optimizer.param_groups.0.lr",
+        }
+        paths = checkpoint.planner_data or {}
+        run(edited(Draft.of(checkpoint), **{"model.new": 2}), tmp_path / "step-5")
+    assert paths["critic/model.w"][0].startswith("critic/")
+    assert_same(save / "critic", tmp_path / "step-5" / "critic")
+    with (
+        open_checkpoint(save / "critic") as old,
+        open_checkpoint(tmp_path / "step-5" / "critic") as new,
+    ):
+        assert new.planner_data == old.planner_data
+
+
 def test_one_part_alone_is_one_too(save, tmp_path):
     only = tmp_path / "step3"
     shutil.copytree(save / "model", only / "model_and_optim")
