@@ -26,9 +26,11 @@ from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.view import OptimizerView
 
 _MAX_SLOT = "max_exp_avg_sq"
-#: Without `values`: most chunks of which a part is read, the numbers of that part, and the numbers
-#: that are read in all to see whether a chunk is zero to its end.
-_SAMPLE_CHUNKS = 512
+#: Without `values`: most chunks of which a part is read, most where each is of another file, the
+#: numbers of that part, and the numbers that are read in all to see whether a chunk is zero to its
+#: end.
+_SAMPLE_CHUNKS = 256
+_SAMPLE_FILES = 1024
 _SAMPLE_NUMBERS = 8192
 _SAMPLE_ZEROS = 16 << 20
 #: Numbers of one block where all are read; a compressed item is decompressed for every block.
@@ -184,7 +186,8 @@ def read_pairs(
     found.expected = len(every)
     left = _SAMPLE_ZEROS
     files = [int(pair.second.chunks.file[row]) for pair, row in every]
-    for number, (pair, row) in enumerate(spread(every, files, _SAMPLE_CHUNKS)):
+    most = min(max(_SAMPLE_CHUNKS, len(set(files))), _SAMPLE_FILES)
+    for number, (pair, row) in enumerate(spread(every, files, most)):
         chunk, read = _read_sample(pair, row, number, left)
         left -= read
         found.take(chunk)
