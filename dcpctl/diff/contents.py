@@ -9,8 +9,9 @@ from dcpctl.diff.options import DiffOptions
 from dcpctl.diff.subject import Subject
 from dcpctl.diff.values import CHECKSUMS, READ, ValueDifference, compare_values, proven_by_crc
 from dcpctl.diff.values_open import ChunkOpener
+from dcpctl.diff.values_packed import packed_by_checksum
 from dcpctl.diff.values_proof import same_bytes
-from dcpctl.errors import DcpctlError
+from dcpctl.errors import DcpctlError, PackedItem
 from dcpctl.model.entry import TensorEntry
 
 #: Most storage items of one side whose checksums are looked up unasked; each takes a read.
@@ -99,7 +100,10 @@ def contents_by_value(
 def _proven(a: TensorEntry, b: TensorEntry, opener: ChunkOpener) -> bool | None:
     """What is proven; damaged items prove nothing, and are for `check` and `--values` to tell."""
     try:
-        return same_bytes(a, b) or proven_by_crc(a, b, opener)
+        try:
+            return same_bytes(a, b) or proven_by_crc(a, b, opener)
+        except PackedItem:
+            return packed_by_checksum(a, b)
     except DcpctlError:
         return None
 

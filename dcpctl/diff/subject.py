@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dcpctl import torch_bridge
+from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.model.checkpoint import Checkpoint, Entry
 from dcpctl.model.copies import compare_copies
 from dcpctl.model.entry import BytesEntry, TensorEntry
@@ -75,6 +76,11 @@ class Subject:
     def objects(self) -> dict[str, BytesEntry]:
         """The bytes entries, in metadata order."""
         return {fqn: e for fqn, e in self.entries.items() if isinstance(e, BytesEntry)}
+
+    @property
+    def packed(self) -> Mapping[str, PackedTensor]:
+        """FQN to what it holds, of the tensors of a subclass and packed ones."""
+        return self.checkpoint.packed
 
     @cached_property
     def places(self) -> list[tuple[Storage, str]]:

@@ -58,6 +58,25 @@ def compare_packed(a: TensorEntry, b: TensorEntry, *, trust: bool) -> ValueDiffe
     )
 
 
+def packed_by_checksum(a: TensorEntry, b: TensorEntry) -> bool | None:
+    """Say what checksums prove of two packed tensors; None where they prove nothing.
+
+    Raises:
+        As `compare_packed`.
+    """
+    pairs = same_layout(a, b)
+    if pairs is None:
+        return None
+    proven: bool | None = True
+    for row, other in zip(*(rows.tolist() for rows in pairs), strict=True):
+        one, two = _held(a, row), _held(b, other)
+        if any(record.crc32 is None for item, _ in (one, two) for record in item.records.values()):
+            proven = None
+        elif not _same(one, two, trust=True)[0]:
+            return False
+    return proven
+
+
 def _held(entry: TensorEntry, row: int) -> tuple[TorchItem, PackedTensor]:
     item, held = open_held(entry.storage_of(row), entry.chunk_source(row))
     if not isinstance(held, PackedTensor):

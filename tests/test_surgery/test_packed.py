@@ -107,6 +107,9 @@ def test_diff_compares_what_is_stored(source: Path, tmp_path: Path) -> None:
     assert differ(source, tmp_path / "same", values=True).same
     (found,) = differ(source, tmp_path / "other", values=True).contents.different
     assert (found.a, found.unequal, found.max_abs) == ("state.packed", 256, None)
+    assert differ(source, tmp_path / "same").contents.equal == 3
+    (found,) = differ(source, tmp_path / "other").contents.different
+    assert found.a == "state.packed"
 
 
 def test_diff_of_packed_and_plain_says_so(source: Path, tmp_path: Path) -> None:
