@@ -13,7 +13,6 @@ from dcpctl.errors import DcpctlError, InterruptedSave
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.contents import is_export
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.model.optimizer.coverage import LOST, UNREAD, Parameter
 from dcpctl.model.optimizer.verdict import ABSENT, PARTIAL, number
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.positions import Position
@@ -44,7 +43,7 @@ class Save:
         steps: the distinct steps that the optimizer counted, ascending.
         job_step: what the job itself counted, and by which key; None if it saved no count.
         bare: trained parameters without any state.
-        lost: those of them whose state was lost for certain.
+        only_bare: nothing else is missing, and nothing says that these had state.
         trained: trained parameters.
         weights_only: it holds a model and nothing of the job: an export.
         absent_files: shard files that are not there.
@@ -66,7 +65,7 @@ class Save:
     steps: tuple[float, ...] = ()
     job_step: tuple[str, float] | None = None
     bare: frozenset[str] = frozenset()
-    lost: frozenset[str] = frozenset()
+    only_bare: bool = False
     trained: int = 0
     weights_only: bool = False
     absent_files: tuple[str, ...] = ()
@@ -153,7 +152,7 @@ class Run:
 
     def is_doubtful(self, save: Save) -> bool:
         """Whether a save lacks only state that no gradient may ever have made."""
-        doubtful = save.verdict == PARTIAL and bool(save.bare) and not save.lost
+        doubtful = save.verdict == PARTIAL and save.only_bare
         return doubtful and not save.absent_files and not self._why_reset(save)
 
     def why_incomplete(self, save: Save) -> str:
@@ -166,7 +165,7 @@ class Run:
             return "an export: weights alone"
         if save.verdict == ABSENT:
             return "no optimizer state"
-        if save.verdict == PARTIAL and not (save.bare and save.bare <= self.never_trained):
+        if save.verdict == PARTIAL and not (save.only_bare and save.bare <= self.never_trained):
             return "optimizer state is missing"
         return ""
 
@@ -280,7 +279,7 @@ def _read(directory: SaveDirectory, run: Path, checkpoint: Checkpoint) -> Save:
         steps=tuple(view.steps),
         job_step=None if job is None else (job.source, job.step),
         bare=frozenset(p.name for p in bare),
-        lost=frozenset(p.name for p in view.parameters if p.missing and (p.slots or _is_lost(p))),
+        only_bare=view.only_bare,
         trained=len(view.parameters),
         weights_only=is_export(view),
         absent_files=tuple(file.name for file in checkpoint.files if file.size is None),
@@ -288,10 +287,6 @@ def _read(directory: SaveDirectory, run: Path, checkpoint: Checkpoint) -> Save:
         nbytes=checkpoint.nbytes,
         sentence=view.sentence,
     )
-
-
-def _is_lost(parameter: Parameter) -> bool:
-    return parameter.status in (LOST, UNREAD)
 
 
 def _pointer_texts(run: Path) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from tests.test_check.helpers import check, the
 def test_layout_and_verdict(shared: Path, name: str, layout: str, verdict: str) -> None:
     with open_checkpoint(shared / "reports" / "pp-virtual-stages" / name) as checkpoint:
         summary = summarize(checkpoint)
-    assert (summary.layouts.words, summary.optimizer.verdict) == (layout, verdict)
+        assert (summary.layouts.words, summary.optimizer.verdict) == (layout, verdict)
 
 
 def test_all_stages_are_healthy(shared: Path) -> None:

@@ -74,6 +74,14 @@ def test_files_of_ranks_are_one_finding(samples: Path, tmp_path: Path) -> None:
     assert "gather them" in found.message
 
 
+def test_a_rank_that_described_its_own_files_and_is_not_here(shared: Path, tmp_path: Path) -> None:
+    source = shared / "reports" / "no-collectives-replicas" / "ck"
+    for path in source.glob("__1*"):
+        shutil.copy(path, tmp_path)
+    found = the(check(tmp_path, "DCP201"))
+    assert "the metadata and the files of rank 0 are not here" in found.message
+
+
 @pytest.fixture
 def twice(shared: Path, tmp_path: Path) -> Path:
     """A directory with the metadata of both forms; the files are for the test to add."""

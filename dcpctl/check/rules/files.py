@@ -15,7 +15,7 @@ from dcpctl.check.run import Run
 from dcpctl.errors import MissingFile, PathOutsideCheckpoint, ReadFailed
 from dcpctl.formats.layouts import dcp, fit, per_rank
 from dcpctl.formats.records import Int64s
-from dcpctl.model.shard_file import rank_words
+from dcpctl.model.shard_file import missing_ranks, rank_words
 
 _SHARD = re.compile(r"__\d+_\d+\.distcp")
 
@@ -23,6 +23,16 @@ _SHARD = re.compile(r"__\d+_\d+\.distcp")
 @rule("DCP201", ERROR, "a shard file is missing")
 def missing(run: Run) -> Iterator[Hit]:
     """Files that the metadata names and that are not there; those of whole ranks together."""
+    for part in run.checkpoint.parts:
+        if part.stored.format == "dcp-per-rank":
+            gone = missing_ranks(per_rank.ranks_of(part.storage.names()))
+            if gone:
+                yield Hit(
+                    part.located(f"__{gone[0]}.metadata"),
+                    f"the metadata and the files of {rank_words(gone)} are not here: gather them "
+                    "where each node saves to a disk of its own",
+                    part.located(f"__{gone[0]}.metadata"),
+                )
     files = run.checkpoint.files
     here = {file.rank for file in files if file.size is not None}
     elsewhere: list[int] = []

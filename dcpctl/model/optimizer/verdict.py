@@ -99,10 +99,10 @@ def sentence(
         share = f"{covered} of {needing} {_plural('parameter', needing)}"
         if any(parameter.kind.global_state for parameter in parameters):
             share = f"{_count([p.name for p in parameters])}, which share it"
-        return printable(f"{start}{_upper(name)} state is complete for {share}{at}.")
+        gone = f"; {_unread(unread)}" if unread else ""
+        return printable(f"{start}{_upper(name)} state is complete for {share}{at}{gone}.")
     reasons = _reasons(parameters)
-    only_bare = bool(reasons) and not (groups_lost or unread or flaws)
-    if only_bare and all(p.status in _SOUND for p in parameters):
+    if not (groups_lost or unread or flaws) and only_bare(parameters):
         return _bare(name, parameters, at, reasons)
     reasons += [*_faults(parameters), *flaws]
     if groups_lost:
@@ -114,6 +114,12 @@ def sentence(
         f"Do not resume from this as it is: {_upper(name)} state is partial{at}; "
         f"{'; '.join(reasons)}."
     )
+
+
+def only_bare(parameters: Sequence[Parameter]) -> bool:
+    """Whether all that is missing is the whole state of parameters that nothing says had some."""
+    bare = any(parameter.missing for parameter in parameters)
+    return bare and all(parameter.status in _SOUND for parameter in parameters)
 
 
 def _bare(name: str, parameters: Sequence[Parameter], at: str, reasons: Sequence[str]) -> str:

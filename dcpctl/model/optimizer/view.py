@@ -385,6 +385,12 @@ class OptimizerView:
             flaws=bool(self.flaws),
         )
 
+    @property
+    def only_bare(self) -> bool:
+        """Whether all that is missing may never have been: the whole state of some parameters."""
+        wrong = self.groups_lost or self.unknown or self.flaws
+        return not wrong and verdicts.only_bare(self.parameters)
+
     @cached_property
     def sentence(self) -> str:
         """Whether training can be resumed, in a sentence or two."""
