@@ -17,7 +17,7 @@ from dcpctl import limits
 from dcpctl.errors import InputError, LimitExceeded, MalformedMetadata, MalformedPickle, quote
 from dcpctl.formats.pickles import policy
 from dcpctl.formats.pickles.blocks import ChunkBlock
-from dcpctl.formats.pickles.standins import DType, Record, Size
+from dcpctl.formats.pickles.standins import DType, Layout, MemoryFormat, Record, Size
 from dcpctl.formats.pickles.vm import Machine, check_start
 from dcpctl.formats.records import (
     ChunkTable,
@@ -34,6 +34,7 @@ _LARGE_BYTES = 64 << 20
 _HEAD_BYTES = 64 << 10
 #: How a file begins that Git LFS puts in the place of one that it has not fetched.
 _LFS_POINTER = b"version https://git-lfs"
+_SHARDED = "torch.distributed._shard.sharded_tensor."
 _OLDEST = "torch.distributed._shard.checkpoint."
 _NEWER = "torch.distributed.checkpoint."
 _KNOWN_FIELDS = ("state_dict_metadata", "planner_data", "storage_data")
@@ -206,7 +207,8 @@ def _properties(record: Any, fqn: str, subject: str) -> dict[str, Any]:
     if _type_name(record).rpartition(".")[2] != "TensorProperties" or type(state) is not tuple:
         raise MalformedMetadata(f"{subject}: {quote(fqn)} has no TensorProperties")
     names = ("dtype", "layout", "requires_grad", "memory_format", "pin_memory", "strides")
-    if not 5 <= len(state) <= len(names):
+    most = 5 if record.type.startswith(_SHARDED) else len(names)
+    if not 5 <= len(state) <= most:
         raise MalformedMetadata(
             f"{subject}: {quote(fqn)} has TensorProperties of {len(state)} fields, expected 5 or 6"
         )
@@ -216,7 +218,12 @@ def _properties(record: Any, fqn: str, subject: str) -> dict[str, Any]:
         raise MalformedMetadata(
             f"{subject}: {quote(fqn)} has dtype {quote(_type_name(dtype))}, expected a torch.dtype"
         )
-    kinds = {"layout": str, "requires_grad": bool, "memory_format": int, "pin_memory": bool}
+    kinds = {
+        "layout": Layout,
+        "requires_grad": bool,
+        "memory_format": MemoryFormat,
+        "pin_memory": bool,
+    }
     for name, kind in kinds.items():
         if type(found[name]) is not kind:
             raise MalformedMetadata(
@@ -228,6 +235,8 @@ def _properties(record: Any, fqn: str, subject: str) -> dict[str, Any]:
     return {
         "dtype": dtype.name,
         **{name: found[name] for name in kinds},
+        "layout": str(found["layout"]),
+        "memory_format": int(found["memory_format"]),
         "strides": strides,
         "pickled_fields": len(state),
     }
@@ -309,7 +318,14 @@ def _planner_data(value: Any, subject: str, size: int) -> dict[str, tuple[Any, .
     if parts > limits.REPEATED + size:
         raise LimitExceeded(f"{subject}: the planner data hold {parts} names in {size} bytes")
     paths = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, (tuple, list))}
-    return {k: tuple(v) for k, v in paths.items()} if len(paths) == len(value) else None
+    if len(paths) < len(value):
+        return None
+    for fqn, path in paths.items():
+        if not all(type(part) in (str, int) for part in path):
+            raise MalformedMetadata(
+                f"{subject}: planner data of {quote(fqn)}: a path of other than names and numbers"
+            )
+    return {k: tuple(v) for k, v in paths.items()}
 
 
 def _type_name(value: Any) -> str:

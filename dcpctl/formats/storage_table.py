@@ -236,7 +236,7 @@ class StorageTable:
         file = np.full(count, -1, dtype=np.int32)
         offset = np.zeros(count, dtype=np.int64)
         length = np.zeros(count, dtype=np.int64)
-        transforms: Transforms = ()
+        kinds: dict[Transforms, None] = {}
         for rows in self._tensors.get(fqn, ()):
             if rows.offsets.shape[1] != offsets.shape[1]:
                 continue
@@ -245,7 +245,14 @@ class StorageTable:
             offset[chunk] = rows.offset[item]
             length[chunk] = rows.length[item]
             rows.used[item] = True
-            transforms = rows.transforms or transforms
+            if len(item):
+                kinds[rows.transforms] = None
+        if len(kinds) > 1:
+            raise MalformedMetadata(
+                f"{self.subject}: chunks of {quote(fqn)} are stored with different transforms, "
+                "which no release writes"
+            )
+        transforms = next(iter(kinds), ())
         # 1.13 indexes a plain tensor, which has one chunk, without offsets; later ones do not.
         if self.oldest and count == 1 and file[0] < 0 and fqn in self._bytes:
             found = self.bytes_item(fqn)

@@ -3,6 +3,9 @@
 Without `--atheris` inputs are mutations of the samples; with it (`pip install atheris`) coverage
 guides them. An input that raises anything but `DcpctlError`, takes over five seconds or too much
 memory is written to `--crashes` and ends the run with exit code 1.
+
+With `--differential` dcpctl, CPython's C unpickler and `torch.load` read each input, and none of
+them may find what the others do not (`tests/fuzz/differential.py`).
 """
 
 from __future__ import annotations
@@ -30,10 +33,17 @@ def main() -> int:
     parser.add_argument("--target", action="append")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--atheris", action="store_true")
+    parser.add_argument("--differential", action="store_true")
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--crashes", type=Path, default=Path("fuzz-crashes"))
     options = parser.parse_args()
     if options.atheris:
         return with_atheris(options)
+    if options.differential:
+        from tests.fuzz import differential
+
+        shared = options.shared if options.shared.is_dir() else None
+        return differential.run(options.minutes, options.seed, shared, options.crashes)
     from tests.fuzz.seeds import seeds
     from tests.fuzz.targets import TARGETS
 

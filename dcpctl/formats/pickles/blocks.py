@@ -108,7 +108,7 @@ def strip_frames(data: bytes) -> tuple[bytes, list[int]] | None:
             return None
         length = int.from_bytes(data[position + 1 : position + 9], "little")
         start = position + 9
-        if length > len(data) - start:
+        if not 0 < length <= len(data) - start:
             return None
         pieces.append(view[start : start + length])
         position = start + length

@@ -16,6 +16,8 @@ from dcpctl.formats.dtypes import DTYPES, info
 from dcpctl.formats.pickles.standins import (
     Device,
     DType,
+    Layout,
+    MemoryFormat,
     Opaque,
     Record,
     Size,
@@ -49,13 +51,13 @@ LAYOUTS = (
 )
 
 
-def layout(args: Args) -> str:
+def layout(args: Args) -> Layout:
     """`torch.serialization._get_layout`: `torch.strided` to `strided`."""
     text = _text(args)
     name = text.removeprefix("torch.")
     if name not in LAYOUTS or name == text:
         raise ValueError(f"torch has no layout {quote(text)}")
-    return name
+    return Layout(name)
 
 
 def enum_value(args: Args) -> int:
@@ -66,12 +68,12 @@ def enum_value(args: Args) -> int:
     return value
 
 
-def memory_format(args: Args) -> int:
+def memory_format(args: Args) -> MemoryFormat:
     """DCP's `_MEM_FORMAT_ENCODING`: 0 contiguous, 1 channels_last, 2 preserve."""
     value = enum_value(args)
     if not 0 <= value <= 2:
         raise ValueError(f"torch has no memory format {value}")
-    return value
+    return MemoryFormat(value)
 
 
 def device(args: Args) -> Device:

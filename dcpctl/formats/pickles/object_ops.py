@@ -55,6 +55,9 @@ def _new_object(m: Machine, cls: Any, args: Any) -> Any:
         m.spend()
         m.use(cls.path, MADE)
         return Opaque(cls.path, args)
+    if isinstance(cls, Global) and cls.call is not None and not is_class_name(cls.path):
+        # Picklers call these, and some are functions.
+        m.refuse_later(f"{cls.path} is made and not called")
     return m.call(cls, args)
 
 

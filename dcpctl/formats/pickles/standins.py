@@ -21,6 +21,18 @@ class Size(tuple[int, ...]):
     __slots__ = ()
 
 
+class Layout(str):
+    """`torch.layout` by its name without `torch.`, such as `strided`."""
+
+    __slots__ = ()
+
+
+class MemoryFormat(int):
+    """DCP's number of a memory format: 0 contiguous, 1 channels_last, 2 preserve."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class DType:
     """`torch.dtype`.

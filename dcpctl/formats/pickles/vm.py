@@ -49,6 +49,10 @@ _MEMBER_COST = 8
 #: then every further key is compared with all before it.
 _MAX_TUPLE_KEYS = 10_000
 _MAX_KEY = 1 << 64
+#: Records that may be keys in `.metadata`: the one with a hash, and a run of such.
+_KEYS = ("MetadataIndex", "StorageBlock")
+#: What the state of a record in `.metadata` is, where it is no dict.
+_STATES = {"TensorProperties": tuple}
 #: Importing these fills `OPS`.
 _OPCODE_MODULES = (scalar_ops, container_ops, object_ops)
 _TABLE: list[Op] = [OPS.get(code, object_ops.unknown) for code in range(256)]
@@ -421,6 +425,8 @@ class Machine:
             if not -_MAX_KEY < key < _MAX_KEY:
                 self.fail("a dict key or set member is an integer of over 64 bits")
         elif isinstance(key, Record):
+            if not self.policy.lenient and key.name not in _KEYS:
+                self.fail(f"a {key.type} cannot be a dict key")
             if not key.built:
                 self.refuse_later(f"a {key.type} is a key before its state is set")
         elif not isinstance(key, (*_SCALARS, DType, Global, Opaque, PlainValue, StorageType)):
@@ -475,6 +481,8 @@ class Machine:
             if target.built:
                 self.refuse_later(f"the state of a {target.type} is set twice")
             target.built = True
+            if not self.policy.lenient and type(state) is not _STATES.get(target.name, dict):
+                self.fail(f"state of {target.type} is a {type(state).__name__}")
             if isinstance(state, tuple) and len(state) == 2 and state[0] is None:
                 state = state[1]
             if isinstance(state, dict):
