@@ -21,7 +21,7 @@ from dcpctl.surgery.literals import Text, converted, parse
 from dcpctl.surgery.names import NAME_LISTS
 from dcpctl.surgery.outcome import Change
 from dcpctl.surgery.set import Assignment
-from dcpctl.surgery.upgrade.groups import Group, groups_of, sibling, with_keys
+from dcpctl.surgery.upgrade.groups import Group, groups_elsewhere, groups_of, sibling, with_keys
 
 _REFERENCE = re.compile(r"@(\w+)")
 
@@ -95,7 +95,9 @@ def _chosen(draft: Draft, groups: Sequence[Group], target: str) -> list[int]:
         there = listed(dict.fromkeys(f"{address}.{key}" for address in addresses), 3)
         raise NothingSelected(
             f"no param group is at {quote(place or key)}",
-            hint=f"there is {there}" if addresses else "the checkpoint has no param groups",
+            hint=f"there is {there}"
+            if addresses
+            else groups_elsewhere(draft) or "the checkpoint has no param groups",
         )
     return found
 

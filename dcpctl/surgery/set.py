@@ -18,6 +18,7 @@ from dcpctl.surgery.literals import Text, converted, fitting, parse
 from dcpctl.surgery.names import NAME_LISTS, Names, survey
 from dcpctl.surgery.outcome import Change, Outcome
 from dcpctl.surgery.spots import Key, Spot, spots
+from dcpctl.surgery.upgrade.groups import groups_elsewhere
 from dcpctl.surgery.values import alike
 
 
@@ -184,7 +185,10 @@ def _shown(value: Any) -> str:
 def _nothing(draft: Draft, target: str) -> NothingSelected:
     last = target.rpartition(".")[2].strip("*?") or target
     like = [fqn for fqn in draft.entries if fqn.endswith("." + last)][:3]
-    hint = f"there is {', '.join(map(quote, like))}" if like else "dcpctl inspect --keys lists keys"
+    hint = f"there is {', '.join(map(quote, like))}" if like else ""
+    if not hint and "." not in target:
+        hint = groups_elsewhere(draft)
+    hint = hint or "dcpctl inspect --keys lists keys"
     return NothingSelected(f"nothing to set is called {quote(target)}", hint=hint)
 
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dcpctl.errors import ReadFailed, listed, quote
+from dcpctl.errors import listed, quote
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.model.draft import Draft, Fill, Literal
 from dcpctl.writing.counts import Counts
@@ -88,19 +88,10 @@ def _of_keys(side: SideFiles, counts: Counts) -> Iterator[str]:
 
 
 def _words(file: SideFile) -> set[bytes]:
-    data = _read(file)
+    data = file.read(_READ_BYTES)
     words = set(_WORD.findall(data))
     # A short string in a pickle follows its length, which may look like a letter.
     return words | {word[1:] for word in words} if not data.startswith(b"{") else words
-
-
-def _read(file: SideFile) -> bytes:
-    if file.size > _READ_BYTES:
-        return b""
-    try:
-        return (file.root / file.name).read_bytes()
-    except OSError as error:
-        raise ReadFailed(f"reading {quote(file.name)} failed: {error.strerror}") from None
 
 
 def _of_ranks(side: SideFiles, draft: Draft) -> Iterator[str]:
@@ -153,7 +144,7 @@ def _of_dtypes(side: SideFiles, draft: Draft, counts: Counts) -> Iterator[str]:
 
 def _parsed(file: SideFile) -> Any:
     try:
-        return json.loads(_read(file) or b"null")
+        return json.loads(file.read(_READ_BYTES) or b"null")
     except (ValueError, RecursionError):
         return None
 

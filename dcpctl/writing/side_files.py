@@ -46,6 +46,19 @@ class SideFile:
     size: int
     mode: int
 
+    def read(self, most: int) -> bytes:
+        """The whole file; nothing of one that has more than `most` bytes, which is data.
+
+        Raises:
+            ReadFailed: the operating system failed.
+        """
+        if self.size > most:
+            return b""
+        try:
+            return (self.root / self.name).read_bytes()
+        except OSError as error:
+            raise ReadFailed(f"reading {quote(self.name)} failed: {error.strerror}") from None
+
 
 @dataclass(frozen=True, slots=True)
 class Left:

@@ -97,6 +97,14 @@ def test_no_groups_at_all(samples, opened):
     assert raised.value.hint == "the checkpoint has no param groups"
 
 
+def test_groups_that_lie_beside_the_shards(shared, opened):
+    draft = opened(shared / "frameworks/megatron_core/gpt_tp2_w2/iter_0000003")
+    for edit in (Set(added=(assignment("initial_lr=1"),)), Set((assignment("lr=1"),))):
+        with pytest.raises(NothingSelected) as raised:
+            edit.apply(draft, None)  # type: ignore[arg-type]
+        assert "'common.pt' beside the shards holds param groups" in (raised.value.hint or "")
+
+
 def test_a_whole_optimizer_in_one_value(samples, opened):
     state = {"state": {}, "param_groups": [{"lr": 0.1, "params": [0]}, {"lr": 0.2, "params": [1]}]}
     draft = opened(samples / "legacy")
@@ -165,6 +173,26 @@ def test_stock_torch_resumes_from_the_result(torch, tmp_path, opened, style, in_
     options = WriteOptions(in_place=in_place)
     write(plan(outcome.draft, target, options), options)
     assert resume(target).base_lrs == [0.25, 0.5]
+
+
+def test_one_optimizer_per_parameter(torch, tmp_path, opened):
+    import torch.distributed.checkpoint as dcp
+
+    model = _model(torch)
+    state = {}
+    for name, parameter in model.named_parameters():
+        optimizer = torch.optim.AdamW([parameter], lr=0.5)
+        model(torch.ones(3)).sum().backward()
+        optimizer.step()
+        state[name] = optimizer.state_dict()
+    dcp.save({"optimizer": state}, no_dist=True, checkpoint_id=tmp_path / "ck")
+    outcome = added(opened(tmp_path / "ck"), "initial_lr=@lr")
+    assert len(outcome.changes) == len(state) == 4
+    write(plan(outcome.draft, tmp_path / "out"))
+    for member in state.values():
+        member["param_groups"][0]["initial_lr"] = 9.0
+    dcp.load({"optimizer": state}, no_dist=True, checkpoint_id=tmp_path / "out")
+    assert {member["param_groups"][0]["initial_lr"] for member in state.values()} == {0.5}
 
 
 def test_in_an_edits_file(samples, opened, tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dcpctl.errors import DcpctlError, listed
 from dcpctl.model.draft import BytesDraft, Draft
 from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer import naming
@@ -13,9 +14,12 @@ from dcpctl.model.optimizer.kind import Kind, tell_kind
 from dcpctl.model.optimizer.source import LazyValues, RawGroup, RawOptimizer
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.surgery.names import GROUP, GROUPS, NAME_LISTS, STATE_DICT, Holder, survey
+from dcpctl.writing.side_files import beside
 
 Key = str | int
 
+#: Files beside the shards that are looked into.
+_READ_BYTES = 8 << 20
 _DECOUPLED = "decoupled_weight_decay"
 
 
@@ -167,3 +171,18 @@ def sibling(draft: Draft, anchor: str, key: str, there: Mapping[str, str]) -> tu
         path = (draft.planner_data or {})[first]
     last = str(path[-1])
     return fqn, (*path[:-1], last[: -len(old)] + key)
+
+
+def groups_elsewhere(draft: Draft) -> str:
+    """A hint on a checkpoint without param groups; empty where there is none to give.
+
+    Megatron-core keeps them in `common.pt`, whose pickle stands uncompressed in its archive.
+    """
+    try:
+        files = beside(draft.sources).loose if draft.sources else []
+        holding = [file.name for file in files if b"param_groups" in file.read(_READ_BYTES)]
+    except DcpctlError:
+        return ""  # this is a hint on another error
+    if not holding:
+        return ""
+    return f"{listed(holding)} beside the shards holds param groups; torch.load can change it"
