@@ -142,9 +142,11 @@ class Sources:
         if changed:
             names = [quote(self.files[number].shard.name) for number in changed]
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            beside = all(number >= self.shards for number in changed)
+            also = "; --no-side-files leaves out what lies beside the shards" if beside else ""
             raise SourceChanged(
                 f"{', '.join(names[:5])}{more} changed while being read; nothing was published",
-                hint="wait until the save is finished, then run the command again",
+                hint=f"wait until the save is finished, then run the command again{also}",
             )
 
 

@@ -10,6 +10,12 @@ from dcpctl.check.finding import INFO, WARNING
 from dcpctl.check.many import check_many, find_targets
 from dcpctl.check.options import CheckOptions
 from dcpctl.inspect.runs import list_runs
+from dcpctl.model.draft import Draft
+from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.surgery.upgrade import UpgradeOptions, upgrade
+from dcpctl.writing.plan import plan
+from dcpctl.writing.write import write
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +41,21 @@ def test_a_run_whose_newest_save_was_interrupted(case: Path) -> None:
     assert found.newest_complete is None
     assert found.resume_from == found.saves[1]
     assert found.is_doubtful(found.saves[1])
+
+
+def test_the_gate_gets_a_state_of_zeros_in_the_part_of_the_optimizer(
+    case: Path, tmp_path: Path
+) -> None:
+    with open_checkpoint(case / "ok/epoch_0_step_10") as checkpoint:
+        draft, steps = upgrade(
+            Draft.of(checkpoint), UpgradeOptions("2.13", fill_missing_state="zeros")
+        )
+        write(plan(draft, tmp_path / "filled"))
+    notes = [step.note for step in steps if step.name == "missing-state"]
+    assert notes == ["zeros for 'model.gate.weight': never given a gradient, or lost"]
+    with open_checkpoint(tmp_path / "filled/optim") as part:
+        moment = part["optim.state.model.gate.weight.exp_avg"].numpy()
+    with open_checkpoint(tmp_path / "filled") as checkpoint:
+        assert moment.shape == checkpoint.tensors["model.gate.weight"].shape
+        assert not moment.any() and OptimizerView(checkpoint).verdict == "complete"
+    assert (tmp_path / "filled/rng/rng_dp_rank_1.pt").is_file()
