@@ -57,5 +57,7 @@ SIDE_FILES = 100_000
 TREE_DEPTH = 12
 #: Most directories of it that are listed: some two seconds on a local disk.
 TREE_DIRECTORIES = 50_000
+#: Most directories that are listed to tell whether a checkpoint is a part of a save around it.
+SAVE_DIRECTORIES = 1_000
 #: Most checkpoints in one directory whose contents are compared to tell parts from saves.
 COMPARED_PARTS = 64

@@ -174,7 +174,7 @@ class History:
 
     @property
     def restarted_at(self) -> int | float | None:
-        """The run's step at which the optimizer began to count anew; None if it did not.
+        """The run's step at which the optimizer began to count again from zero; None if it did not.
 
         The optimizer's count is then the number of steps since, which is at most as many as lie
         between the saves.

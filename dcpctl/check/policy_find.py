@@ -1,4 +1,4 @@
-"""Where a policy stands; most directories have none, and finding that out shall cost nothing."""
+"""Where a policy stands; most directories have none, and finding that out must cost nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_policy(checked: Sequence[Path], directory: Path | None = None) -> Path 
     """Return the policy file of a directory: `dcpctl.toml`, else a `pyproject.toml` that has one.
 
     No other directory is looked at: the same command in the same place reads the same file. A
-    directory that is itself checked, or that lies in one, has none: a checkpoint shall not bring
+    directory that is itself checked, or that lies in one, has none: a checkpoint must not bring
     along the policy that it is judged by.
 
     Args:

@@ -82,12 +82,16 @@ def is_interrupted(path: Path) -> bool:
         return _held(list(storage.names())) == INTERRUPTED
 
 
-def scan(path: Path) -> Tree:
+def scan(path: Path, most: int | None = None) -> Tree:
     """List a directory and all below it, each directory once.
 
     Symbolic links are followed after everything else, so that a save is found under its own name
     first; one that leads to what was listed already is an alias, and one that leads to a directory
     around `path` is not followed. `limits.TREE_DEPTH` and `limits.TREE_DIRECTORIES` bound it.
+
+    Args:
+        path: the directory.
+        most: most directories to list; None for the limit.
 
     Raises:
         ReadFailed: `path` itself cannot be listed.
@@ -107,7 +111,7 @@ def scan(path: Path) -> Tree:
                     tree.links[here.path] = seen[identity]
                 continue
             seen[identity] = here.path
-        _look_into(here, tree, seen, waiting, linked)
+        _look_into(here, tree, seen, waiting, linked, most or limits.TREE_DIRECTORIES)
     _drop_aliases(tree)
     return tree
 
@@ -118,6 +122,7 @@ def _look_into(
     seen: dict[tuple[int, int], Path],
     waiting: deque[Directory],
     linked: deque[Directory],
+    most: int,
 ) -> None:
     """Note what one directory holds, and queue what is in it."""
     try:
@@ -132,8 +137,8 @@ def _look_into(
         child = Directory(here.path / name, here.depth + 1)
         if child.depth > limits.TREE_DEPTH:
             tree.unread[child.path] = f"it lies over {limits.TREE_DEPTH} levels deep"
-        elif len(seen) >= limits.TREE_DIRECTORIES:
-            tree.unread[child.path] = f"over {limits.TREE_DIRECTORIES:,} directories lie before it"
+        elif len(seen) >= most:
+            tree.unread[child.path] = f"over {most:,} directories lie before it"
         elif is_link:
             here.children.append(child)
             linked.append(child)

@@ -154,6 +154,10 @@ def _nothing_here(where: Path, found: saves.Found) -> NotACheckpoint:
             f"such as {quote(newest.path)}",
         )
     other = foreign.directory(where)
+    if other is None and found.unread:
+        first, why = next(iter(found.unread.items()))
+        more = f" and {len(found.unread) - 1:,} more" if len(found.unread) > 1 else ""
+        return NotACheckpoint(message, hint=f"not looked at: {quote(first)} ({why}){more}")
     if other is None:
         return NotACheckpoint(message)
     return NotACheckpoint(f"{message}: it is {other.what}", hint=other.hint)

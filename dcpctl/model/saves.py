@@ -99,19 +99,23 @@ class Found:
         return tuple(save for run in self.runs for save in run.saves)
 
 
-def look(path: Path) -> Found:
+def look(path: Path, most: int | None = None) -> Found:
     """Tell what lies at a path by structure; the metadata are read only where names leave it open.
 
     A directory is a save if one checkpoint lies below it, or several that are parts of one: their
     contents complete each other, or the directory's own name says that it is a save. Directories
     whose names give different positions are saves of a run.
 
+    Args:
+        path: the directory, or what the names of a save's parts in it have in common.
+        most: most directories to list; None for the limit.
+
     Raises:
         ReadFailed: the directory cannot be listed.
     """
     if not path.is_dir():
         return Found(path, _apart(path))
-    tree = directories.scan(path)
+    tree = directories.scan(path, most)
     found = _resolve(tree.root, position_of(path.resolve().name))
     aliases: dict[Path, list[Path]] = {}
     for link, target in tree.links.items():
@@ -142,7 +146,7 @@ def save_around(path: Path) -> Path:
     for around in list(here.parents)[:_MOST_LAYERS]:
         position = position_of(around.name)
         if position is not None and position.strength == UNIT:
-            save = look(around).save
+            save = look(around, limits.SAVE_DIRECTORIES).save
             return around if save is not None and here in save.parts else here
     return here
 

@@ -81,7 +81,7 @@ def test_another_optimizer_is_told(tmp_path: Path) -> None:
             after.value(f"optimizer.param_groups.{name}.{key}", ONE)
     found = the(against(tmp_path, adamw(), after, "DCP603"))
     assert (found.severity, found.subject) == ("warning", "optimizer")
-    assert found.message == ("the optimizer is SGD here and was AdamW in 'step-3': it began anew")
+    assert found.message == ("the optimizer is SGD here and was AdamW in 'step-3': it started over")
 
 
 # -- 604: keys --
@@ -226,7 +226,7 @@ def test_a_layout_that_changed_midway_is_reported_and_not_failed(tmp_path: Path)
     found = the(result)
     assert (found.rule, found.severity, found.subject) == ("DCP608", "info", "layout")
     assert found.message == (
-        "saved by 3 ranks here and by 2 in 'step-3'; 6 of 8 tensors are cut otherwise"
+        "saved by 3 ranks here and by 2 in 'step-3'; 6 of 8 tensors have other chunks"
     )
     assert not result.failed(strict=True)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dcpctl import limits
 from dcpctl.errors import (
     InterruptedSave,
     MissingFile,
@@ -108,3 +109,13 @@ def test_a_link_inside_the_directory_is_read(tmp_path: Path) -> None:
     (tmp_path / ".metadata").symlink_to("real")
     with open_checkpoint(tmp_path) as checkpoint:
         assert len(checkpoint) == 3
+
+
+def test_what_was_not_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TREE_DEPTH", 2)
+    healthy().write(tmp_path / "a" / "b" / "c")
+    with pytest.raises(NotACheckpoint) as caught:
+        open_checkpoint(tmp_path)
+    assert (
+        str(caught.value.hint) == f"not looked at: '{tmp_path}/a/b/c' (it lies over 2 levels deep)"
+    )

@@ -65,7 +65,7 @@ def layout(run: Run) -> Iterator[Hit]:
     yield Hit(
         "layout",
         f"saved by {ranks} here and by {len(before.ranks):,} in {history.earlier.name}; "
-        f"{len(cut):,} of {words.count(len(common), 'tensor')} are cut otherwise",
+        f"{len(cut):,} of {words.count(len(common), 'tensor')} have other chunks",
     )
 
 

@@ -37,7 +37,7 @@ def state_gone(run: Run) -> Iterator[Hit]:
         yield Hit(
             "optimizer",
             f"the optimizer is {after.kind} here and was {before.kind} in {history.earlier.name}: "
-            "it began anew",
+            "it started over",
             severity=WARNING,
         )
         return
