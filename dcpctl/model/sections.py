@@ -67,14 +67,20 @@ class Sections:
     def model(self) -> Mapping[str, str]:
         """The models' tensors, by name without root and wrappers, to their FQN.
 
-        A name that several models have begins with its model's root.
+        A name begins with its model's root where several models are trained, or have it.
         """
         counts = Counter(name for model in self.models for name in model.names)
         return {
-            name if counts[name] == 1 or not model.root else f"{model.root}.{name}": fqn
+            rooted(model.root, name) if self.several or counts[name] > 1 else name: fqn
             for model in self.models
             for name, fqn in model.names.items()
         }
+
+    @cached_property
+    def several(self) -> bool:
+        """Whether several models have an optimizer, or may have: names tell no parameter then."""
+        roots = {root for p in self.pairings for root in (p.model, *p.candidates)}
+        return len(roots - {None}) > 1
 
     @cached_property
     def pairing_of(self) -> Mapping[str, Pairing]:
@@ -93,6 +99,11 @@ class Sections:
         if pairing is None or pairing.model is None:
             return None
         return next((model for model in self.models if model.root == pairing.model), None)
+
+
+def rooted(root: str, name: str) -> str:
+    """A parameter's name with what the FQNs of its model begin with."""
+    return f"{root}.{name}" if root else name
 
 
 def classify(checkpoint: CheckpointLike) -> Sections:

@@ -11,12 +11,13 @@ from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery import rules
+from dcpctl.surgery import edits, rules
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.rename import rename
 from dcpctl.surgery.select import select
 from dcpctl.surgery.upgrade import UpgradeOptions, upgrade
 from tests.test_check.helpers import check
+from tests.test_diff.helpers import differ, made
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +140,12 @@ def test_an_average_follows_its_model(case: Path, name: str, model: str, copy: s
     assert all(fqn.startswith(f"{model}.") for fqn in alone.entries)
     left = drop(draft, [f"{model}.l2"], with_state=True).draft
     assert not [fqn for fqn in left.entries if ".l2." in fqn]
+
+
+def test_a_rename_in_one_model_is_no_change_of_the_other(gan: Draft, tmp_path: Path) -> None:
+    rule = rules.literal("generator.0=generator.in")
+    renamed = made(gan.sources[0].path, tmp_path / "new", edits.Rename((rule,)))
+    found = differ(gan.sources[0].path, renamed)
+    assert found.optimizer is not None
+    assert len(found.optimizer.changes) == 1
+    assert "discriminator" not in repr(found.optimizer.changes)

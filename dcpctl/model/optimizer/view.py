@@ -42,7 +42,7 @@ from dcpctl.model.optimizer.table import (
     steps_of,
 )
 from dcpctl.model.optimizer.ties import Ties, find_ties
-from dcpctl.model.sections import MODEL, Sections, classify
+from dcpctl.model.sections import MODEL, Sections, classify, rooted
 from dcpctl.model.values import Unknown
 from dcpctl.model.witnesses import COUNT, Witnesses, settled, witnesses_of
 
@@ -64,7 +64,9 @@ class OptimizerView:
         self.sections = sections or classify(checkpoint)
         self._checkpoint = checkpoint
         self.optimizers: tuple[RawOptimizer, ...] = self.sections.optimizers
-        self.model: tuple[ModelParameter, ...] = _parameters_of(self.sections.models)
+        self.model: tuple[ModelParameter, ...] = _parameters_of(
+            self.sections.models, several=self.sections.several
+        )
         self._parameters = [(raw, self._cover(raw)) for raw in self.optimizers]
         _tell_apart([parameters for _, parameters in self._parameters], self.sections)
         # What the verdict needs has been read by now; steps are read later and do not change it.
@@ -229,7 +231,7 @@ class OptimizerView:
             return Ties()
         paired = {p.model for p in self.sections.pairings}
         models = [m for m in self.sections.models if m.root in paired]
-        named = {p.fqn: p for p in _parameters_of(models)}
+        named = {p.fqn: p for p in _parameters_of(models, several=self.sections.several)}
         entries = self._checkpoint.entries
         found = [find_ties([named[p.fqn] for p in m.parameters], entries, asked) for m in models]
         return Ties(
@@ -254,7 +256,9 @@ class OptimizerView:
         if self._nameless and not any(self._bucketed(p) for p in self.parameters):
             paired = {p.model for p in self.sections.pairings}
             models = [m for m in self.sections.models if m.root in paired]
-            return max(0, len(_parameters_of(models)) - len(self.parameters))
+            return max(
+                0, len(_parameters_of(models, several=self.sections.several)) - len(self.parameters)
+            )
         return len(self.frozen)
 
     @cached_property
@@ -450,7 +454,11 @@ class OptimizerView:
         trained = {parameter.fqn for parameter in self.parameters}
         paired = {p.model for p in self.sections.pairings}
         models = [m for m in self.sections.models if m.root in paired]
-        return tuple(p.name for p in _parameters_of(models) if p.fqn not in trained)
+        return tuple(
+            p.name
+            for p in _parameters_of(models, several=self.sections.several)
+            if p.fqn not in trained
+        )
 
     def _bucketed(self, parameter: Parameter) -> bool:
         return any(raw.style == BUCKETS and raw.root == parameter.root for raw in self.optimizers)
@@ -463,32 +471,31 @@ class OptimizerView:
         return INDEXED if raw.style == PLAIN and indexed else raw.style
 
 
-def _parameters_of(models: Sequence[Model]) -> tuple[ModelParameter, ...]:
-    """The parameters of several models; a name that several have goes with its model's root."""
+def _parameters_of(models: Sequence[Model], *, several: bool) -> tuple[ModelParameter, ...]:
+    """The parameters of several models, as `Sections.model` calls them."""
     counts = Counter(p.name for model in models for p in model.parameters)
     return tuple(
-        p if counts[p.name] == 1 else replace(p, name=_rooted(model.root, p.name))
+        replace(p, name=rooted(model.root, p.name)) if several or counts[p.name] > 1 else p
         for model in models
         for p in model.parameters
     )
 
 
 def _tell_apart(found: Sequence[Sequence[Parameter]], sections: Sections) -> None:
-    """Give parameters of several optimizers that have one name the name with its model's root."""
+    """Give parameters the name with their model's root, where a name alone tells none.
+
+    That of an optimizer without a model gets the optimizer's own root.
+    """
     counts = Counter(p.name for parameters in found for p in parameters)
     for parameters in found:
         for parameter in parameters:
-            if counts[parameter.name] > 1:
+            if sections.several or counts[parameter.name] > 1:
                 model = sections.model_of(parameter.root)
                 root = parameter.root if model is None or parameter.fqn is None else model.root
-                parameter.name = _rooted(root, parameter.name)
+                parameter.name = rooted(root, parameter.name)
 
 
 def _is_nameless(parameter: Parameter) -> bool:
     """Whether a parameter is known by an index alone."""
     name = parameter.name.removeprefix(f"{parameter.root}.")
     return parameter.fqn is None and is_index(name)
-
-
-def _rooted(root: str, name: str) -> str:
-    return f"{root}.{name}" if root else name
