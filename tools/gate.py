@@ -20,10 +20,12 @@ import tomli
 from tools import pythons
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-#: The releases that wrote `../shared/frameworks`: test module -> what pip installs for it.
+#: The releases that wrote `../shared/frameworks`, and those whose loggers `signature` reads: test
+#: module -> what pip installs for it.
 FRAMEWORKS = {
     "accelerate": "accelerate==1.15.0",
     "lightning": "lightning==2.6.6",
+    "loggers": "transformers==5.24.0 accelerate==1.15.0 lightning==2.6.6 ai2-olmo-core==3.0.0",
     "megatron_core": "megatron-core==0.16.1",
     "olmo_core": "ai2-olmo-core==3.0.0",
     "safetensors": "safetensors==0.8.0",
@@ -69,7 +71,7 @@ def soak() -> bool:
 
 
 def frameworks() -> bool:
-    """Each framework's own loader takes what surgery makes; not part of a plain run."""
+    """Each framework's loader takes what surgery makes, and its logs are read; no plain run."""
     results = [_framework(name, package) for name, package in FRAMEWORKS.items()]
     return all(results)
 
@@ -79,7 +81,7 @@ def _framework(name: str, package: str) -> bool:
         where = Path(temporary) / "venv"
         try:
             inside = pythons.framework_environment(
-                Path(sys.executable), where, REPOSITORY, FRAMEWORK_TORCH, package
+                Path(sys.executable), where, REPOSITORY, FRAMEWORK_TORCH, *package.split()
             )
         except subprocess.CalledProcessError as error:
             print("failed:", error)
