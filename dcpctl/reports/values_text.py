@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,9 @@ def short(value: Any) -> str:
         text = repr(value)
     elif isinstance(value, Record):
         text = _fields(value)
+    elif isinstance(value, deque):
+        most = "" if value.maxlen is None else f", maxlen={value.maxlen}"
+        text = f"deque({_json(value)}{most})"
     elif isinstance(value, Mapping) or type(value).__module__ == "builtins":
         text = _json(value)
     elif type_name(value) == "torch.Size":

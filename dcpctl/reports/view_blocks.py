@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from dcpctl.errors import printable
 from dcpctl.inspect.files import FileSurvey, bytes_of
 from dcpctl.inspect.statistics import Statistics
 from dcpctl.model.optimizer.coverage import COMPLETE, NO_STATE_NEEDED, Parameter
@@ -123,6 +124,9 @@ def _slot_cell(parameter: Parameter, slot: str, view: OptimizerView) -> Line:
         return words.step(view.step_of[parameter.name])
     if entry.dtype is None:
         return "object"
+    kind = view.class_of(entry.fqn)
+    if kind is not None:
+        return f"{entry.dtype} ({printable(kind)})"
     same = entry.is_scalar or parameter.shape is None or entry.shape == parameter.shape
     return entry.dtype if same else f"{entry.dtype} {words.shape(entry.shape or ())}"
 

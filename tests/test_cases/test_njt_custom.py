@@ -21,6 +21,7 @@ TYPES = {
     "slice": ("builtins.slice", "slice(1, 2, None)"),
     "rng": ("builtins.range", "range(0, 3)"),
     "ns": ("argparse.Namespace", "Namespace(lr=1, betas=(0.9, 0.99))"),
+    "dq": ("collections.deque", "deque([1, 2], maxlen=4)"),
     "enum": ("__main__.Mode", "<__main__.Mode 2>"),
     "dataclass": ("__main__.TrainState", "<__main__.TrainState>"),
 }

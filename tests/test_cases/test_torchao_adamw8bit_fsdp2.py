@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dcpctl.cli.app import app
 from dcpctl.inspect.summary import summarize
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.reports.inspect_json import entry_document, summary_document
@@ -44,6 +46,23 @@ def test_inspect_names_the_class_and_what_is_in_it(case: Path, name: str) -> Non
 def test_check_finds_nothing_wrong(case: Path, name: str) -> None:
     result = check(case / name, "DCP1", "DCP3", "DCP4", verify_data=True)
     assert {(found.rule, found.severity) for found in result.findings} == {("DCP308", "info")}
+
+
+def test_views_name_it(case: Path) -> None:
+    path = str(case / "ck-adamw8")
+    key = "optim.state.0.exp_avg"
+    views = {"": [], "--keys": ["--keys"], "--key": ["--key", key], "--optimizer": ["--optimizer"]}
+    shown = {}
+    for name, options in views.items():
+        done = CliRunner().invoke(app, ["inspect", path, *options], env={"COLUMNS": "160"})
+        assert done.exit_code == 0
+        shown[name] = done.stdout
+    kind = "torchao.optim.subclass_8bit.OptimState8bit"
+    assert f"4 tensors are {kind}: 74.8 kB for 262 kB" in shown[""]
+    assert "float32 (OptimState8bit)" in shown["--keys"]
+    assert "float32 (OptimState8bit)" in shown["--optimizer"]
+    assert kind in shown["--key"]
+    assert "codes" in shown["--key"]
 
 
 def test_weights_are_named_too(case: Path) -> None:

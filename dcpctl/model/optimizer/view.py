@@ -82,10 +82,10 @@ class OptimizerView:
             parameters,
             self._checkpoint.entries,
             only_optimizer=others == 1,
-            class_of=self._class_of,
+            class_of=self.class_of,
         )
 
-    def _class_of(self, fqn: str) -> str | None:
+    def class_of(self, fqn: str) -> str | None:
         """The tensor subclass that an entry holds; None for a plain tensor, and in a draft."""
         held = getattr(self._checkpoint, "packed", {}).get(fqn)
         return None if held is None else held.name
