@@ -64,7 +64,8 @@ def replaced(run: Run) -> Iterator[Hit]:
         for chunk in pairs.chunks
         if chunk.numbers >= _LEAST_MATRIX and len(chunk.weight.after.shape) > 1 and chunk.squares[0]
     ]
-    far = [chunk for chunk in matrices if _far(chunk, steps)]
+    # Moments that began again, of which DCP602 tells, lead anywhere.
+    far = [chunk for chunk in matrices if _far(chunk, steps)] if run.restart is None else []
     noise = [chunk for chunk in matrices if _unlike(chunk)]
     if far:
         for members, where in _by_rank(far, matrices):
