@@ -141,7 +141,9 @@ def _look_into(
             tree.unread[child.path] = f"over {most:,} directories lie before it"
         elif is_link:
             here.children.append(child)
-            linked.append(child)
+            # `step-10` before `latest`, where both lead to one directory elsewhere.
+            numbered = any(map(str.isdigit, name))
+            (linked.appendleft if numbered else linked.append)(child)
         else:
             here.children.append(child)
             waiting.append(child)

@@ -26,6 +26,7 @@ from dcpctl.model.side_values import has_state_file
 
 COMPLETE = "complete"
 _DIGITS = re.compile(r"\d+")
+_NUMBERED_PART = re.compile(r".*[a-zA-Z][_.-]\d+")
 #: Directories between a save's and its checkpoint's, at most: `step_4/trainer`, `actor/dist_ckpt`.
 _MOST_LAYERS = 2
 
@@ -164,8 +165,9 @@ def beside(path: Path) -> tuple[Path, ...]:
     own = position_of(here.name)
     found = look(here.parent)
     parts = list(found.save.parts) if found.save is not None else []
-    if found.save is None and own is not None and own.strength == UNSAID:
-        parts = [part for save in found.saves if save.position == own for part in save.parts]
+    if found.save is None and own is not None and _NUMBERED_PART.fullmatch(here.name):
+        alike = [save for save in found.saves if _NUMBERED_PART.fullmatch(save.path.name)]
+        parts = [part for save in alike if save.position == own for part in save.parts]
     return tuple(part for part in parts if part != here) if here in parts else ()
 
 

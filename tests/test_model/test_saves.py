@@ -279,6 +279,17 @@ def test_links_are_no_second_save(tmp_path: Path, drafts: dict[tuple[str, int], 
     assert ([link.name for link in newest.links], older.links) == (["latest"], ())
 
 
+def test_of_links_to_one_save_elsewhere_the_one_with_a_step_is_it(
+    tmp_path: Path, drafts: dict[tuple[str, int], Path]
+) -> None:
+    (tmp_path / "run").mkdir()
+    for name, step in (("latest", 10), ("step-10", 10), ("step-5", 5)):
+        (tmp_path / "run" / name).symlink_to(drafts[FULL, step])
+    newest, older = look(tmp_path / "run").runs[0].saves
+    assert (newest.path.name, older.path.name) == ("step-10", "step-5")
+    assert [link.name for link in newest.links] == ["latest"]
+
+
 def test_parts_of_one_step_beside_the_state_of_the_job(
     tmp_path: Path, drafts: dict[tuple[str, int], Path]
 ) -> None:
