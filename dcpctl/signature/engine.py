@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dcpctl.errors import NoSteps, quote
 from dcpctl.signature.columns import named_columns
 from dcpctl.signature.evidence import Evidence, gather
-from dcpctl.signature.log import BY_ROW, Log
+from dcpctl.signature.log import BY_STEP, Log
 from dcpctl.signature.match import Match, match
 from dcpctl.signature.resumes import Resume, find_resumes, in_order, resume_at
 from dcpctl.signature.shape import Shape
@@ -104,9 +104,11 @@ def diagnose(
     """
     in_order(log)
     shown = find_resumes(log)
-    if log.placed == BY_ROW and (resume_step is not None or not shown):
+    asked = resume_step is not None and log.placed != BY_STEP
+    if asked or (log.vague and not shown):
         raise NoSteps(
-            f"no column of {quote(log.name)} holds steps or epochs, so that no resume can be found",
+            f"no column of {quote(log.name)} holds steps"
+            + ("" if asked else ", so that a resume would not show"),
             hint="--map step=COLUMN says where they are; "
             + named_columns(name for one in log.sources for name in one.names),
         )

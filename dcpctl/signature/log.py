@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import pairwise
 from math import isfinite
 from typing import cast
 
@@ -73,6 +74,7 @@ class Log:
         sources: the files.
         notes: what was done to the rows, for people.
         placed: what the steps of the rows are: `step`, `epoch` or `row`.
+        vague: rows that go back would not show: nothing places them, or an epoch that most share.
     """
 
     columns: dict[str, list[Value]] = field(
@@ -83,6 +85,7 @@ class Log:
     sources: list[Source] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     placed: str = BY_STEP
+    vague: bool = False
 
     def __len__(self) -> int:
         return len(self.sessions)
@@ -139,6 +142,8 @@ class Log:
         """Number the rows; where the epoch goes back, the number goes back with it."""
         epochs = self.columns[EPOCH]
         self.placed = BY_EPOCH if None not in epochs else BY_ROW
+        same = sum(before == after for before, after in pairwise(epochs))
+        self.vague = self.placed == BY_ROW or 2 * same > len(epochs)
         if self.placed == BY_ROW:
             self.columns[STEP] = [float(row + 1) for row in range(len(epochs))]
             self.notes.append("no column holds steps; rows are counted instead")

@@ -70,6 +70,23 @@ def test_rows_without_any_place(rows: list[Row]) -> None:
     assert "loss, grad norm" in str(caught.value.hint)
 
 
+def test_epochs_that_many_rows_share(rows: list[Row]) -> None:
+    """A resume in the middle of an epoch would not show; one that goes back an epoch does."""
+    text = [f"epoch: {row['step'] // 1000} loss: {row['loss']}\n" for row in rows]
+    with pytest.raises(NoSteps, match="would not show"):
+        diagnose(read("".join(text)))
+    text = [f"epoch: {row['step'] // 100} loss: {row['loss']}\n" for row in rows]
+    again = [*text[:130], *(f"epoch: 3 loss: {row['loss']}\n" for row in rows[130:])]
+    (one,) = diagnose(read("".join(again))).diagnoses
+    assert one.resume.why == ("the epoch goes back from 4 to 3",)
+
+
+def test_a_step_that_is_asked_for_where_there_are_none(rows: list[Row]) -> None:
+    log = read("".join(frameworks.printed(rows, frameworks.transformers_printer)))
+    with pytest.raises(NoSteps):
+        diagnose(log, resume_step=400)
+
+
 def test_rows_without_any_place_in_files_of_several_processes(
     rows: list[Row], tmp_path: Path
 ) -> None:
