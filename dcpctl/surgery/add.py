@@ -89,8 +89,11 @@ def _chosen(draft: Draft, groups: Sequence[Group], target: str) -> list[int]:
     if not place:
         found = list(range(len(groups)))
     else:
-        matched = set(matching(addresses, place))
-        found = [number for number, address in enumerate(addresses) if address in matched]
+        # One optimizer per parameter has its groups elsewhere; they answer to the usual place too.
+        usual = [f"{group.root}.param_groups.{group.label}".lstrip(".") for group in groups]
+        matched = set(matching([*addresses, *usual], place))
+        both = zip(addresses, usual, strict=True)
+        found = [number for number, names in enumerate(both) if matched & set(names)]
     if not found:
         there = listed(dict.fromkeys(f"{address}.{key}" for address in addresses), 3)
         raise NothingSelected(

@@ -11,10 +11,11 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.surgery import rules
+from dcpctl.surgery.add import add
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.rename import rename
 from dcpctl.surgery.select import select
-from dcpctl.surgery.set import assign, assignment
+from dcpctl.surgery.set import Assignment, assign, assignment
 from dcpctl.surgery.upgrade import UpgradeOptions, upgrade
 
 
@@ -51,6 +52,12 @@ def test_state_and_groups_are_renamed_dropped_and_selected_together(draft: Draft
 
 def test_hyperparameters_are_set_in_all_of_them(draft: Draft) -> None:
     assert len(assign(draft, [assignment("lr=0.5")]).changes) == 6
+    wanted = Assignment("optimizer.param_groups.*.initial_lr", 0.1)
+    made, changes, _ = add(draft, [wanted])
+    assert len(changes) == 6
+    assert "optimizer.layers.0.bias.param_groups.0.initial_lr" in made.entries
+    (group,) = OptimizerView(made).param_groups
+    assert group.values["initial_lr"] == 0.1
 
 
 def test_another_way_to_name_parameters_can_be_had(draft: Draft) -> None:
