@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -14,8 +14,10 @@ from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.globs import matching
 from dcpctl.model.optimizer.coverage import Parameter
+from dcpctl.model.optimizer.pairing import Model
 from dcpctl.model.optimizer.source import StateEntry
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.sections import rooted
 from dcpctl.training.held import Held, held
 from dcpctl.training.pieces import Piece, Run, positions
 
@@ -106,6 +108,8 @@ class Comparer:
         self.found = Comparison(has_optimizer=bool(self.view.parameters))
         self._wrong: list[_Tensor] = []
         self._by_name: dict[str, list[Parameter]] = {}
+        # Of several models: a name with its model's root, to the name within the model.
+        self._bare: dict[str, str] = {}
         for parameter in self.view.parameters:
             for name in {strip_wrappers(parameter.name), parameter.key}:
                 self._by_name.setdefault(name, []).append(parameter)
@@ -114,9 +118,12 @@ class Comparer:
         self, models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]
     ) -> Comparison:
         """Compare all, and return what differs."""
-        parts = held(models)
-        ignored = {name for glob in self.ignore for name in matching((p.name for p in parts), glob)}
-        kept = [part for part in parts if part.name not in ignored]
+        parts = self._named(models)
+        bare = [self._bare.get(part.name, part.name) for part in parts]
+        names = {*bare, *(part.name for part in parts)}
+        ignored = {name for glob in self.ignore for name in matching(names, glob)}
+        pairs = zip(parts, bare, strict=True)
+        kept = [part for part, name in pairs if not ignored & {part.name, name}]
         self._weights(kept)
         if self.found.has_optimizer:
             by_tensor: dict[int, list[Held]] = {}
@@ -126,6 +133,43 @@ class Comparer:
                 self._optimizer(number, optimizer, by_tensor)
         self._name_swapped()
         return self.found
+
+    def _named(self, models: Sequence[nn.Module]) -> list[Held]:
+        """What modules hold; of several models each with the root of its own in the checkpoint.
+
+        Which that is, the numbers tell where names do not: the one from which least differs.
+        """
+        if not self.view.sections.several:
+            return held(models)
+        found: list[Held] = []
+        left = list(self.view.sections.models)
+        for module in models:
+            parts = held([module])
+            best = min(left, key=lambda model: self._unlike(parts, model), default=None)
+            if best is None:
+                return found + parts
+            left.remove(best)
+            for part in parts:
+                name = rooted(best.root, part.name)
+                self._bare[name] = part.name
+                found.append(replace(part, name=name))
+        return found
+
+    def _unlike(self, parts: Sequence[Held], model: Model) -> int:
+        """How many of a module's parameters a model of the checkpoint lacks or has otherwise."""
+        count = 0
+        for part in parts:
+            fqn = model.names.get(part.name)
+            entry = None if fqn is None else self.checkpoint.entries[fqn]
+            if not isinstance(entry, TensorEntry):
+                count += not part.buffer
+                continue
+            for piece in part.pieces:
+                runs = self._runs(piece, f"{part.name} {self.rank}")
+                count += piece.shape != entry.shape or not all(
+                    _same(piece.values(run), _read(entry, run)) for run in runs
+                )
+        return count
 
     def _weights(self, parts: Iterable[Held]) -> None:
         stored = self.view.sections.model
@@ -166,7 +210,8 @@ class Comparer:
 
     def _stored(self, name: str, index: int, number: int) -> Parameter | None:
         """What the checkpoint has of the parameter that the optimizer counts as `index`."""
-        found = self._by_name.get(name) or self._by_name.get(str(index)) or []
+        names = (name, self._bare.get(name, name), str(index))
+        found = next((self._by_name[key] for key in names if key in self._by_name), [])
         roots = self.view.roots
         own = roots[number] if number < len(roots) else None
         return next((p for p in found if p.root == own), found[0] if found else None)

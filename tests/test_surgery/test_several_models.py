@@ -362,3 +362,16 @@ def test_master_weights_tell_whose_optimizer_it_is(
         "two": "actor",
     }
     assert {share.pairing.evidence for share in shares} == {"checksums"}
+
+
+@pytest.mark.parametrize("style", ["fqn", "index"])
+def test_a_resume_of_both_models_is_told_from_one_of_neither(style: str, tmp_path: Path) -> None:
+    from dcpctl.training import UnresumedState, assert_resumed
+
+    job = saved("siblings", style, tmp_path / "old")
+    assert_resumed(job.nets, job.optimizers, tmp_path / "old")
+    assert_resumed(job.nets[::-1], job.optimizers[::-1], tmp_path / "old")
+    assert_resumed(job.nets[1], job.optimizers[1], tmp_path / "old")
+    other = Job("siblings", style, job.nets[0], net(6, "first", "last"))
+    with pytest.raises(UnresumedState, match=r"disc\.first\.weight"):
+        assert_resumed(other.nets, other.optimizers, tmp_path / "old")
