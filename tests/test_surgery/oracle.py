@@ -26,9 +26,9 @@ _UNTOLD = re.compile(r'"__(?!tuple)|"\d+":')
 
 
 def made(source: Path, target: Path, *edits: Edit) -> Path:
-    """Apply edits and write the result; with `target` equal to `source`, in place."""
+    """Apply edits and write the result as DCP; with `target` equal to `source`, in place."""
     in_place = target == source
-    options = WriteOptions(in_place=in_place, progress=False)
+    options = WriteOptions(in_place=in_place, progress=False, to="dcp")
     with ExitStack() as opened:
 
         def open_(path: Path) -> Any:
