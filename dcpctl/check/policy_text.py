@@ -15,7 +15,8 @@ from dcpctl.model.sizes import parse_size
 
 _MOST_NAMED = 12
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
-_KEY = re.compile(r"""\s*((?:[\w-]+|"[^"\n]*"|'[^'\n]*'|\s*\.\s*)+?)\s*=""")
+# Each character is matched in one way only, so that a line without `=` takes time in proportion.
+_KEY = re.compile(r"""((?:[\w\s.-]|"[^"\n]*"|'[^'\n]*')+)=""")
 
 
 @dataclass(frozen=True, slots=True)

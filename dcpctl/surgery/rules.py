@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import current_thread, main_thread
 
+from dcpctl import limits
 from dcpctl.errors import ReadFailed, UsageError, quote
 
 #: A map of names is small; anything larger is some other file.
@@ -56,6 +60,36 @@ class Prefix:
         return f"{self.old}={self.new}"
 
 
+@contextmanager
+def _bounded(what: str) -> Iterator[None]:
+    """End what takes longer than any match of a name does: an expression that backtracks.
+
+    Python's `re` looks for signals while it matches. Other threads than the main one get none, and
+    nobody's own timer is touched.
+
+    Raises:
+        UsageError: it took over `limits.REGEX_SECONDS`.
+    """
+    usable = hasattr(signal, "setitimer") and current_thread() is main_thread()
+    if not usable or signal.getitimer(signal.ITIMER_VIRTUAL)[0]:
+        yield
+        return
+
+    def late(signum: int, frame: object) -> None:
+        raise UsageError(
+            f"{what} takes over {limits.REGEX_SECONDS} seconds",
+            hint="repeat nothing that repeats: (a+)+ tries every way to part a name",
+        )
+
+    before = signal.signal(signal.SIGVTALRM, late)
+    signal.setitimer(signal.ITIMER_VIRTUAL, limits.REGEX_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 @dataclass(frozen=True, slots=True)
 class Regex:
     r"""A regular expression that is looked for anywhere in a name.
@@ -70,7 +104,8 @@ class Regex:
 
     def apply(self, name: str) -> str | None:
         """Return the new name, or None where the rule is not about `name`."""
-        made, count = self.pattern.subn(self.new, name)
+        with _bounded(f"the regular expression {quote(self.pattern.pattern)} on {quote(name)}"):
+            made, count = self.pattern.subn(self.new, name)
         return made if count else None
 
     def __str__(self) -> str:

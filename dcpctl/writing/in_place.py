@@ -29,6 +29,7 @@ from dcpctl.writing.unfinished import (
     METADATA,
     Change,
     begin_change,
+    check_plain,
     end_change,
     make_ready,
     recover,
@@ -146,9 +147,14 @@ def locked(directory: Path, parts: Sequence[str] = ()) -> Iterator[None]:
 
 
 def backups(directory: Path) -> dict[int, Path]:
-    """The metadata that earlier edits in place have kept, by number."""
+    """The metadata that earlier edits in place have kept, by number.
+
+    Raises:
+        MalformedMetadata: one of them is a link, or no file.
+    """
     found = {}
     for path in directory.iterdir():
-        if match := _BACKUP.fullmatch(path.name):
+        match = _BACKUP.fullmatch(path.name)
+        if match and check_plain(path):
             found[int(match[1])] = path
     return found

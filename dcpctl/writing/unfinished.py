@@ -9,9 +9,12 @@ before the first of them, and the next change makes those that are left.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from dcpctl import limits
-from dcpctl.errors import LimitExceeded, ReadFailed, quote
+from dcpctl.errors import LimitExceeded, MalformedMetadata, MissingFile, ReadFailed, quote
 from dcpctl.formats.metadata import parse_metadata
 from dcpctl.formats.records import Orphan, StoredBytes, StoredTensor
+from dcpctl.storage.local import LocalStorage
 from dcpctl.writing.staging import sync_directory, write_synced
 from dcpctl.writing.steps import step
 
@@ -30,6 +34,8 @@ _UNFINISHED = re.compile(r"\.dcpctl-(\d{1,9})\.tmp")
 _SHARD = re.compile(r"__\d{1,9}_\d{1,9}\.distcp")
 _ADDED = "added.json"
 _READY = "ready"
+#: Largest list of files that a change may have.
+_MOST_SAID = 64 << 20
 #: How far above a part the directory of its save is looked for.
 _LEVELS = 3
 
@@ -38,12 +44,10 @@ def described_files(path: Path) -> dict[str, int]:
     """The shard files that a metadata file names, with the bytes that it describes of each.
 
     Raises:
-        LimitExceeded, MalformedMetadata, UnsafePickle: as `formats.metadata.parse_metadata`.
+        LimitExceeded, MalformedMetadata, UnsafePickle: as `content` and
+            `formats.metadata.parse_metadata`.
     """
-    size = path.stat().st_size
-    if size > limits.METADATA_BYTES:
-        raise LimitExceeded(f"{quote(path)} has {size} bytes, over {limits.METADATA_BYTES}")
-    stored = parse_metadata(path.read_bytes(), subject=path.name)
+    stored = parse_metadata(_metadata(path), subject=path.name)
     ends = np.zeros(len(stored.files), dtype=np.int64)
     loose: list[StoredBytes | Orphan] = list(stored.orphans)
     loose += [entry for entry in stored.entries.values() if isinstance(entry, StoredBytes)]
@@ -55,6 +59,61 @@ def described_files(path: Path) -> dict[str, int]:
             chunks, held = entry.chunks, entry.chunks.file >= 0
             np.maximum.at(ends, chunks.file[held], (chunks.offset + chunks.length)[held])
     return dict(zip(stored.files, ends.tolist(), strict=True))
+
+
+def _metadata(path: Path) -> bytes:
+    """The bytes of a metadata file; the checkpoint's own may be a link inside of it."""
+    if path.name != METADATA:
+        return content(path, limits.METADATA_BYTES)
+    with LocalStorage(path.parent) as storage:
+        return storage.read_all(path.name, limits.METADATA_BYTES)
+
+
+def content(path: Path, limit: int) -> bytes:
+    """Read a file that an edit in place has left, if that is what it is.
+
+    Raises:
+        MissingFile: it is not there.
+        MalformedMetadata: it is a link, a FIFO or anything else than a plain file; not opened
+            through.
+        LimitExceeded: it has more than `limit` bytes.
+        ReadFailed: the operating system failed.
+    """
+    try:
+        # Neither a link is followed, nor does a FIFO block.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        raise MissingFile(f"{quote(path)} is gone") from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.ENODEV):
+            raise _no_file(path) from None
+        raise ReadFailed(f"cannot read {quote(path)}: {error.strerror}") from None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise _no_file(path)
+    with os.fdopen(fd, "rb") as file:
+        if status.st_size > limit:
+            raise LimitExceeded(f"{quote(path)} has {status.st_size} bytes, over {limit}")
+        return file.read(limit)
+
+
+def _no_file(path: Path) -> MalformedMetadata:
+    return MalformedMetadata(
+        f"{quote(path)} is no plain file, which an edit in place would have left; not followed",
+        hint="remove it, if you know where it came from",
+    )
+
+
+def check_plain(path: Path) -> bool:
+    """Whether a file is there; raises MalformedMetadata if it is a link or no file."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    if not stat.S_ISREG(status.st_mode):
+        raise _no_file(path)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +192,7 @@ def recover(directory: Path) -> Recovered:
     notes = []
     finished = False
     for where in (directory, *list(directory.parents)[:_LEVELS]):
-        for staged, number in list(_unfinished(where)):
+        for staged, number in list(_unfinished(where, own=where == directory)):
             change = _read(where, staged, number)
             if where != directory and (change is None or not _concerns(where, change, directory)):
                 continue
@@ -149,10 +208,14 @@ def recover(directory: Path) -> Recovered:
 
 def _settle(directory: Path, staged: Path, change: Change) -> bool:
     """Carry a change through or take it back; whether it was carried through."""
-    carried = (staged / _READY).is_file()
+    carried = check_plain(staged / _READY)
     for name in change.metadata if carried else ():
         kept = directory / change.backup_of(name) if change.undo else staged / name
-        if kept.is_file():
+        if not kept.parent.resolve().is_relative_to(directory.resolve()):
+            raise _no_file(kept.parent)
+        if check_plain(kept):
+            # Nothing is published that is not the metadata of a checkpoint.
+            described_files(kept)
             kept.replace(directory / name)
     if carried:
         sync_directory(directory)
@@ -160,9 +223,13 @@ def _settle(directory: Path, staged: Path, change: Change) -> bool:
         (directory / name).unlink(missing_ok=True)
     for name in () if change.undo else change.metadata:
         backup = directory / change.backup_of(name)
-        if backup.is_file() and backup.read_bytes() == (directory / name).read_bytes():
+        if check_plain(backup) and _same(backup, directory / name):
             backup.unlink()
     return carried
+
+
+def _same(first: Path, second: Path) -> bool:
+    return _metadata(first) == _metadata(second)
 
 
 def _concerns(directory: Path, change: Change, part: Path) -> bool:
@@ -173,7 +240,7 @@ def stale_files(directory: Path) -> set[str]:
     """The shard files in a directory that `recover` would remove."""
     found = set()
     for where in (directory, *list(directory.parents)[:_LEVELS]):
-        for staged, number in _unfinished(where):
+        for staged, number in _unfinished(where, own=where == directory):
             change = _read(where, staged, number)
             if change is not None:
                 stale = (where / name for name in _stale_of(where, staged, change))
@@ -181,23 +248,30 @@ def stale_files(directory: Path) -> set[str]:
     return found
 
 
-def _unfinished(directory: Path) -> Iterator[tuple[Path, int]]:
+def _unfinished(directory: Path, *, own: bool) -> Iterator[tuple[Path, int]]:
+    """The directories of unfinished changes; a link in the place of one's `own` is refused."""
     try:
         paths = sorted(directory.glob(".dcpctl-*.tmp"))
     except OSError:
         return  # a directory above that may not be listed
     for path in paths:
         match = _UNFINISHED.fullmatch(path.name)
-        if match is not None and path.is_dir():
+        if match is None:
+            continue
+        if path.is_symlink() and own:
+            raise _no_file(path)
+        if path.is_dir() and not path.is_symlink():
             yield path, int(match[1])
 
 
 def _read(directory: Path, staged: Path, number: int) -> Change | None:
     """The change that a directory says it is; None if it was killed before it said so."""
     try:
-        said = json.loads((staged / _ADDED).read_bytes())
-    except (OSError, ValueError):
+        said = json.loads(content(staged / _ADDED, _MOST_SAID))
+    except (MissingFile, ValueError):
         return None  # nothing had been moved yet
+    except RecursionError:
+        raise MalformedMetadata(f"{quote(staged / _ADDED)} is nested too deeply") from None
     said = said if isinstance(said, dict) else {"files": said}
     metadata = [n for n in _strings(said.get("metadata", [METADATA])) if _inside(directory, n)]
     places = {name.removesuffix(METADATA) for name in metadata}

@@ -49,6 +49,7 @@ _MEMBER_COST = 8
 #: then every further key is compared with all before it.
 _MAX_TUPLE_KEYS = 10_000
 _MAX_KEY = 1 << 64
+_UNHASHABLE = frozenset(["list", "dict", "set", "bytearray", "OrderedDict", "ndarray"])
 #: Records that may be keys in `.metadata`: the one with a hash, and a run of such.
 _KEYS = ("MetadataIndex", "StorageBlock")
 #: What the state of a record in `.metadata` is, where it is no dict.
@@ -430,7 +431,7 @@ class Machine:
             if not key.built:
                 self.refuse_later(f"a {key.type} is a key before its state is set")
         elif not isinstance(key, (*_SCALARS, DType, Global, Opaque, PlainValue, StorageType)):
-            if not self.policy.lenient:
+            if not self.policy.lenient or type(key).__name__ in _UNHASHABLE:
                 self.fail(f"a {type(key).__name__} cannot be a dict key")
             return Opaque(f"{type(key).__module__}.{type(key).__name__}")
         return key
