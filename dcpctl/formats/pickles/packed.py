@@ -20,6 +20,8 @@ Args = tuple[Any, ...]
 
 #: Classes whose tensors are plain whatever attributes hang on them.
 PLAIN_CLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
+#: What the paths of torch's functions that make tensors begin with.
+_REBUILDING = ("torch._utils._rebuild_", "torch.nested._internal.nested_tensor._rebuild_njt")
 _MOST_PARTS = 2_000
 _MOST_TENSORS = 64
 _DEEPEST = 12
@@ -31,7 +33,10 @@ def from_type(args: Args) -> Any:
     if not isinstance(kind, Global) or not isinstance(given, tuple):
         raise ValueError("a tensor without a class or arguments")
     made = None
-    if isinstance(function, Global) and function.call is not None:
+    if isinstance(function, Global) and not function.opaque:
+        # Of what is known only these make a tensor; another one would be called in disguise.
+        if function.call is None or not function.path.startswith(_REBUILDING):
+            raise ValueError("a tensor that is made by what makes none")
         made = function.call(given)
     if isinstance(made, TensorRef) and kind.path in PLAIN_CLASSES:
         return made

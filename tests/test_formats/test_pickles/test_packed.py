@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dcpctl.errors import MalformedItem, PackedItem
+from dcpctl.errors import InputError, MalformedItem, PackedItem
 from dcpctl.formats.pickles.packed import (
     inner_tensors,
     logical_bytes,
@@ -12,6 +12,7 @@ from dcpctl.formats.pickles.packed import (
 )
 from dcpctl.formats.pickles.standins import PackedTensor, TensorRef
 from dcpctl.formats.torch_zip import TorchItem
+from tests.hostile.opcodes import name
 from tests.test_formats.archives import item_of
 from tests.test_formats.wrappers import plain, wrapper, wrapper_zip
 
@@ -70,6 +71,28 @@ def test_attributes_make_no_subclass() -> None:
     held = item(wrapper("my.own.Image", None, CODES), 32).held()
     assert isinstance(held, PackedTensor)
     assert (held.type, held.dtype, held.shape) == ("my.own.Image", "uint8", (4, 8))
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["torch._tensor:_rebuild_from_type_v2", "numpy.random._pickle:__generator_ctor"],
+)
+def test_a_tensor_is_made_by_what_makes_tensors(function: str) -> None:
+    """Neither by itself, thousands of levels deep, nor by what calls its arguments."""
+    inner = name(function) + name("my.own:T") + b"(" + name("my.own:run") + b"t}t"
+    opcodes = inner
+    for _ in range(3000):
+        opcodes = name(function) + name("my.own:T") + b"(" + opcodes + b"}t"
+    called = name("torch._tensor:_rebuild_from_type_v2") + b"(" + opcodes + b"R."
+    with pytest.raises(InputError):
+        item(b"\x80\x04" + called, 4).held()
+
+
+def test_parts_that_hold_themselves_are_not_followed_for_ever() -> None:
+    loop = b"}q\x00(" + b"".join(b"K%ch\x00" % key for key in range(200)) + b"u"
+    held = item(wrapper("any.Packed", (4, 8), loop=loop, codes=CODES), 32).held()
+    assert isinstance(held, PackedTensor)
+    assert len(inner_tensors(held)) <= 1
 
 
 @pytest.mark.filterwarnings("ignore")  # torch calls some of them deprecated or experimental
