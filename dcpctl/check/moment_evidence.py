@@ -22,6 +22,8 @@ from dcpctl.check.moment_bound import (
 
 #: So many second moments other than zero make a first moment of zeros no accident.
 _LEAST_TOLD = 8
+#: Gradients have either sign: of means of them, less are seldom negative.
+_FEW_NEGATIVE = 1 / 16
 #: Above it the smallest number of a dtype is its own decayed value, so that decay alone does not
 #: end in zero: k (1 - beta1) is below a half for k = 1.
 _STICKS = 0.5
@@ -88,8 +90,9 @@ class Evidence:
 
     @property
     def swapped(self) -> bool:
-        """A mean of squares is below zero, and a mean of gradients nowhere is."""
-        return not self.negative[0] and self.negative[1] >= min(_LEAST_TOLD, self.numbers) > 0
+        """Means of squares are below zero, and a mean of gradients nowhere is."""
+        some = self.negative[1] > self.numbers * _FEW_NEGATIVE
+        return some and not self.negative[0] and self.numbers >= _LEAST_TOLD
 
     @property
     def first_zero(self) -> bool:

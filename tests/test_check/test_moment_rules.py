@@ -103,9 +103,26 @@ def test_moments_of_other_gradients(tmp_path: Path) -> None:
     fill(draft, NAMES[0], "exp_avg", (0.1, -18.0, 0.3, 0.1), [1])
     found = the(run(draft, tmp_path))
     assert (
-        "in 4 of 16 numbers read, at worst 40.2 times the root of its exp_avg_sq, and no gradients "
-        "make it more than 1.16 times after 100 steps (betas 0.9 and 0.95)" in found.message
+        "in 4 of 16 numbers read, up to 40.2 times the root of exp_avg_sq, and no gradients bring "
+        "it above 1.16 times in 100 steps (betas 0.9 and 0.95)" in found.message
     )
+
+
+def test_moments_beside_a_second_one_of_zero(tmp_path: Path) -> None:
+    draft = trained()
+    fill(draft, NAMES[0], "exp_avg_sq", (0.1, 0.0, 0.3, 0.1), [1])
+    found = the(run(draft, tmp_path))
+    assert (
+        "some beside an exp_avg_sq of zero, and no gradients bring it above 1.16 times the root"
+        in (found.message)
+    )
+
+
+def test_swapped_moments_are_said_once(tmp_path: Path) -> None:
+    trained((0.1, 0.2, 0.3, 0.1), (0.1, -0.2, 0.3, -0.1)).write(tmp_path)
+    assert the(check(tmp_path, "DCP507", "DCP512")).rule == "DCP512"
+    found = the(check(tmp_path, "DCP507"))
+    assert "16 negative numbers among 32 read of exp_avg_sq of 2 parameters" in found.message
 
 
 def test_betas_may_have_changed_in_the_last_steps(tmp_path: Path) -> None:

@@ -201,19 +201,18 @@ def _say_beyond(chunks: list[ChunkPair], where: str) -> str:
     first, second = _slots(chunks[0])
     worst = max((chunk.evidence for chunk in chunks), key=lambda found: found.worst)
     beyond = sum(chunk.evidence.beyond for chunk in chunks)
-    of = f"the root of its {second}" if worst.terms.form == SQUARES else f"its {second}"
+    root = f"the root of {second}" if worst.terms.form == SQUARES else second
+    zero = math.isinf(worst.worst)
     at_worst = (
-        f"beside an {second} of zero"
-        if math.isinf(worst.worst)
-        else f"{worst.worst:.3g} times {of}"
+        f"some beside an {second} of zero" if zero else f"up to {worst.worst:.3g} times {root}"
     )
+    most = f"{worst.factor:.3g} times" + (f" {root}" if zero else "")
     steps = worst.terms.steps
-    after = "" if math.isinf(steps) else f" after {words.count(int(steps), 'step')}"
+    after = "" if math.isinf(steps) else f" in {words.count(int(steps), 'step')}"
     return (
         f"{first} is larger than {second} allows in {_whose(chunks, where)}: in {beyond:,} of "
-        f"{_read(chunks)}, at worst {at_worst}, and no gradients make it more than "
-        f"{worst.factor:.3g} times{after} ({worst.terms.betas}); the two are not of the same "
-        "gradients"
+        f"{_read(chunks)}, {at_worst}, and no gradients bring it above {most}{after} "
+        f"({worst.terms.betas}); the two are not of the same gradients"
     )
 
 

@@ -38,14 +38,29 @@ def steps_differ(run: Run) -> Iterator[Hit]:
 @rule("DCP507", ERROR, "a second moment is negative")
 def negative(run: Run) -> Iterator[Hit]:
     """Means of squares below zero, of which the next step takes the square root."""
-    for moment in _moments(run):
-        if moment.negative:
-            yield Hit(
-                moment.fqn,
-                f"{words.count(moment.negative, 'negative number')} among {moment.numbers:,} read "
-                f"of {moment.slot}, the lowest {moment.lowest:g}",
-            )
+    moments = _moments(run)
+    # Where DCP512 says that they are swapped, it says this too.
+    pairs = run.pairs.remarkable if run.runs("DCP512") else []
+    said = {chunk.pair.second.fqn for chunk in pairs if chunk.evidence.swapped}
+    found: dict[str, list[Moment]] = {}
+    for moment in moments:
+        if moment.negative and moment.fqn not in said:
+            found.setdefault(moment.slot, []).append(moment)
+    for slot, members in found.items():
+        negatives = sum(moment.negative for moment in members)
+        names = f" of {words.count(len(members), 'parameter')} ({_some(members)})"
+        yield Hit(
+            members[0].fqn,
+            f"{words.count(negatives, 'negative number')} among "
+            f"{sum(moment.numbers for moment in members):,} read of {slot}"
+            + (names if len(members) > 1 else "")
+            + f", the lowest {min(moment.lowest for moment in members):g}",
+        )
     _require_all(run)
+
+
+def _some(moments: list[Moment]) -> str:
+    return words.some(moment.parameter for moment in moments)
 
 
 @rule("DCP517", ERROR, "a second moment is infinite or NaN")
@@ -66,7 +81,7 @@ def not_finite(run: Run) -> Iterator[Hit]:
             f"{' and '.join(filter(None, counts))} among "
             f"{words.count(sum(m.numbers for m in moments), 'number')} read of {slot} of "
             + words.count(len(moments), "parameter")
-            + f" ({words.some(moment.parameter for moment in moments)})",
+            + f" ({_some(moments)})",
         )
     _require_all(run)
 
