@@ -54,6 +54,7 @@ class OptimizerDifference:
         unknown: what could not be read of each; nothing is concluded from it.
         kinds_told: what could not be read leaves no doubt whether the kinds differ.
         steps_told: the steps of all parameters could be read.
+        groups_told: all param groups could be read; else they are not compared.
     """
 
     kind: tuple[str | None, str | None]
@@ -67,6 +68,7 @@ class OptimizerDifference:
     unknown: tuple[tuple[Unknown, ...], tuple[Unknown, ...]] = ((), ())
     kinds_told: bool = True
     steps_told: bool = True
+    groups_told: bool = True
 
     @property
     def kinds_differ(self) -> bool:
@@ -100,6 +102,7 @@ def compare_optimizers(
     if not a.sections.optimizers and not b.sections.optimizers:
         return None
     one, other = a.view, b.view
+    groups_told = one.groups_unread is None and other.groups_unread is None
     slots = {}
     for slot in dict.fromkeys([*one.slots, *other.slots]):
         had, has = (view.slots[slot].present if slot in view.slots else 0 for view in (one, other))
@@ -113,9 +116,10 @@ def compare_optimizers(
         steps=(one.steps, other.steps),
         parameters=(len(one.parameters), len(other.parameters)),
         groups=(len(one.param_groups), len(other.param_groups)),
-        changes=tuple(_group_changes(one, other, names)),
+        changes=tuple(_group_changes(one, other, names)) if groups_told else (),
         unknown=(one.unknown, other.unknown),
         kinds_told=_kinds_told(one, other),
+        groups_told=groups_told,
         steps_told=not one.steps_unread and not other.steps_unread,
     )
 

@@ -43,7 +43,7 @@ def optimizer_blocks(found: OptimizerDifference) -> Iterator[Block]:
         rows.append(("parameters with", tuple(_slots(found.slots))))
     if found.steps_differ:
         rows.append(("step", tuple(_stepped(found))))
-    if found.groups[0] != found.groups[1]:
+    if found.groups_told and found.groups[0] != found.groups[1]:
         rows.append(("param groups", _arrow(str(found.groups[0]), str(found.groups[1]))))
     rows += list(_unknown(found))
     if rows:
@@ -63,11 +63,12 @@ def _unknown(found: OptimizerDifference) -> Iterator[tuple[str, Line]]:
     """What could not be read of a side, and what that leaves untold."""
     untold = [] if found.kinds_told else ["kind"]
     untold += [] if found.steps_told else ["step"]
+    untold += [] if found.groups_told else ["param groups"]
     for side, unknown in zip("AB", found.unknown, strict=True):
         if unknown:
             entries = words.count(len(unknown), "entry", "entries")
-            first = " and ".join([*untold, "what they hold"])
-            text = f"{entries} could not be read, so {first} cannot be compared: "
+            first = ", ".join([*untold, "what they hold"])
+            text = f"{entries} could not be read ({first} cannot be compared): "
             yield f"unknown in {side}", Span(text + unknown[0].reason, WARN)
 
 

@@ -10,9 +10,11 @@ import pytest
 from dcpctl.errors import InterruptedSave
 from dcpctl.formats.layouts.fit import BOTH, NEITHER, ONE, PER_RANK, fitting
 from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.shard_file import missing_ranks, rank_words, ranks_among
 from dcpctl.storage.local import LocalStorage
 from tests.test_check.helpers import check, the
+from tests.test_diff.helpers import differ
 
 
 @pytest.mark.parametrize(
@@ -121,3 +123,21 @@ def test_both_kinds_may_fit(shared: Path, tmp_path: Path) -> None:
     with LocalStorage(tmp_path) as storage:
         assert fitting(storage) == BOTH
     assert "fit both" in the(check(tmp_path, "DCP211")).message
+
+
+def test_param_groups_in_a_file_that_is_not_here(shared: Path, tmp_path: Path) -> None:
+    source = shared / "checkpoints" / "2.2.2" / "ddp_w4" / "ckpt"  # one pickled list of groups
+    made = tmp_path / "ck"
+    made.mkdir()
+    for path in source.iterdir():
+        if path.name != "__0_0.distcp":
+            (made / path.name).write_bytes(path.read_bytes())
+    with open_checkpoint(made) as checkpoint:
+        view = OptimizerView(checkpoint)
+        assert view.groups_unread is not None
+        assert (view.verdict, view.notes) == ("partial", ())
+        assert "the param groups could not be read" in view.how
+    found = differ(source, made).optimizer
+    assert found is not None
+    assert (found.kinds_differ, found.steps_differ, found.changes) == (False, False, ())
+    assert (found.groups_told, found.changed) == (False, 1)  # the verdict

@@ -253,7 +253,9 @@ def _tell_kinds(raw: RawOptimizer, parameters: Sequence[Parameter], class_of: Cl
             kind = next(iter(kinds.values()))
         else:
             slots = frozenset(slot for member in members for slot in member.slots)
-            kind = tell_kind((), slots, {}, raw.root)
+            unread = raw.groups_unknown is not None
+            without = "the param groups could not be read" if unread else "no param groups"
+            kind = tell_kind((), slots, {}, raw.root, without=without)
         for member in members:
             member.kind = kind
 

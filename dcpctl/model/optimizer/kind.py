@@ -56,6 +56,7 @@ def tell_kind(
     values: Mapping[str, object],
     root: str = "optimizer",
     classes: frozenset[str] = frozenset(),
+    without: str = "no param groups",
 ) -> Kind:
     """Tell the optimizer of the param groups that have these keys.
 
@@ -65,13 +66,14 @@ def tell_kind(
         values: the groups' hyperparameters; `decoupled_weight_decay` and `betas` are read.
         root: what the optimizer's FQNs begin with; frameworks differ in it.
         classes: names of the tensor subclasses that the state is of; none for plain tensors.
+        without: why there are no keys, where there are none.
 
     Returns:
         The kind; one that says nothing when neither keys nor slots are known.
     """
     own = tuple(key for key in keys if key not in FOREIGN_KEYS)
     if not own:
-        return _by_slots(slots, frozenset(), "no param groups", classes)
+        return _by_slots(slots, frozenset(), without, classes)
     return (
         _exact(own, slots, values)
         or _elsewhere(own, slots, root, values, classes)

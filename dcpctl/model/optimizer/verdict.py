@@ -149,7 +149,10 @@ def _faults(parameters: Iterable[Parameter]) -> list[str]:
     for kind, faults in kinds.items():
         ending = words[kind].format(why=faults[0][1].why)
         for slots, names in listed_faults(faults).items():
-            found.append(f"{', '.join(slots)} of {_count(names)} ({shorten(names)}) is {ending}")
+            verb = "is" if len(slots) == 1 else "are"
+            found.append(
+                f"{', '.join(slots)} of {_count(names)} ({shorten(names)}) {verb} {ending}"
+            )
     return found
 
 

@@ -324,6 +324,12 @@ class OptimizerView:
         return tuple(gone.fqn for gone in self.unknown)
 
     @property
+    def groups_unread(self) -> Unknown | None:
+        """What holds param groups and could not be read; None where all could."""
+        found = (raw.groups_unknown for raw in self.optimizers)
+        return next((gone for gone in found if gone is not None), None)
+
+    @property
     def params_unknown(self) -> bool:
         """Whether which parameters are trained could not be read of some group."""
         return any(raw.params_unknown for raw in self.optimizers)
@@ -422,7 +428,7 @@ class OptimizerView:
         ]
         found = verdicts.notes(
             self.optimizers,
-            has_groups=self._has_groups,
+            has_groups=self._has_groups or self.groups_unread is not None,
             frozen=self.frozen,
             frozen_count=self.frozen_count,
             ties=self.ties,
