@@ -23,7 +23,6 @@ from dcpctl.formats.pickles.standins import (
     PackedTensor,
     Record,
     StorageType,
-    TensorRef,
 )
 
 _METADATA_MODULES = (
@@ -222,10 +221,12 @@ class Policy:
 
     def build(self, target: Any, state: Any, subject: str) -> Any:
         """BUILD on a value that is no record: refused, except on what may have attributes."""
-        if isinstance(target, dict) and (self.lenient or isinstance(target, OrderedDict)):
+        # Nothing is set on a plain tensor or its hooks: torch would take the state for the tensor.
+        known = isinstance(target, dict) and type(state) is dict and self is not TENSORS
+        if known and (self.lenient or isinstance(target, OrderedDict)):
             # torch hangs `_metadata` on the OrderedDict of Module.state_dict(); it is not data.
             return target
-        if self.lenient and isinstance(target, (TensorRef, PackedTensor)):
+        if self.lenient and isinstance(target, PackedTensor):
             return target
         raise MalformedPickle(f"{subject}: state is set on a {type(target).__name__}")
 
