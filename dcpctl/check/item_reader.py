@@ -231,7 +231,7 @@ class ItemReader:
             if not _alike(ref, tensor.dtype, tuple(sizes)):
                 shape = "" if ref.shape is None else list(ref.shape)
                 report.unlike = (
-                    f"the item holds {ref.dtype}{shape}, the metadata say "
+                    f"the item holds {ref.dtype}{shape}, .metadata describes "
                     f"{tensor.dtype}{list(sizes)}"
                 )
 

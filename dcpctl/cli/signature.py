@@ -113,7 +113,7 @@ def signature(
     """
     out = Output.of(form, json, output, table_style, color)
     if plot == _TERMINAL and out.is_json:
-        raise UsageError("--plot draws, and --json is none", hint="--plot FILE.svg")
+        raise UsageError("--plot draws a picture, --json prints none", hint="--plot FILE.svg")
     from dcpctl.signature.columns import parse_map
     from dcpctl.signature.engine import diagnose
     from dcpctl.signature.reading import read_logs

@@ -150,7 +150,7 @@ def _went_on(before: Saved | None, after: Saved | None) -> tuple[str, tuple[str,
     if not ran:
         return UNKNOWN, tuple(f"{rule} could not run: {why}" for rule, why in after.skipped.items())
     names = f"{quote(before.path.name)} to {quote(after.path.name)}"
-    return WENT_ON, (f"step and moments went on from {names} ({', '.join(ran)} found nothing)",)
+    return WENT_ON, (f"step and moments continue from {names} ({', '.join(ran)} found nothing)",)
 
 
 def _decide(one: Diagnosis, witness: Witness) -> Diagnosis:

@@ -202,7 +202,7 @@ def _unseen(found: _Facts) -> Verdict:
         )  # fmt: skip
     return Verdict(
         HEALTHY, HIGH if not norm else MEDIUM,
-        f"Healthy: the run goes on as it did before; {_strong(power)}.", reasons,
+        f"Healthy: the run continues as before; {_strong(power)}.", reasons,
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def causes(
         )
     if found.torn:
         yield Cause(
-            "the ranks give different state dicts: some would go on with what they have",
+            "the ranks give different state dicts: some would continue with what they have",
             "make the same state dict on every rank",
         )
 
@@ -104,7 +104,7 @@ def _optimizer(
     places = [naming.locate(fqn, None) for fqn in missing]
     if not asked & (states | others) and not any(places):
         yield Cause(
-            "the state dict has no optimizer: training would go on from zero moments, unnoticed",
+            "the state dict has no optimizer: training would continue from zero moments, unnoticed",
             f"give dcp.load the optimizer's state dict too, as {quote(top_key(left[0], stored))}, "
             f"from {_GET_STATE_DICT}",
             meant=True,
@@ -145,7 +145,7 @@ def _others(
     if DATALOADER in left:
         yield Cause(
             "the state of data loaders has no taker: did the run have more ranks?",
-            "restore it, or the data begin anew",
+            "restore it, or the data starts over",
             meant=True,
         )
     rest = [section for section in left if section not in (MODEL, OPTIMIZER, DATALOADER)]

@@ -69,7 +69,7 @@ def test_another_tensor(tmp_path: Path) -> None:
     draft.write(tmp_path)
     found = the(check(tmp_path, "DCP3"))
     assert (found.rule, found.subject) == ("DCP304", "model.bias")
-    assert found.message == "the item holds float32[4], the metadata say float32[3]"
+    assert found.message == "the item holds float32[4], .metadata describes float32[3]"
 
 
 def test_exchanged_shard_files(checkpoint: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_subclass_of_another_dtype_or_shape(
     draft.replace_item("model.bias", wrapper_zip(pickle, bytes(shape[0])).build())
     draft.write(tmp_path)
     assert the(check(tmp_path, "DCP304")).message == (
-        f"the item holds {dtype}{list(shape)}, the metadata say float32[3]"
+        f"the item holds {dtype}{list(shape)}, .metadata describes float32[3]"
     )
 
 

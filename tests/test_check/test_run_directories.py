@@ -191,7 +191,7 @@ def test_a_scheduler_beside_its_optimizer(
     [
         ((20, 20), (30, 30), ""),
         ((20, 20), (30, 10), "was restarted"),
-        ((20, 20), (30, 40), "went on by 20"),
+        ((20, 20), (30, 40), "advanced by 20"),
         ((20, 40), (30, 60), ""),  # twice a step, as ever
         ((20, 2), (30, 3), ""),
     ],

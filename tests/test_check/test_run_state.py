@@ -288,7 +288,7 @@ def test_the_same_numbers_are_compared_whatever_the_layouts(tmp_path: Path, valu
     assert "in part" in results["well"].notes[0] or values
     assert results["turned"].findings == ()  # two numbers may be two flipped bits
     assert the(results["reset"]).message == (
-        "exp_avg_sq began again in 1 of 1 tensor: 4 of 4 numbers are below 0.9 of what they were "
+        "exp_avg_sq restarted in 1 of 1 tensor: 4 of 4 numbers are below 0.9 of what they were "
         "in 'step-10', the least that 2 steps can leave; reset at about step 11 (±1); step says 12 "
         "all the same"
     )
@@ -316,7 +316,7 @@ def test_what_cannot_be_proved_is_a_warning(tmp_path: Path) -> None:
     found = the(result)
     assert (found.severity, found.subject) == ("warning", f"{STATE}.exp_avg_sq")
     assert found.message == (
-        "exp_avg_sq looks as if it began again in 2 of 2 tensors: it is 0.01 of what it was in "
+        "exp_avg_sq looks as if it restarted in 2 of 2 tensors: it is 0.01 of what it was in "
         "'step-100000', and exp_avg is not; 30,000 steps are too many to prove it; reset at about "
         "step 129,990 (±21)"
     )

@@ -84,14 +84,14 @@ def test_a_step_that_goes_on_with_the_run(
             ("step-9000", 9000),
             ("step-9500", 9300),
             "error",
-            "the optimizer went on by 300 steps in 500: step 9,300 here, 9,000 in 'step-9000' 500 "
+            "the optimizer advanced by 300 steps in 500: step 9,300 here, 9,000 in 'step-9000' 500 "
             "steps before; it was restored from another save, or skipped steps",
         ),
         (
             ("step-9000", 9000),
             ("step-9500", 9900),
             "warning",
-            "the optimizer went on by 900 steps in 500: step 9,900 here, 9,000 in 'step-9000' 500 "
+            "the optimizer advanced by 900 steps in 500: step 9,900 here, 9,000 in 'step-9000' 500 "
             "steps before; it was restored from another save",
         ),
         (  # nothing says what the directories count

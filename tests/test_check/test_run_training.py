@@ -199,7 +199,7 @@ def test_moments_that_began_again_are_found_though_step_went_on(tmp_path: Path, 
     found = the(between(tmp_path, make(), lambda job: job.reset()))
     assert (found.rule, found.severity) == ("DCP602", "error")
     assert found.subject.endswith(f".{slot}")
-    assert found.message.startswith(f"{slot} began again in ")
+    assert found.message.startswith(f"{slot} restarted in ")
     if name not in ("Adagrad", "Adamax"):
         at, apart = found.message.partition("reset at about step ")[2].split(" (±")
         assert abs(int(at) - 30) <= int(apart.partition(")")[0])

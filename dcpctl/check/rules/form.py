@@ -148,7 +148,7 @@ def no_reader(run: Run) -> Iterator[Hit]:
             yield Hit(part.located(part.stored.metadata_file), why)
 
 
-@rule("DCP408", WARNING, "the metadata need a framework's own code", security=True)
+@rule("DCP408", WARNING, "the metadata needs a framework's own code", security=True)
 def foreign_globals(run: Run) -> Iterator[Hit]:
     """Globals of other packages than torch in the metadata pickle."""
     for part in run.checkpoint.parts:

@@ -147,11 +147,11 @@ def _since_before(run: Run, schedule: Schedule, at: float) -> Hit | None:
         return None
     if abs(went - advanced) <= max(1, 0.02 * advanced):
         return None
-    what = "was restarted" if went < 0 else f"went on by {number(went):,}"
+    what = "was restarted" if went < 0 else f"advanced by {number(went):,}"
     return Hit(
         schedule.source,
         f"the scheduler {what}: last_epoch is {number(last):,} here and was "
-        f"{number(old.last_epoch):,} in {history.earlier.name}, while the optimizer went on from "
+        f"{number(old.last_epoch):,} in {history.earlier.name}, while the optimizer continued from "
         f"step {number(before):,} to {at:,}; the learning rate follows last_epoch",
         severity=ERROR,
     )

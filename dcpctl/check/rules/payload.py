@@ -46,7 +46,7 @@ def no_crc(run: Run) -> Iterator[Hit]:
         )
 
 
-@rule("DCP304", ERROR, "the item holds another tensor than the metadata say", security=True)
+@rule("DCP304", ERROR, "the item holds another tensor than .metadata describes", security=True)
 def other_tensor(run: Run) -> Iterator[Hit]:
     """Dtype and shape in the item's own pickle against `.metadata`."""
     for report in run.scan.reports:

@@ -17,7 +17,7 @@ from dcpctl.model.witnesses import few
 _PROVES_LEAST, _PROVES_NUMBERS = 0.5, 100
 
 
-@rule("DCP601", ERROR, "the optimizer's step did not go on with the run")
+@rule("DCP601", ERROR, "the optimizer's step did not advance with the run")
 def step_went_on(run: Run) -> Iterator[Hit]:
     """`step` of both saves against the steps that lie between them."""
     history = run.since()
@@ -31,7 +31,7 @@ def step_went_on(run: Run) -> Iterator[Hit]:
         yield hit
 
 
-@rule("DCP602", ERROR, "the optimizer's moments began again")
+@rule("DCP602", ERROR, "the optimizer's moments restarted")
 def moments_went_on(run: Run) -> Iterator[Hit]:
     """Second moments that are lower than decay alone leaves of those in the save before."""
     history = run.since()
@@ -101,7 +101,7 @@ def _of_all(run: Run, history: History, before: float, after: float) -> Hit | No
     why = "it was restored from another save" + (", or skipped steps" if advanced < went_on else "")
     return Hit(
         "optimizer",
-        f"the optimizer went on by {words.count(round(advanced), 'step')} in "
+        f"the optimizer advanced by {words.count(round(advanced), 'step')} in "
         f"{round(went_on):,}: {there}; {why}",
         severity=ERROR if agreed and advanced < went_on else WARNING,
     )
@@ -131,7 +131,7 @@ def _moments_too(run: Run) -> str:
         return ""
     told = [t for t in compared.tallies if t.numbers and t.least >= _PROVES_LEAST]
     if sum(tally.numbers for tally in told) >= _PROVES_NUMBERS:
-        return f", though {told[0].slot} went on"
+        return f", though {told[0].slot} continued"
     return ""
 
 
@@ -145,7 +145,7 @@ def _proof(history: History, restart: Estimate) -> str:
     else:
         than = f"below what they were in {history.earlier.name}, and never fall"
     return (
-        f"{tally.slot} began again in {len(restart.tallies):,} of "
+        f"{tally.slot} restarted in {len(restart.tallies):,} of "
         f"{words.count(restart.compared, 'tensor')}: {restart.below:,} of "
         f"{words.count(restart.numbers, 'number')} are {than}"
         + _when(history, restart)
@@ -156,7 +156,7 @@ def _proof(history: History, restart: Estimate) -> str:
 def _hint(history: History, restart: Estimate) -> str:
     tally = restart.tallies[0]
     return (
-        f"{tally.slot} looks as if it began again in {len(restart.tallies):,} of "
+        f"{tally.slot} looks as if it restarted in {len(restart.tallies):,} of "
         f"{words.count(restart.compared, 'tensor')}: it is {restart.share:.2g} of what it was in "
         f"{history.earlier.name}, and exp_avg is not; {tally.steps:,} steps are too many to prove "
         "it" + _when(history, restart)

@@ -31,7 +31,7 @@ def stale(run: Run) -> Iterator[Hit]:
         yield Hit(
             fqns[0],
             f"{words.count(len(found.chunks), 'chunk')} of moments in {words.some(names)}{which} "
-            f"{same} of {history.earlier.name}, though the run went on: {words.some(fqns)}"
+            f"{same} of {history.earlier.name}, though the run continued: {words.some(fqns)}"
             + ("; nothing compared in these files changed, so they are that save's" * whole),
             names[0],
         )

@@ -24,7 +24,7 @@ _ANOTHER, _NOISE, _SCALED, _MOST = 0.5, 0.05, 2.0, 0.8
 _ROUNDED = {"float64": 2.0**-50, "float32": 2.0**-21, "float16": 2.0**-8, "bfloat16": 2.0**-5}
 
 
-@rule("DCP612", ERROR, "the weights stood still while the optimizer went on")
+@rule("DCP612", ERROR, "the weights did not change while the optimizer advanced")
 def stood_still(run: Run) -> Iterator[Hit]:
     """Numbers of the trained weights that are exactly those of the save before."""
     history = run.since()

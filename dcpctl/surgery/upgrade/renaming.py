@@ -68,7 +68,7 @@ def take_apart(draft: Draft, raw: RawOptimizer) -> Taken:
     """
     if raw.style not in (PLAIN, FLAT, INDEXED, BACKWARD) or raw.groups_pickled:
         what = "one pickled value" if raw.groups_pickled or raw.style == PICKLED else raw.style
-        raise Refused(f"the parameters of {quote(raw.root)} cannot be named anew: {what}")
+        raise Refused(f"the parameters of {quote(raw.root)} cannot be renamed: {what}")
     taken = Taken(raw.root, (), _style(raw))
     owners: dict[Any, Group] = {}
     known = catalogue().known_slots()
