@@ -131,7 +131,9 @@ def same_tensor(array: np.ndarray[Any, Any], dtype: str, tensor: Any) -> bool:
         return False
     if tuple(tensor.shape) != array.shape:
         return False
-    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().flatten()
+    # Of one number any stride is contiguous, and a view as bytes asks for 1.
+    flat = torch.empty(tensor.numel(), dtype=tensor.dtype)
+    flat.copy_(tensor.detach().resolve_conj().resolve_neg().reshape(-1))
     return not flat.numel() or flat.view(torch.uint8).numpy().tobytes() == array.tobytes()
 
 
