@@ -33,12 +33,14 @@ class Stale:
     """What is left of the earlier save.
 
     Attributes:
-        compared: tensors that were compared.
+        moments: moments that every step changes, in both saves; an optimizer may keep none.
+        compared: those of them that were compared.
         chunks: (FQN, file of the later save) of each chunk that is the earlier save's.
         changed: files of the later save that hold a chunk which changed.
         unread: FQNs that could not be read, and why.
     """
 
+    moments: int = 0
     compared: int = 0
     chunks: list[tuple[str, int]] = field(default_factory=list)
     changed: set[int] = field(default_factory=set)
@@ -55,6 +57,7 @@ def find_stale(history: History) -> Stale:
     found = Stale()
     steps = history.earlier.view.step_of, history.later.view.step_of
     for name, old, new in islice(_pairs(history), MOST_TENSORS):
+        found.moments += 1
         before, after = steps[0].get(name[0]), steps[1].get(name[1])
         went_on = before is not None and after is not None and after > before
         try:

@@ -59,7 +59,7 @@ def test_an_interrupted_save_stands_where_it_was_made(samples: Path, tmp_path: P
 def test_several_as_json(samples: Path) -> None:
     paths = [samples / "flipped_bit", samples / "interrupted", samples / "zstd"]
     found = documents(*paths, "--verify-data")
-    lists = {"unused_waivers", "unreadable", "checkpoints"}
+    lists = {"unused_waivers", "unreadable", "checkpoints", "runs", "not_looked_into"}
     assert set(found) == {"schema", "failed", "counts", *lists}
     assert [one["path"] for one in found["checkpoints"]] == [str(paths[0]), str(paths[2])]
     (lost,) = found["unreadable"]

@@ -40,5 +40,5 @@ def stale(run: Run) -> Iterator[Hit]:
             f"{words.count(len(found.unread), 'moment')} could not be read "
             f"({words.some(found.unread)}): {next(iter(found.unread.values()))}"
         )
-    if not found.compared:
+    if found.moments and not found.compared:
         raise CannotRun("the saves have no moments with checksums and equal chunks in common")

@@ -230,8 +230,15 @@ def _entries(path: Path) -> tuple[list[str], list[str]]:
     files: list[str] = []
     directories: list[str] = []
     for entry in _listed(path):
-        (directories if entry.is_dir() else files).append(entry.name)
+        (directories if _is_dir(entry) else files).append(entry.name)
     return files, directories
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a symbolic link that leads to itself
+        return False
 
 
 def _listed(path: Path) -> Iterator[os.DirEntry[str]]:
