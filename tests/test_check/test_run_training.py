@@ -218,7 +218,7 @@ def test_one_layer_that_began_again_is_named(tmp_path: Path) -> None:
     )
     found = the(result)
     assert found.subject == "optimizer.state.up.weight.exp_avg_sq"
-    assert "began again in 2 of 5 tensors" in found.message
+    assert "restarted in 2 of 5 tensors" in found.message
 
 
 def test_second_moments_alone_are_enough(tmp_path: Path) -> None:
