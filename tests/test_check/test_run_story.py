@@ -87,7 +87,7 @@ def test_the_saves_after_it_go_on(runs: Path) -> None:
 def test_a_step_put_right_by_hand_hides_nothing(runs: Path) -> None:
     found = only(compared(runs, "by_hand", 60))
     assert (found.rule, found.severity) == ("DCP602", "error")
-    assert "exp_avg_sq began again in" in found.message
+    assert "exp_avg_sq restarted in" in found.message
     assert "step says 60 all the same" in found.message
     at, apart = found.message.partition("reset at about step ")[2].split(" (±")
     assert abs(int(at) - 40) <= int(apart.partition(")")[0]) <= 10
