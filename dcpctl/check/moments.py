@@ -12,18 +12,9 @@ from dcpctl.errors import DcpctlError
 from dcpctl.formats.arrays import distinct
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import TensorEntry
+from dcpctl.model.optimizer.moments import SECOND_MOMENTS
 from dcpctl.model.optimizer.view import OptimizerView
 
-#: Slots whose numbers are means or sums of squares, so that none is negative.
-SECOND_MOMENTS = frozenset(
-    {
-        *("exp_avg_sq", "max_exp_avg_sq", "exp_inf"),  # the Adams
-        *("square_avg", "acc_delta", "sum"),  # RMSprop, Adadelta, Adagrad
-        *("variance", "row_var", "col_var"),  # Adafactor
-    }
-)
-#: Of these, the ones that a single gradient other than zero makes positive.
-NEVER_ALL_ZERO = frozenset({"exp_avg_sq", "exp_inf", "square_avg", "sum", "variance"})
 #: Bytes of one block, and the first block of each tensor is all that a sample reads of it.
 _BLOCK_BYTES = 256 << 10
 #: Most tensors that a sample looks at, and most bytes that it reads to see that one is all zero.

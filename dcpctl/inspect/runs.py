@@ -13,6 +13,7 @@ from dcpctl.errors import DcpctlError, InterruptedSave
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.contents import is_export
 from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.optimizer.moments import lost_moments
 from dcpctl.model.optimizer.verdict import ABSENT, PARTIAL, number
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.positions import Position
@@ -47,6 +48,7 @@ class Save:
         trained: trained parameters.
         weights_only: it holds a model and nothing of the job: an export.
         absent_files: shard files that are not there.
+        moments_lost: its second moments are zero after steps were taken, as far as a sample tells.
         keys: entries.
         nbytes: bytes of all tensors' numbers.
         sentence: whether training can be resumed from it.
@@ -69,6 +71,7 @@ class Save:
     trained: int = 0
     weights_only: bool = False
     absent_files: tuple[str, ...] = ()
+    moments_lost: bool = False
     keys: int = 0
     nbytes: int = 0
     sentence: str = ""
@@ -160,11 +163,14 @@ class Run:
         if save.error is not None:
             return save.verdict
         if save.absent_files:
-            return f"{len(save.absent_files):,} of its shard files are not there"
+            count = len(save.absent_files)
+            return f"{count:,} of its shard files {'is' if count == 1 else 'are'} not there"
         if save.weights_only:
             return "an export: weights alone"
         if save.verdict == ABSENT:
             return "no optimizer state"
+        if save.moments_lost:
+            return "its second moments are zero"
         if save.verdict == PARTIAL and not (save.only_bare and save.bare <= self.never_trained):
             return "optimizer state is missing"
         return ""
@@ -283,10 +289,18 @@ def _read(directory: SaveDirectory, run: Path, checkpoint: Checkpoint) -> Save:
         trained=len(view.parameters),
         weights_only=is_export(view),
         absent_files=tuple(file.name for file in checkpoint.files if file.size is None),
+        moments_lost=_moments_lost(view, checkpoint),
         keys=len(checkpoint),
         nbytes=checkpoint.nbytes,
         sentence=view.sentence,
     )
+
+
+def _moments_lost(view: OptimizerView, checkpoint: Checkpoint) -> bool:
+    try:
+        return lost_moments(view, checkpoint.entries)
+    except DcpctlError:  # what cannot be read is not known to be lost
+        return False
 
 
 def _pointer_texts(run: Path) -> Iterator[tuple[str, str]]:

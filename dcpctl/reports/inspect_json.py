@@ -292,6 +292,7 @@ def _save(run: Run, save: Save) -> dict[str, Any]:
         "keys": save.keys,
         "bytes": save.nbytes,
         "sentence": save.sentence,
+        "moments_lost": save.moments_lost,
         "reset_after": resets.get(id(save)),
         "why_not": run.why_not(save) or None,
         "error": _error(save.error),

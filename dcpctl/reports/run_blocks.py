@@ -66,6 +66,8 @@ def _blocks(run: Run) -> Iterator[Block]:
         elif save.absent_files:
             why = f": {run.why_incomplete(save)} ({', '.join(save.absent_files[:3])})"
             yield Paragraph((Span(save.name, NAME), Span(why, WARN)))
+        elif save.moments_lost:
+            yield Paragraph((Span(save.name, NAME), Span(f": {run.why_incomplete(save)}", WARN)))
     for newer, older in run.resets:
         yield Paragraph(
             (

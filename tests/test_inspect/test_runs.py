@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from dcpctl.cli.app import app
 from dcpctl.inspect.runs import Run, list_runs
 from tests.hostile.draft import Draft
-from tests.test_check.helpers import adamw, forget
+from tests.test_check.helpers import adamw, forget, set_numbers
 
 
 def weights(*names: str) -> Draft:
@@ -141,3 +141,17 @@ def test_names_that_would_write_to_a_terminal_are_escaped(tmp_path: Path) -> Non
     (tmp_path / "latest").write_text("\x1b[2J")
     assert "\x1b" not in said(tmp_path)
     assert "step-20" in said(tmp_path)
+
+
+def test_a_save_whose_second_moments_are_zero_is_not_offered(tmp_path: Path) -> None:
+    for step, numbers in ((10, (1.0, 0.0, 0.0, 0.0)), (20, (0.0,) * 4)):
+        draft = adamw("a.weight", "b.weight", step=step)
+        set_numbers(draft, "optimizer.state.a.weight.exp_avg_sq", 0.0, 0.0, 0.0, 0.0)
+        set_numbers(draft, "optimizer.state.b.weight.exp_avg_sq", *numbers)
+        draft.write(tmp_path / f"step-{step}")
+    run = the_run(tmp_path)
+    assert [save.moments_lost for save in run.saves] == [True, False]
+    assert run.resume_from == run.saves[1]
+    assert "step-20: its second moments are zero" in said(tmp_path)
+    document = json.loads(said(tmp_path, "--json"))
+    assert [save["moments_lost"] for save in document["run"]] == [True, False]

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from dcpctl.check import words
 from dcpctl.check.finding import ERROR, WARNING
-from dcpctl.check.moments import NEVER_ALL_ZERO, Moment
+from dcpctl.check.moments import Moment
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
 from dcpctl.errors import quote
+from dcpctl.model.optimizer.moments import NEVER_ALL_ZERO
 from dcpctl.model.optimizer.verdict import ABSENT, number
 
 
