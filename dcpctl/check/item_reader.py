@@ -216,6 +216,8 @@ class ItemReader:
                 self._compare(report, item, record, bool(transforms))
             else:
                 report.verified = False
+        if report.verified:
+            report.bytes_read = report.length  # the headers between the records too
         if any(not damage.is_data for damage in report.damage):
             return  # what a damaged pickle says is not worth a second finding
         if row >= BYTES_ROW:

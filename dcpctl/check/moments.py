@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dcpctl.check import words
 from dcpctl.check.options import CheckOptions
 from dcpctl.errors import DcpctlError
 from dcpctl.formats.arrays import distinct
@@ -35,6 +36,7 @@ class Moment:
         infinite: infinities among those read.
         nan: NaN among those read.
         all_zero: every number was read and is zero.
+        in_full: every number was read.
         numbers: numbers read.
         unread: why it could not be read; empty if it could.
     """
@@ -47,6 +49,7 @@ class Moment:
     infinite: int = 0
     nan: int = 0
     all_zero: bool = False
+    in_full: bool = False
     numbers: int = 0
     unread: str = ""
 
@@ -69,6 +72,22 @@ class Moments:
     def unread(self) -> list[Moment]:
         """Those that could not be read."""
         return [moment for moment in self.found if moment.unread]
+
+    @property
+    def note(self) -> str:
+        """How much of them was read, in a sentence; empty where that was all that can be."""
+        if self.whole:
+            return ""
+        read = len(self.found) - len(self.unread)
+        part = sum(not (moment.unread or moment.in_full) for moment in self.found)
+        if not part and len(self.found) == self.expected:
+            return ""
+        were = "was" if read == 1 else "were"
+        of = f"Of {words.count(self.expected, 'second moment')}, {read:,} {were}"
+        if not part:
+            return f"{of} examined. --values examines all."
+        some = " in part" if part == read else f", {part:,} of them in part"
+        return f"{of} examined{some}. --values examines them in full."
 
 
 def read_moments(checkpoint: Checkpoint, view: OptimizerView, options: CheckOptions) -> Moments:
@@ -122,7 +141,8 @@ def _read(moment: Moment, entry: TensorEntry, budget: int | None) -> int:
             zero = zero and not numbers.any()
             if budget is not None and (not zero or read > budget):
                 break
-        moment.all_zero = zero and moment.numbers >= entry.numel
+        moment.in_full = moment.numbers >= entry.numel
+        moment.all_zero = zero and moment.in_full
     except DcpctlError as error:
         moment.unread = str(error)
     return read

@@ -237,11 +237,8 @@ class Run:
         if self.scanned is not None and self.scanned.items:
             said.append(self.scanned.note)
         moments = self._moments
-        if moments is not None and moments.found and not moments.whole:
-            said.append(
-                f"Of {words.count(moments.expected, 'second moment')}, {len(moments.found):,} were "
-                "looked at, in part. --values reads them all."
-            )
+        if moments is not None:
+            said.append(moments.note)
         pairs = self._pairs
         if pairs is not None and pairs.looked < pairs.expected:
             said.append(

@@ -85,7 +85,8 @@ class Scan:
                 f"All {words.count(self.items, 'storage item')} were opened, {self.verified:,} of "
                 f"them read whole ({of_bytes}). --verify-data reads everything."
             )
-        if self.whole:
+        lost = sum(bool(report.unread) for report in self.reports)
+        if self.whole or self.verified + lost == self.items:
             return (
                 f"{words.count(self.verified, 'storage item')} of {self.items:,} were read whole "
                 f"({of_bytes}); the others could not be, as the findings say."

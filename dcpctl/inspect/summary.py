@@ -12,9 +12,11 @@ from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.copies import Copies, compare_copies
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.layout import Layouts, survey
+from dcpctl.model.optimizer.verdict import ABSENT
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.packed import PackedClass, packed_classes
 from dcpctl.model.releases import obstacles
+from dcpctl.model.saves import optimizer_beside
 from dcpctl.model.sections import SECTIONS, Sections, classify
 
 
@@ -73,6 +75,7 @@ class Summary:
         absent_files: shard files that the metadata names and that are not there.
         target: the torch release that the verdict is for; None if none was named or installed.
         obstacles: why that release does not load the checkpoint as it is, a clause each.
+        optimizer_beside: the part beside it that holds the optimizer, where it has none itself.
     """
 
     checkpoint: Checkpoint
@@ -89,6 +92,7 @@ class Summary:
     copies: Copies | None = None
     target: str | None = None
     obstacles: tuple[str, ...] = ()
+    optimizer_beside: str = ""
 
 
 def summarize(checkpoint: Checkpoint, torch: str | None = None) -> Summary:
@@ -120,6 +124,7 @@ def summarize(checkpoint: Checkpoint, torch: str | None = None) -> Summary:
         absent_files=tuple(file.name for file in checkpoint.files if file.size is None),
         target=target,
         obstacles=() if target is None else tuple(_obstacles(checkpoint, view, target)),
+        optimizer_beside=optimizer_beside(checkpoint.path) if view.verdict == ABSENT else "",
     )
 
 

@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from dcpctl import limits
-from dcpctl.errors import ReadFailed
+from dcpctl.errors import DcpctlError, ReadFailed
 from dcpctl.model import contents, directories
 from dcpctl.model.directories import CHECKPOINT, INTERRUPTED, NOTHING, Directory
 from dcpctl.model.positions import (
@@ -169,6 +169,15 @@ def beside(path: Path) -> tuple[Path, ...]:
         alike = [save for save in found.saves if _NUMBERED_PART.fullmatch(save.path.name)]
         parts = [part for save in alike if save.position == own for part in save.parts]
     return tuple(part for part in parts if part != here) if here in parts else ()
+
+
+def optimizer_beside(path: Path) -> str:
+    """The name of the optimizer's part beside `path`, another part of its save; empty if none."""
+    try:
+        others = beside(path)
+    except DcpctlError:  # the directory around it cannot be listed
+        return ""
+    return next((part.name for part in others if contents.holds_optimizer(part)), "")
 
 
 def _with_companions(runs: Sequence[RunDirectory]) -> list[RunDirectory]:

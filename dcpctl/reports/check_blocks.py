@@ -36,7 +36,7 @@ def check_blocks(result: CheckResult) -> Iterator[Block]:
     yield from finding_blocks(result)
     if result.skipped:
         yield Table(
-            [Column("skipped"), Column("because", folds=True, prose=True)],
+            [Column("skipped", folds=True, prose=True), Column("because", folds=True, prose=True)],
             [(", ".join(rules), because) for because, rules in _by_reason(result.skipped).items()],
         )
     yield from waiver_blocks([result], result.unused_waivers)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dcpctl.check.finding import Checked, CheckedRun, CheckResult
+from dcpctl.check.finding import ERROR, WARNING, Checked, CheckedRun, CheckResult
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
     BAD,
@@ -34,7 +34,9 @@ def many_blocks(checked: Checked) -> Iterator[Block]:
         how.append(Span(f"{len(checked.unreadable):,} unreadable", BAD))
     if checked.results:
         waived = sum(len(result.waived) for result in checked.results)
-        how += [*([Span(", ")] if how else []), *outcome(checked.counts, waived)]
+        sound = not checked.counts.get(ERROR) and not checked.counts.get(WARNING)
+        link = [Span("; the others: " if sound else ", ")] if how else []
+        how += [*link, *outcome(checked.counts, waived)]
     yield Heading((Span(f"{total}  "), *how), level=1)
     yield _overview(checked)
     for one in checked.unreadable:
@@ -105,7 +107,7 @@ def _skipped(results: Sequence[CheckResult]) -> Table:
         for because, rules in by_reason.items()
     ]
     columns = [
-        Column("skipped"),
+        Column("skipped", folds=True, prose=True),
         Column("in", right=True),
         Column("because", folds=True, prose=True),
     ]
@@ -127,5 +129,6 @@ def _sentence(results: Sequence[CheckResult]) -> str:
     said += f"; {words.size(read)} of {words.size(stored)} read"
     said += f", {verified:,} of {words.count(items, 'item')} verified."
     if verified < items:
-        said += " The rest was sampled, which --verify-data does not."
+        said += " Of the others a sample was read, or nothing could be; --verify-data reads what"
+        said += " can be read."
     return said

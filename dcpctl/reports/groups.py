@@ -51,7 +51,7 @@ def group_blocks(view: OptimizerView) -> Iterator[Block]:
 
 def _members(group: ParamGroup) -> str:
     if group.unknown is not None:
-        return "unknown parameters"
+        return "an unknown number of parameters"
     return words.count(len(group.params), "parameter")
 
 
@@ -60,7 +60,11 @@ def _first(group: ParamGroup) -> str:
 
 
 def _pairs(values: dict[str, str], keys: Sequence[str]) -> str:
-    """`lr 0.0003, betas (0.9, 0.95)`: what is set first, what is off (False, None) together."""
+    """`lr 0.0003, betas (0.9, 0.95)`: set ones, then what is off (False, None), then unknown."""
+    unknown = [key for key in keys if values[key] == "unknown"]
     off = [key for key in keys if values[key] in ("False", "None")]
-    on = [f"{key} {values[key]}" for key in keys if key not in off]
-    return ", ".join(on + [f"{key} {values[key]}" for key in off])
+    on = [key for key in keys if key not in (*off, *unknown)]
+    said = ", ".join(f"{key} {values[key]}" for key in (*on, *off))
+    if unknown:
+        said += f"{'; ' if said else ''}unknown: {', '.join(unknown)}"
+    return said

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator
 
 from dcpctl import torch_bridge
-from dcpctl.errors import printable
+from dcpctl.check.words import enumerated
+from dcpctl.errors import printable, quote
 from dcpctl.inspect.summary import Summary
 from dcpctl.model.copies import Copies
 from dcpctl.model.optimizer.view import OptimizerView
@@ -78,6 +79,10 @@ def summary_blocks(summary: Summary) -> Iterator[Block]:
     )
     yield Heading("optimizer")
     yield Paragraph(Span(view.sentence, TONES[view.verdict]))
+    if summary.optimizer_beside:
+        save = shlex.quote(str(summary.checkpoint.path.resolve().parent))
+        part = quote(summary.optimizer_beside)
+        yield Paragraph(f"The optimizer lies in {part} beside it. Run: dcpctl inspect {save}")
     if summary.obstacles:
         yield Paragraph(Span(_not_as_it_is(summary), WARN))
     yield Facts(list(optimizer_facts(view)))
@@ -190,7 +195,7 @@ def _witnesses(view: OptimizerView) -> Iterator[tuple[str, Line]]:
     for step in dict.fromkeys(w.step for w in view.witnesses.sure if w.step != at):
         sources = view.witnesses.saying(step)
         verb = "says" if len(sources) == 1 else "say"
-        yield "the job", Span(f"{', '.join(sources)} {verb} {words.step(step)}", WARN)
+        yield "the job", Span(f"{enumerated(sources)} {verb} {words.step(step)}", WARN)
 
 
 def _steps(view: OptimizerView) -> Line:

@@ -30,7 +30,7 @@ from dcpctl.reports.groups import group_blocks
 from dcpctl.reports.summary_blocks import TONES, optimizer_facts
 
 _UNEVEN = 1.2
-_MISSING, _NONE = Span("missing", BAD), Span("-", DIM)
+_MISSING, _UNKNOWN, _NONE = Span("missing", BAD), Span("unknown", WARN), Span("-", DIM)
 
 
 def files_blocks(survey: FileSurvey) -> Iterator[Block]:
@@ -122,6 +122,8 @@ def _slot_cell(parameter: Parameter, slot: str, view: OptimizerView) -> Line:
         return _MISSING if slot in parameter.expected else _NONE
     if slot == "step" and parameter.name in view.step_of:
         return words.step(view.step_of[parameter.name])
+    if slot == "step" and entry.gap:
+        return _UNKNOWN
     if entry.dtype is None:
         return "object"
     kind = view.class_of(entry.fqn)

@@ -10,6 +10,7 @@ from dcpctl.check.finding import INFO, WARNING
 from dcpctl.check.many import check_many, find_targets
 from dcpctl.check.options import CheckOptions
 from dcpctl.inspect.runs import list_runs
+from dcpctl.inspect.summary import summarize
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
@@ -59,3 +60,10 @@ def test_the_gate_gets_a_state_of_zeros_in_the_part_of_the_optimizer(
         assert moment.shape == checkpoint.tensors["model.gate.weight"].shape
         assert not moment.any() and OptimizerView(checkpoint).verdict == "complete"
     assert (tmp_path / "filled/rng/rng_dp_rank_1.pt").is_file()
+
+
+def test_a_part_alone_says_where_the_optimizer_is(case: Path) -> None:
+    with open_checkpoint(case / "ok" / "epoch_0_step_20" / "model") as checkpoint:
+        assert summarize(checkpoint).optimizer_beside == "optim"
+    with open_checkpoint(case / "ok" / "epoch_0_step_20") as checkpoint:
+        assert summarize(checkpoint).optimizer_beside == ""

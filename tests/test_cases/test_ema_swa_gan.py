@@ -149,3 +149,10 @@ def test_a_rename_in_one_model_is_no_change_of_the_other(gan: Draft, tmp_path: P
     assert found.optimizer is not None
     assert len(found.optimizer.changes) == 1
     assert "discriminator" not in repr(found.optimizer.changes)
+
+
+def test_a_module_without_state_is_named_with_its_model(case: Path) -> None:
+    with open_checkpoint(case / "ck-warmup") as checkpoint:
+        view = OptimizerView(checkpoint)
+        why = {one.fqn: one.why for one in view.missing}
+    assert why["discriminator.0.weight"] == "nothing in discriminator.0 has state"

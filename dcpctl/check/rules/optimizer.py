@@ -9,15 +9,14 @@ from dcpctl.check import words
 from dcpctl.check.finding import ERROR, INFO, WARNING
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
-from dcpctl.errors import DcpctlError, printable, quote
+from dcpctl.errors import printable, quote
 from dcpctl.formats import dtypes
-from dcpctl.model.contents import holds_optimizer
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer import coverage
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.faults import SHAPE, SHARE, listed_faults
 from dcpctl.model.optimizer.verdict import ABSENT
-from dcpctl.model.saves import beside
+from dcpctl.model.saves import optimizer_beside
 from dcpctl.model.sections import DATALOADER, OTHER, RNG, SCHEDULER
 from dcpctl.model.witnesses import COUNT
 
@@ -35,7 +34,7 @@ def absent(run: Run) -> Iterator[Hit]:
     if view.verdict != ABSENT:
         return
     trace = _training_trace(run)
-    elsewhere = _optimizer_beside(run)
+    elsewhere = optimizer_beside(run.checkpoint.path)
     if run.history is not None and run.history.exported:
         before = run.history.earlier
         instead = "" if before.is_export else f"; to resume, use {before.name}"
@@ -251,12 +250,3 @@ def _training_trace(run: Run) -> str:
     if at is not None and at.step is not None and run.checkpoint.format != "safetensors":
         return f"the directory is that of {at.words}"
     return ""
-
-
-def _optimizer_beside(run: Run) -> str:
-    """The name of an optimizer's part beside the part that is checked alone; empty if none."""
-    try:
-        others = beside(run.checkpoint.path)
-    except DcpctlError:  # the directory around it cannot be listed
-        return ""
-    return next((part.name for part in others if holds_optimizer(part)), "")

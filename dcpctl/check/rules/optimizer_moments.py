@@ -67,7 +67,7 @@ def rank_of_zeros(run: Run) -> Iterator[Hit]:
             f"{' and '.join(_slots(trained[0]))} are zero everywhere in "
             f"{_whose(trained, _of_rank(rank))}, and not in those of other ranks: "
             + (
-                "no gradient ever reached these rows, it seems: other rows there are zero too"
+                "likely rows that no gradient ever reached, as other rows there are zero too"
                 if rests
                 else "lost, or no gradient ever reached these rows"
             ),
@@ -116,7 +116,7 @@ def _pairs(run: Run) -> MomentPairs:
         raise CannotRun("there is no optimizer state")
     pairs = run.pairs
     if not pairs.parameters and not pairs.unknown:
-        raise CannotRun("the optimizer keeps no first and second moments that bound each other")
+        raise CannotRun("no bound between moments of this optimizer is known")
     return pairs
 
 

@@ -127,7 +127,7 @@ def _moments(run: Run) -> list[Moment]:
     if run.optimizer.verdict == ABSENT:
         raise CannotRun("there is no optimizer state")
     if not run.moments.expected:
-        raise CannotRun("the optimizer keeps no second moments")
+        raise CannotRun("the optimizer keeps no second moments in a form that can be read")
     return run.moments.found
 
 

@@ -60,6 +60,7 @@ class Parameter:
         kind: which optimizer trains it.
         status: one of the constants above.
         why: what the status rests on, a clause; empty for COMPLETE and NO_STATE_NEEDED.
+        module: the module around it of which nothing has state; empty where there is none.
     """
 
     name: str
@@ -77,6 +78,12 @@ class Parameter:
     kind: Kind = field(default_factory=lambda: Kind(None, (), ""))
     status: str = NEVER_TRAINED
     why: str = ""
+    module: str = ""
+
+    def lies_in(self, module: str) -> None:
+        """Name the module around it of which nothing has state."""
+        self.module = module
+        self.why = f"nothing in {module} has state"
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -343,7 +350,7 @@ def _judge(parameters: Sequence[Parameter]) -> None:
             parameter.why = f"it has {', '.join(parameter.slots)}"
         elif parameter.name in modules:
             parameter.status = NEVER_TRAINED
-            parameter.why = f"nothing in {modules[parameter.name]} has state"
+            parameter.lies_in(modules[parameter.name])
         else:
             parameter.status = NEVER_TRAINED
             parameter.why = "others have state, and nothing here says that it had some"

@@ -128,9 +128,8 @@ def _bare(name: str, parameters: Sequence[Parameter], at: str, reasons: Sequence
     covered = sum(parameter.status == coverage.COMPLETE for parameter in parameters)
     return printable(
         f"{_upper(name)} state is complete for {covered} of {needing} "
-        f"{_plural('parameter', needing)}{at}; {'; '.join(reasons)}. A load that asks for their "
-        "state fails; dcpctl upgrade --fill-missing-state zeros gives them what a new optimizer "
-        "has."
+        f"{_plural('parameter', needing)}{at}; {'; '.join(reasons)}. A load that asks for that "
+        "state fails; dcpctl upgrade --fill-missing-state zeros adds what a new optimizer has."
     )
 
 
@@ -142,7 +141,7 @@ def _faults(parameters: Iterable[Parameter]) -> list[str]:
             kinds.setdefault(fault.kind, []).append((parameter.name, fault))
     words = {
         GAP: "not all here: {why}",
-        SHARE: "one rank's share, and the other ranks' is not here",
+        SHARE: "one rank's share alone, and the other ranks' shares are not here",
         SHAPE: "of another shape: {why}",
     }
     found = []
@@ -204,10 +203,7 @@ def _reasons(parameters: Iterable[Parameter]) -> list[str]:
         if parameter.missing:
             gone = parameter.missing if parameter.slots else ()
             alike.setdefault((parameter.status, gone), []).append(parameter.name)
-    words = {
-        coverage.LOST: "lost",
-        coverage.NEVER_TRAINED: "they never got a gradient, or it was lost",
-    }
+    words = {coverage.LOST: "lost", coverage.NEVER_TRAINED: "never got a gradient, or lost"}
     return [
         f"{_count(names)} without {', '.join(gone) or 'any state'} ({shorten(names)}: "
         f"{words[status]})"

@@ -499,6 +499,8 @@ def _tell_apart(found: Sequence[Sequence[Parameter]], sections: Sections) -> Non
                 model = sections.model_of(parameter.root)
                 root = parameter.root if model is None or parameter.fqn is None else model.root
                 parameter.name = rooted(root, parameter.name)
+                if parameter.module:
+                    parameter.lies_in(rooted(root, parameter.module))
 
 
 def _is_nameless(parameter: Parameter) -> bool:

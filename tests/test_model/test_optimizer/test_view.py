@@ -311,7 +311,7 @@ def test_a_whole_layer_without_state_was_never_trained_or_lost() -> None:
     assert view.missing[0].why == "nothing in layers.1 has state"
     assert view.sentence.startswith(
         "AdamW state is complete for 6 of 10 parameters, at step 100; 4 parameters without any "
-        "state (layers.1.*: they never got a gradient, or it was lost)."
+        "state (layers.1.*: never got a gradient, or lost)."
     )
     assert "--fill-missing-state zeros" in view.sentence
 
