@@ -150,9 +150,9 @@ def _closing(found: Difference) -> Iterator[str]:
     if SHAPES in counts and not counts[SHAPES]:
         same.append("shapes and dtypes" if not found.specs else "shapes")
     if LAYOUT in counts and not counts[LAYOUT]:
-        same.append("layout")
+        same.append("layout" if not counts.get(SHAPES) else "layout where the shapes are equal")
     if found.optimizer is not None and not counts[OPTIMIZER]:
-        same.append("optimizer")
+        same.append("optimizer settings and steps")
     objects = found.objects
     if objects is not None and not counts[OBJECTS]:
         equal = objects.compared - len(objects.changed) - len(objects.unread)

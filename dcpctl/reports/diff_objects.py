@@ -9,7 +9,6 @@ from dcpctl.diff.difference import Difference
 from dcpctl.diff.equality import equal_values
 from dcpctl.reports import values_text, words
 from dcpctl.reports.blocks import (
-    BAD,
     DIM,
     NAME,
     Block,
@@ -19,6 +18,7 @@ from dcpctl.reports.blocks import (
     Span,
     Table,
 )
+from dcpctl.reports.unread import not_compared
 
 _MOST_ROWS = 20
 #: Levels of containers that are opened to show what differs.
@@ -41,8 +41,7 @@ def object_blocks(found: Difference) -> Iterator[Block]:
         )
         if len(shown) > _MOST_ROWS:
             yield Paragraph(Span(f"{len(shown) - _MOST_ROWS:,} more; --json has all", DIM))
-    for lost in found.objects.unread[:_MOST_ROWS]:
-        yield Paragraph((Span(lost.fqn_a, NAME), Span(f" was not compared: {lost.error}", BAD)))
+    yield from not_compared((lost.fqn_a, str(lost.error)) for lost in found.objects.unread)
 
 
 def values_apart(a: Any, b: Any, depth: int = 0) -> tuple[str, str]:

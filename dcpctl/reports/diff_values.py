@@ -21,6 +21,7 @@ from dcpctl.reports.blocks import (
     Span,
     Table,
 )
+from dcpctl.reports.unread import not_compared
 
 _MOST_ROWS = 20
 
@@ -50,8 +51,7 @@ def contents_blocks(found: Difference) -> Iterator[Block]:
                 ],
             )
             yield Paragraph(Span("Told by checksums; --values reads by how much they differ.", DIM))
-    for lost in contents.unread[:_MOST_ROWS]:
-        yield Paragraph((Span(lost.a, NAME), Span(f" was not compared: {lost.failure}", BAD)))
+    yield from not_compared((lost.a, str(lost.failure)) for lost in contents.unread)
 
 
 def contents_words(found: Difference) -> Iterator[str]:

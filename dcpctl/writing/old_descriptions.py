@@ -17,6 +17,7 @@ from typing import Any
 from dcpctl.errors import listed, quote
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.model.draft import Draft, Fill, Literal
+from dcpctl.text import count
 from dcpctl.writing.counts import Counts
 from dcpctl.writing.side_files import SideFile, SideFiles
 
@@ -101,10 +102,10 @@ def _of_ranks(side: SideFiles, draft: Draft) -> Iterator[str]:
         return
     for prefix, suffix in _one_a_rank(side, old):
         shown = quote(f"{prefix}{{0..{old - 1}}}{suffix}" if old > 1 else f"{prefix}0{suffix}")
-        what = f"there is none for rank {old}" if new > old else f"it will look for {new} of them"
+        what = f"finds none for rank {old}" if new > old else f"reads {new} of them"
         yield (
-            f"{shown} is one file for each of {old} ranks and is carried over as it is; a job on "
-            f"{new} ranks: {what}"
+            f"{shown} is one file for each of {count(old, 'rank')} and is carried over as it is; "
+            f"a job on {count(new, 'rank')} {what}"
         )
     for file in side.loose:
         if file.name.endswith(".json") and old in _members(_parsed(file), ("world_size",)):

@@ -167,6 +167,7 @@ def plan(
         parts.append(made)
         files += its_files
     _check_packed(files)
+    sources.check_there(files, stamps)
     counts = count(draft, files, sum(len(part.metadata) for part in parts), carried)
     for number, file in enumerate(carried, sources.shards):
         files.append(_whole(file, number, sources))

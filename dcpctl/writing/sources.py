@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcpctl.errors import DcpctlError, MissingFile, TruncatedFile, quote
+from dcpctl.errors import DcpctlError, MissingFile, TruncatedFile, listed, quote
 from dcpctl.model.checkpoint import Checkpoint, Part
 from dcpctl.model.draft import Draft
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.shard_file import ShardFile
 from dcpctl.storage.local import LocalStorage
+from dcpctl.writing.segments import CopyItem, NewTensor, OutputFile
 from dcpctl.writing.side_files import SideFile
 
 
@@ -130,6 +131,36 @@ class Sources:
                 continue
             found[number] = (status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino)
         return found
+
+    def check_there(self, files: Sequence[OutputFile], stamps: Mapping[int, Stamp]) -> None:
+        """See that the shard files are there which a result takes something from.
+
+        Args:
+            files: what the result is made of.
+            stamps: of the files that are there.
+
+        Raises:
+            MissingFile: one is not.
+        """
+        gone = {number for number in range(self.shards) if number not in stamps}
+        if not gone:
+            return
+        needed: set[int] = set()
+        for file in files:
+            needed.add(file.source)
+            for segment in file.segments:
+                if isinstance(segment, CopyItem):
+                    needed.add(segment.source)
+                elif isinstance(segment, NewTensor) and isinstance(segment.source, TensorEntry):
+                    first = self.first_file(segment.source)
+                    needed.update(first + n for n in segment.source.chunks.file.tolist())
+        lost = [self.files[number] for number in sorted(gone & needed)]
+        if lost:
+            raise MissingFile(
+                f"{listed(file.name for file in lost)} {'is' if len(lost) == 1 else 'are'} "
+                f"missing from {quote(lost[0].storage.root)}",
+                hint="gather the files of all nodes in one directory, or run dcpctl repair",
+            )
 
     def check_unchanged(self, before: dict[int, Stamp]) -> None:
         """See that no file has changed since `stamps` gave `before`.

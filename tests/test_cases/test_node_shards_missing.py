@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from dcpctl.errors import MissingFile
 from dcpctl.inspect.summary import summarize
+from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.values import Unknown
 from dcpctl.reports.inspect_json import summary_document
+from dcpctl.surgery.reshard import ReshardOptions, reshard
+from dcpctl.writing.plan import plan
 from tests.test_check.helpers import check
 from tests.test_diff.helpers import differ
 
@@ -50,3 +54,10 @@ def test_diff_says_unknown_and_not_changed(case: Path) -> None:
     assert optimizer is not None
     assert (optimizer.kinds_differ, optimizer.steps_differ, optimizer.changes) == (False, False, ())
     assert (optimizer.unknown[0], len(optimizer.unknown[1])) == ((), 20)
+
+
+def test_a_result_that_needs_the_missing_file_is_not_planned(case: Path, tmp_path: Path) -> None:
+    with open_checkpoint(case / "node0") as checkpoint:
+        draft = reshard(Draft.of(checkpoint), ReshardOptions(world_size=1))
+        with pytest.raises(MissingFile, match=r"'__1_0\.distcp' is missing"):
+            plan(draft, tmp_path / "out")

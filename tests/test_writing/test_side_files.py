@@ -222,9 +222,9 @@ def test_what_belongs_to_one_rank_each_is_named(source, tmp_path):
         lower = plan(draft.with_entries(cast, None), tmp_path / "out").warnings
     assert len(more) == len(fewer) == 2
     assert "'dataloader/rank{0..1}.pt' is one file for each of 2 ranks" in more[0]
-    assert more[0].endswith("there is none for rank 2")
+    assert more[0].endswith("a job on 4 ranks finds none for rank 2")
     assert more[1].endswith("says world_size 2")
-    assert fewer[0].endswith("it will look for 1 of them")
+    assert fewer[0].endswith("a job on 1 rank reads 1 of them")
     assert lower == ("'config.json' is carried over as it is and says float32",)
 
 
