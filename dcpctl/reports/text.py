@@ -57,7 +57,7 @@ def write(blocks: Iterable[Block], stream: TextIO, *, color: bool) -> None:
     Args:
         blocks: what to print.
         stream: where to; where neither it nor COLUMNS says how wide it is, a row of a table is one
-            line for `grep`, unless it holds sentences.
+            line for `grep`, unless it holds sentences, and no path or name is broken.
         color: with colours, or without a single escape code.
     """
     width = width_of(stream)
@@ -106,11 +106,11 @@ def _draws_lines(stream: TextIO) -> bool:
 def _lines(block: Block, width: int | None) -> Iterator[Line]:
     room = (width or PROSE) - _INDENT
     if isinstance(block, Heading):
-        yield from _heading(block, width or PROSE)
+        yield from _heading(block, width)
     elif isinstance(block, Paragraph):
-        yield from _indented(fold(_safe(block.line), room))
+        yield from _indented(fold(_safe(block.line), room, whole=width is None))
     elif isinstance(block, Facts):
-        yield from _facts(block, room)
+        yield from _facts(block, room, whole=width is None)
     elif isinstance(block, Table):
         rows = [[_safe(cell) for cell in row] for row in block.rows]
         yield from _indented(lay_out(block.columns, rows, width and room, room))
@@ -122,16 +122,16 @@ def _lines(block: Block, width: int | None) -> Iterator[Line]:
             yield " " * _INDENT + printable(line)
 
 
-def _heading(block: Heading, width: int) -> Iterator[Line]:
+def _heading(block: Heading, width: int | None) -> Iterator[Line]:
     bold = tuple(Span(s.text, STRONG if s.tone == PLAIN else s.tone) for s in _safe(block.line))
-    yield from fold(bold, width)
+    yield from fold(bold, width or PROSE, whole=width is None)
 
 
-def _facts(block: Facts, room: int) -> Iterator[Line]:
+def _facts(block: Facts, room: int, *, whole: bool) -> Iterator[Line]:
     label_width = max((len(label) for label, _ in block.rows), default=0)
     for label, line in block.rows:
         margin = label_width + 2 if room - label_width > 20 else _INDENT
-        folded = fold(_safe(line), room - margin)
+        folded = fold(_safe(line), room - margin, whole=whole)
         if margin == _INDENT:
             yield Span(" " * _INDENT + label, DIM)
             yield from _indented(folded, 2 * _INDENT)

@@ -98,10 +98,11 @@ def _stacked(
             yield (Span("  "), *line)
 
 
-def fold(line: Spans, width: int) -> list[Spans]:
+def fold(line: Spans, width: int, *, whole: bool = False) -> list[Spans]:
     """Wrap spans to `width` terminal columns, at blanks where there are any.
 
-    Words longer than a line are broken after a dot, a slash or an underscore, else anywhere.
+    Words longer than a line are broken after a dot, a slash or an underscore, else anywhere; with
+    `whole` they stay whole, and their lines are longer.
     """
     if _width(line) <= width:
         return [line]
@@ -114,7 +115,7 @@ def fold(line: Spans, width: int) -> list[Spans]:
             used = 0
         if not used and word.isspace() and len(lines) > 1:
             continue
-        for part in [word] if length <= width else _chop(word, width):
+        for part in [word] if whole or length <= width else _chop(word, width):
             if used and used + cell_len(part) > width and not part.isspace():
                 lines.append([])
                 used = 0

@@ -65,7 +65,10 @@ def weights(rename: dict[str, str] | None = None) -> Draft:
 # -- what is checked --
 
 
-def test_every_run_below_is_checked_however_deep(tmp_path: Path) -> None:
+def test_every_run_below_is_checked_however_deep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # workers of xdist have 80
     for where in ("a", "b/c/d/e"):
         for step in (10, 20):
             adamw(step=step).write(tmp_path / where / f"step-{step}" / "trainer")

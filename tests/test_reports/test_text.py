@@ -131,3 +131,23 @@ def test_the_list_of_commands_is_not_cut() -> None:
     for name, command in Commands().items():
         short = command.get_short_help_str()
         assert short.endswith("."), name
+
+
+def test_a_path_is_broken_in_a_terminal_and_whole_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = "/".join(["runs", *["a_long_name"] * 20])
+    for columns in (None, "60"):
+        monkeypatch.delenv("COLUMNS", raising=False)
+        if columns:
+            monkeypatch.setenv("COLUMNS", columns)
+        stream = io.StringIO()
+        blocks: list[Block] = [
+            Heading(path),
+            Paragraph(f"Resume from: {path}"),
+            Facts([("in", path)]),
+        ]
+        text.write(blocks, stream, color=False)
+        lines = stream.getvalue().splitlines()
+        assert sum(path in line for line in lines) == (0 if columns else 3)
+        assert columns is None or max(map(len, lines)) <= 60
