@@ -31,6 +31,8 @@ SECTIONS = (MODEL, OPTIMIZER, EMA, SCHEDULER, DATALOADER, RNG, OTHER)
 __all__ = ["SECTIONS", "Sections", "classify", "is_buffer"]
 
 _DATALOADER = re.compile(r"(?i).*(?:data_?loader|data_?iter|data_?module|dataset|sampler).*")
+#: torch.optim.lr_scheduler.LRScheduler.state_dict has both.
+_COUNTERS = (".last_epoch", "._step_count")
 _RNG = re.compile(r"(?i)(?:.*[_.])?(?:rngs?|random)(?:[_./]?(?:states?|tracker).*|[_./].*)?")
 
 
@@ -130,6 +132,8 @@ def classify(checkpoint: CheckpointLike) -> Sections:
     planner = checkpoint.planner_data or {}
     finder = Finder(entries, tensors, planner, claims)
     by_name = {fqn: _by_name(fqn) for fqn in rest}
+    for fqn in _of_schedulers([fqn for fqn in rest if by_name[fqn] == OTHER]):
+        by_name[fqn] = SCHEDULER
     ours = {f: by_name[f] == OTHER and _is_models(f, finder) for f in tensors}
     models = finder.models(ours)
     shows = {m.root: shows_copy(m.root, _beside(m, rest)) for m in models}
@@ -252,6 +256,17 @@ def trained_names(optimizers: Sequence[RawOptimizer]) -> frozenset[str]:
             names.update(group.names or group.params)
         names.update(raw.state, raw.absent)
     return frozenset(strip_wrappers(name) for name in names if not is_index(name))
+
+
+def _of_schedulers(fqns: Sequence[str]) -> Iterable[str]:
+    """What lies in containers that hold what each scheduler of torch's counts in."""
+    held = {fqn for fqn in fqns if fqn.endswith(_COUNTERS)}
+    heads = tuple(
+        head + "."
+        for head in {fqn.rpartition(".")[0] for fqn in held}
+        if all(head + counter in held for counter in _COUNTERS)
+    )
+    return [fqn for fqn in fqns if heads and fqn.startswith(heads)]
 
 
 def _by_name(fqn: str) -> str:

@@ -132,3 +132,16 @@ def test_buffers_by_name_and_by_dtype() -> None:
     assert is_buffer("flag", tensor(dtype="bool"))
     assert not is_buffer("layers.0.weight", tensor(4, 4, dtype="bfloat16"))
     assert not is_buffer("masked_lm.weight", tensor(4, 4, dtype="float8_e4m3fn"))
+
+
+def test_a_scheduler_is_told_by_what_it_counts_in() -> None:
+    found = sections_of(
+        {
+            "policy": {"w": tensor(2, 2)},
+            "policy_lr": {"last_epoch": 7, "_step_count": 8, "base_lrs": [0.1]},
+            "meta": {"last_epoch": 3},
+        }
+    )
+    assert {fqn for fqn, section in found.items() if section == "scheduler"} == {
+        fqn for fqn in found if fqn.startswith("policy_lr.")
+    }

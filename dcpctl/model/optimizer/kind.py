@@ -134,6 +134,14 @@ def _extended(
             size = max(fitting)
     if not best:
         return None
+    # Keys that only a larger optimizer of torch's has make this one of its kin, which lacks some.
+    most = max(len({*optimizer.keys} & {*own}) for optimizer in best)
+    if any(
+        len({*optimizer.keys} & {*own}) > most
+        for optimizer in catalogue().torch.values()
+        if slots & optimizer.slots.keys() == slots & best[0].slots.keys()
+    ):
+        return None
     known = {key for optimizer in best for key in optimizer.keys}
     more = ", ".join(key for key in own if key not in known)
     kind = _decide(own, best, values, "the group keys contain those of torch's")

@@ -169,3 +169,19 @@ def test_group_keys_without_any_of_torchs_own_are_another_optimizers() -> None:
     assert tell_kind(KEYS, ADAM_SLOTS, {}).foreign
     assert not tell_kind([*KEYS, "foreach"], ADAM_SLOTS, {}).foreign
     assert not tell_kind([], ADAM_SLOTS, {}).foreign
+
+
+def test_adamw_without_some_of_its_keys_is_no_smaller_optimizer_of_torch() -> None:
+    keys = [
+        "lr",
+        "betas",
+        "eps",
+        "weight_decay",
+        "amsgrad",
+        "maximize",
+        "decoupled_weight_decay",
+        "rho",
+    ]
+    kind = tell_kind(keys, ADAM_SLOTS | {"norm"}, {"decoupled_weight_decay": True})
+    assert kind.name is None  # SparseAdam's keys are among them, and AdamW's are not all
+    assert "no optimizer known" in kind.how
