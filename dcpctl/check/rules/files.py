@@ -51,7 +51,11 @@ def missing(run: Run) -> Iterator[Hit]:
         yield replace(
             hit,
             message=f"the files of {ranks} are not here: {hit.message}"
-            + (f"; so are {words.count(more, 'more file')}" if more else "")
+            + (
+                f"; so {'is' if more == 1 else 'are'} {words.count(more, 'more file')}"
+                if more
+                else ""
+            )
             + "; gather them where each node saves to a disk of its own, or repair an interrupted "
             "save",
         )

@@ -78,7 +78,7 @@ def duplicate(run: Run) -> Iterator[Hit]:
             yield Hit(
                 fqn,
                 f"chunk {words.sized_box(first.offsets, first.sizes)} is listed more than once"
-                + (f", and so are {more:,} more" if more else ""),
+                + (f", and so {'is' if more == 1 else 'are'} {more:,} more" if more else ""),
             )
 
 

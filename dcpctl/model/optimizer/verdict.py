@@ -158,7 +158,7 @@ def _faults(parameters: Iterable[Parameter]) -> list[str]:
 def _unread(unread: Sequence[Unknown]) -> str:
     """Say what could not be read, and why, for a few reasons."""
     why = list(dict.fromkeys(gone.reason for gone in unread))
-    more = f" and {len(why) - 1} more reasons" if len(why) > 1 else ""
+    more = f" and {len(why) - 1} more {_plural('reason', len(why) - 1)}" if len(why) > 1 else ""
     return f"{len(unread)} optimizer {_entries(unread)} could not be read: {why[0]}{more}"
 
 
