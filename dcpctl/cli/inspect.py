@@ -126,6 +126,10 @@ def inspect(
         raise UsageError("--chunks is for --json, of all keys or with --keys or --key")
     if torch is not None and chosen:
         raise UsageError(f"--torch is for the default view, not for {chosen[0]}")
+    if torch is not None:
+        from dcpctl.model.releases import check_release
+
+        check_release(torch)
     what = key or keys or stats or ""
     _run(path, out, chosen[0] if chosen else "", what, chunks=chunks, torch=torch)
 
