@@ -66,7 +66,7 @@ def items(path: Path, fqn: str) -> list[bytes]:
         (Rename((literal("state.packed=state.other"),)), "state.other"),
         (Drop(("model.bias",)), "state.packed"),
         (Set((assignment("step=9"),)), "state.packed"),
-        (Upgrade(), "state.packed"),
+        (Upgrade("2.13"), "state.packed"),
         (Reshard(2), "state.packed"),
     ],
     ids=["rename", "drop", "set", "upgrade", "reshard to as many ranks"],

@@ -40,6 +40,7 @@ _PURE = frozenset(
         *("math", "cmath", "operator", "statistics", "string", "numbers", "decimal", "fractions"),
         *("datetime", "enum", "dataclasses", "typing", "abc", "collections", "ipaddress", "bisect"),
         *("heapq", "random", "time", "calendar", "itertools", "textwrap", "zoneinfo", "uuid"),
+        "signal",  # before Python 3.11 its enums' members are pickled as names of the module
     }
 )
 #: Objects of these hold a callable and call it only when they are called.

@@ -64,7 +64,7 @@ def upgrade(draft: Draft, options: UpgradeOptions) -> tuple[Draft, list[StepRepo
 
 
 def _context(options: UpgradeOptions) -> Context:
-    torch = options.torch or torch_bridge.installed_version()
+    torch = torch_bridge.installed_version() if options.torch is None else options.torch
     if torch is None:
         raise UsageError(
             "torch is not installed here, so that no release is meant by default",
