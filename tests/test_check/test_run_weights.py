@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -198,13 +197,3 @@ def test_a_warm_up_from_zero_is_no_jump(tmp_path: Path) -> None:
     before = save(tmp_path, weights(), 1, lr=1e-6)
     after = save(tmp_path, trained(weights()), 1000, lr=1e-3)
     assert compared(before, after, "DCP611").findings == ()
-
-
-def test_a_copy_under_a_later_name_claims_no_step_of_the_optimizer(tmp_path: Path) -> None:
-    before = save(tmp_path, weights(), 100)
-    copy = tmp_path / "step-110"
-    shutil.copytree(before, copy)
-    found = the(compared(before, copy), "DCP612")
-    assert found.message.endswith(
-        "though the run counts 10 steps since: training stood still, or this is a copy of that save"
-    )
