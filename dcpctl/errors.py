@@ -166,6 +166,10 @@ class LegacyItem(UnknownForm):
     """A storage item that torch.save wrote before 1.6: a stream of pickles and no archive."""
 
 
+class BigEndianItem(UnknownForm):
+    """A storage item of a big-endian machine, which torch reads right for some dtypes only."""
+
+
 class PackedItem(UnknownForm):
     """A tensor of a subclass, or a packed one: it can be kept as it is, and not be read or cut."""
 

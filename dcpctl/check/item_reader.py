@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dcpctl import limits
 from dcpctl.check.items import BYTES_ROW, Items, part_of
 from dcpctl.errors import (
+    BigEndianItem,
     DcpctlError,
     InputError,
     LegacyItem,
@@ -167,8 +168,10 @@ class ItemReader:
             report.unread = str(error)
         except UnknownForm as error:
             report.unknown = str(error)
-            # A legacy stream torch would read, but no DCP release writes one into an item.
-            report.unloadable = isinstance(error, (Unloadable, LegacyItem))
+            # A legacy stream torch would read, but no DCP release writes one into an item. Of a
+            # big-endian item it swaps the bytes by the storage's class, and so misreads the dtypes
+            # that have none (uint16, float8_e4m3fn, ...).
+            report.unloadable = isinstance(error, (Unloadable, LegacyItem, BigEndianItem))
             if isinstance(error, LegacyItem) and report.is_value:
                 report.unknown += "; torch unpickles it without restriction, which runs its code"
         except InputError as error:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dcpctl import limits
-from dcpctl.errors import LimitExceeded, MalformedItem, UnknownForm, quote
+from dcpctl.errors import BigEndianItem, LimitExceeded, MalformedItem, quote
 from dcpctl.storage.base import Storage
 
 _END = struct.Struct("<4s4H2LH")
@@ -164,7 +164,7 @@ def read_directory(window: Window, subject: str) -> dict[str, ZipRecord]:
     Raises:
         MalformedItem: the archive differs from what torch writes in any byte that is no data,
             record or checksum, or has other records.
-        UnknownForm: it was written on a big-endian machine.
+        BigEndianItem: it was written on a big-endian machine.
         LimitExceeded: more records than `limits.ZIP_RECORDS`.
         TruncatedFile: the file ends inside the item.
     """
@@ -345,7 +345,7 @@ class _DirectoryReader:
             first = record.data_offset - self.window.offset
             data = self.window.read(first, first + min(record.size, _ID_DIGITS + 1))
             if name == "byteorder" and data == b"big":
-                raise UnknownForm(f"{self.subject}: written on a big-endian machine")
+                raise BigEndianItem(f"{self.subject}: written on a big-endian machine")
             if name == ".storage_alignment":
                 if not data.isdigit() or data[:1] == b"0" or len(data) > 8:
                     self.fail(f"record {quote(name)} holds {data[:16]!r}")

@@ -94,7 +94,7 @@ def test_unknown_form(tmp_path: Path) -> None:
     draft.replace_item("model.bias", with_record(record, "byteorder", data=b"big").build())
     draft.write(tmp_path)
     found = the(check(tmp_path, "DCP3"))
-    assert (found.rule, found.severity) == ("DCP306", "warning")
+    assert (found.rule, found.severity) == ("DCP306", "error")
     assert found.message == "written on a big-endian machine"
 
 
