@@ -115,7 +115,7 @@ def _described(machine: Machine, size: int) -> StoredCheckpoint:
     stored = StoredCheckpoint(
         format="dcp",
         files=table.files,
-        planner_data=_planner_data(root.fields.get("planner_data"), subject, size),
+        planner_data=_planner_data(root.fields.get("planner_data"), described, subject, size),
         fields={k: v for k, v in root.fields.items() if k not in _KNOWN_FIELDS},
         globals=frozenset(machine.globals),
         protocol=machine.protocol,
@@ -310,8 +310,14 @@ def _dict(root: Record, name: str, subject: str, *, optional: bool = False) -> d
     return value
 
 
-def _planner_data(value: Any, subject: str, size: int) -> dict[str, tuple[Any, ...]] | None:
-    """FQN -> object path. None in 1.13; some writers put other things there, which are no map."""
+def _planner_data(
+    value: Any, described: dict[Any, Any], subject: str, size: int
+) -> dict[str, tuple[Any, ...]] | None:
+    """FQN -> object path. None in 1.13.
+
+    A planner of one's own may put any value there (`torch.distributed.checkpoint.SavePlanner`), and
+    torch looks up in it what the checkpoint has: nothing in what is no map, or one of other keys.
+    """
     if not isinstance(value, dict):
         return None
     parts = sum(len(path) for path in value.values() if isinstance(path, (tuple, list)))
@@ -319,9 +325,16 @@ def _planner_data(value: Any, subject: str, size: int) -> dict[str, tuple[Any, .
         raise LimitExceeded(f"{subject}: the planner data hold {parts} names in {size} bytes")
     paths = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, (tuple, list))}
     if len(paths) < len(value):
-        return None
+        if described.keys().isdisjoint(value):
+            return None
+        wrong = next(key for key in value if key not in paths)
+        raise MalformedMetadata(
+            f"{subject}: the planner data have paths, and for "
+            f"{quote(wrong if isinstance(wrong, str) else _type_name(wrong))} a "
+            f"{_type_name(value[wrong])}"
+        )
     for fqn, path in paths.items():
-        if not all(type(part) in (str, int) for part in path):
+        if not path or not all(type(part) in (str, int) for part in path):
             raise MalformedMetadata(
                 f"{subject}: planner data of {quote(fqn)}: a path of other than names and numbers"
             )

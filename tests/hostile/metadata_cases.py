@@ -32,9 +32,15 @@ def planner_data_is_a_number(directory: Path) -> None:
     _with_metadata(directory, planner_data=7)
 
 
-@case()
+@case(opens="malformed-metadata", subject="'model.weight' a int")
 def planner_data_of_numbers(directory: Path) -> None:
-    _with_metadata(directory, planner_data={1: 2, "model.weight": 3})
+    _with_metadata(directory, planner_data={"model.bias": ("model", "bias"), "model.weight": 3})
+
+
+@case()
+def planner_data_of_a_planner_of_ones_own(directory: Path) -> None:
+    """torch looks up its own keys, of which there are none."""
+    _with_metadata(directory, planner_data={1: 2, "tokens": 3})
 
 
 @case(opens="malformed-metadata")

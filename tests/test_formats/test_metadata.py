@@ -68,6 +68,22 @@ def test_planner_data_are_paths_of_names_and_indices() -> None:
     assert parse_metadata(ft.dumps(metadata)).planner_data == {"a.0.b": ("a", 0, "b")}
 
 
+@pytest.mark.parametrize("value", [["rank 0", "rank 1"], ({"step": ("step",)}, 3), {"tokens": 7}])
+def test_planner_data_of_a_planner_of_ones_own_are_no_paths(value: object) -> None:
+    """`SavePlanner` says how to put any value there, in which torch finds no key of its own."""
+    metadata = healthy().metadata()
+    metadata.planner_data = value
+    assert parse_metadata(ft.dumps(metadata)).planner_data is None
+
+
+@pytest.mark.parametrize("odd", [{"step": "step"}, {"step": ()}, {"step": ("step",), 7: "x"}])
+def test_planner_data_that_torch_takes_for_paths_are_paths(odd: dict[object, object]) -> None:
+    metadata = healthy().metadata()
+    metadata.planner_data = {"model.bias": ("model", "bias"), **odd}
+    with pytest.raises(MalformedMetadata, match="planner data"):
+        parse_metadata(ft.dumps(metadata))
+
+
 def test_every_global_is_told() -> None:
     stored = parsed(healthy())
     assert "torch.float32" in stored.globals
