@@ -74,7 +74,9 @@ def open_item(
 
     Raises:
         MalformedItem: the bytes are no archive, or one that contradicts itself.
-        UnknownForm: written by torch before 1.6, or transformed in an unknown way.
+        LegacyItem: written by torch before 1.6.
+        BigEndianItem: written on a big-endian machine.
+        UnknownForm: transformed in an unknown way.
         LimitExceeded: more records or decompressed bytes than the limits allow.
         MissingDependency: the item is compressed and the package zstandard is not installed.
         TruncatedFile, MissingFile, PathOutsideCheckpoint, ReadFailed: as `Storage.read`.
@@ -88,6 +90,30 @@ def open_item(
         )
         name, offset, length = "", 0, storage.size("")
     return TorchItem(Window(storage, name, offset, length), subject)
+
+
+def decode_pickle(
+    data: bytes, known: policy.Policy, *, subject: str
+) -> tuple[vm.Machine, tuple[StorageRef, ...]]:
+    """Run a pickle as torch.save writes it into an archive.
+
+    Args:
+        data: the record `data.pkl`.
+        known: which globals are known.
+        subject: what the pickle is, for messages.
+
+    Returns:
+        The machine, whose `result` is the value, and the storages that the pickle names.
+
+    Raises:
+        MalformedPickle, LimitExceeded: as `vm.load`.
+    """
+    if data[:2] != _PROTOCOL_2:
+        raise MalformedPickle(f"{subject}: a pickle of another protocol than torch.save's")
+    storages = calls.Storages()
+    machine = vm.Machine(data, known, subject, storages)
+    machine.run()
+    return machine, tuple(storages.found.values())
 
 
 class TorchItem:
@@ -157,8 +183,7 @@ class TorchItem:
 
         Raises:
             PackedItem: it holds a tensor of a subclass, or one that is packed.
-            UnknownForm: the item holds something else than one tensor, or was written on a
-                big-endian machine.
+            UnknownForm: the item holds something else than one tensor.
             MalformedItem: the tensor does not fit into its record.
             MalformedPickle, LimitExceeded: as `vm.load`.
         """
@@ -235,13 +260,7 @@ class TorchItem:
         size = self.record("data.pkl").size
         if size > limit:
             raise LimitExceeded(f"{self.subject}: a pickle of {size} bytes, over {limit}")
-        data = self.read("data.pkl")
-        if data[:2] != _PROTOCOL_2:
-            raise MalformedPickle(f"{self.subject}: a pickle of another protocol than torch.save's")
-        storages = calls.Storages()
-        machine = vm.Machine(data, known, self.subject, storages)
-        machine.run()
-        self.storages = tuple(storages.found.values())
+        machine, self.storages = decode_pickle(self.read("data.pkl"), known, subject=self.subject)
         self.check_storages(self.storages)
         return machine
 
@@ -271,10 +290,7 @@ class TorchItem:
             raise UnknownForm(f"{self.subject}: a tensor of {len(ref.shape)} dimensions")
         record = self.record(f"data/{ref.key}")
         width = itemsize(ref.dtype)
-        if 0 in ref.shape:
-            return record
-        steps = [(size - 1) * step for size, step in zip(ref.shape, ref.stride, strict=True)]
-        needed = (ref.storage_offset + sum(steps) + 1) * width
+        needed = calls.span(ref.storage_offset, ref.shape, ref.stride) * width
         if needed > record.size:
             raise MalformedItem(
                 f"{self.subject}: the tensor {ref.dtype}{list(ref.shape)} needs {needed} bytes, "

@@ -18,10 +18,10 @@ from dcpctl.errors import (
 )
 from dcpctl.formats.crc import crc32, crc32_range
 from dcpctl.formats.dtypes import itemsize
-from dcpctl.formats.pickles import calls, policy, vm
+from dcpctl.formats.pickles import policy
 from dcpctl.formats.pickles.packed import inner_tensors, packed_in
-from dcpctl.formats.pickles.standins import PackedTensor, TensorRef
-from dcpctl.formats.torch_zip import TorchItem, open_item
+from dcpctl.formats.pickles.standins import PackedTensor, StorageRef, TensorRef
+from dcpctl.formats.torch_zip import TorchItem, decode_pickle, open_item
 from dcpctl.formats.zip_directory import ZipRecord
 from dcpctl.storage.base import Storage
 
@@ -158,7 +158,8 @@ def _content(item: TorchItem) -> tuple[str, str, tuple[int, ...]]:
         if item.record("data.pkl").size > limits.TENSOR_PICKLE_BYTES:
             return VALUE, "", ()
         pickle = item.read("data.pkl")
-        ref = _known(pickle) if len(pickle) <= _SMALL_RECORD else _decoded(pickle)
+        ref, storages = _known(pickle) if len(pickle) <= _SMALL_RECORD else _decoded(pickle)
+        item.check_storages(storages)
         if ref is None:
             return VALUE, "", ()
         if isinstance(ref, PackedTensor):
@@ -177,11 +178,18 @@ def _content(item: TorchItem) -> tuple[str, str, tuple[int, ...]]:
     return TENSOR, ref.dtype, tuple(ref.shape)
 
 
-def _decoded(pickle: bytes) -> TensorRef | PackedTensor | None:
-    """What a pickle holds, if that is a tensor."""
-    persistent = calls.storage_from_persistent_id
-    found = vm.load(pickle, policy.VALUES, subject="the item", persistent=persistent)
-    return found if isinstance(found, TensorRef) else packed_in(found)
+def _decoded(
+    pickle: bytes,
+) -> tuple[TensorRef | PackedTensor | None, tuple[StorageRef, ...]]:
+    """What a pickle holds, if that is a tensor, and the storages that it names."""
+    machine, storages = decode_pickle(pickle, policy.VALUES, subject="the item")
+    found = machine.result
+    ref = found if isinstance(found, TensorRef) else packed_in(found)
+    if isinstance(ref, TensorRef) and machine.uses:
+        ref = None  # as `TorchItem.tensor`: torch does not load it as a tensor entry
+    elif ref is not None:
+        decode_pickle(pickle, policy.TENSORS, subject="the item")
+    return ref, storages
 
 
 #: Thousands of tensors have the same pickle.

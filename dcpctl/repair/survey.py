@@ -173,6 +173,8 @@ def placed(
         planner_data=layout.planner_data,
         fields=dict(layout.fields),
         replicas=replicas,
+        # Which of two is meant is not found out by looking at them: `writing.plan` refuses.
+        duplicates=list(layout.duplicates),
         metadata_file=layout.metadata_file,
     )
 

@@ -127,8 +127,8 @@ BAD_PICKLE = "malformed-pickle"
 _tensor("item_of_another_shape", BAD, tensor_pickle((1, 3), numel=3), "DCP304")
 _tensor("item_of_another_dtype", BAD, tensor_pickle((3,), numel=3, storage="IntStorage"), "DCP304")
 _tensor("item_with_a_negative_size", BAD_PICKLE, tensor_pickle((-3,), stride=(1,), numel=3))
-_tensor("item_with_a_huge_stride", BAD, tensor_pickle((3,), stride=(1 << 61,), numel=3))
-_tensor("item_with_a_huge_offset", BAD, tensor_pickle((3,), offset=1 << 61, numel=3))
+_tensor("item_with_a_huge_stride", BAD_PICKLE, tensor_pickle((3,), stride=(1 << 61,), numel=3))
+_tensor("item_with_a_huge_offset", BAD_PICKLE, tensor_pickle((3,), offset=1 << 61, numel=3))
 _tensor(
     "item_with_a_stride_of_2_to_the_62", BAD_PICKLE, tensor_pickle((3,), stride=(1 << 62,), numel=3)
 )
@@ -258,7 +258,7 @@ def value_storage_at_a_location_of_doubled_lists(directory: Path) -> None:
     _step(directory, b"\x80\x02(" + storage + doubled(40) + b"K\x03tQ.")
 
 
-@case(reads="malformed-item", finding="DCP305")
+@case(reads="malformed-pickle", finding="DCP305")
 def value_with_a_tensor_of_2_to_the_60(directory: Path) -> None:
     """It has no storage."""
     shape = (1 << 30, 1 << 30)

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from dcpctl import limits
-from dcpctl.errors import DcpctlError, LimitExceeded, MalformedItem, UnknownForm
+from dcpctl.errors import (
+    DcpctlError,
+    LimitExceeded,
+    MalformedItem,
+    MalformedPickle,
+    UnknownForm,
+)
 from dcpctl.formats import tensor_values
 from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.tensor_values import TensorValue
@@ -104,10 +110,15 @@ def test_many_tensors_share_one_budget(monkeypatch):
 
 
 def test_tensors_that_do_not_fit_are_refused():
-    with pytest.raises(MalformedItem, match="needs 36 bytes"):
+    with pytest.raises(MalformedPickle, match="needs 36 bytes, its storage has 32"):
         value_of(tensor_opcodes((9,), numel=8))
+    # One that is too large to become a value is no less looked at, wherever it is.
+    with pytest.raises(MalformedPickle, match="its storage has 32"):
+        value_of(tensor_opcodes(((1 << 31) - 1,), numel=8))
+    with pytest.raises(MalformedPickle, match="its storage has 32"):
+        value_of(b"cmy.own\nThing\n(" + tensor_opcodes((1 << 31,), offset=8, numel=8) + b"tR")
     with pytest.raises(MalformedItem, match="no record 'data/7'"):
-        value_of(tensor_opcodes((9,), numel=8, key="7"))
+        value_of(tensor_opcodes((8,), numel=8, key="7"))
 
 
 def test_nesting_has_an_end():

@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from dcpctl.errors import MalformedMetadata, UnknownForm, quote
-from dcpctl.formats.pickles import calls, policy, vm
+from dcpctl.errors import MalformedMetadata, UnknownForm, listed, quote
+from dcpctl.formats.pickles import policy
 from dcpctl.formats.pickles.standins import Record, TensorRef
 from dcpctl.formats.records import StoredBytes, StoredCheckpoint, StoredTensor
+from dcpctl.formats.torch_zip import decode_pickle
 
 _FIELD = "all_tensor_metadata"
 
@@ -47,12 +48,12 @@ def _check(index: Any, pickled: Any, stored: StoredCheckpoint) -> None:
     entry = stored.entries.get(fqn) if isinstance(fqn, str) else None
     if not isinstance(pickled, bytes) or not isinstance(entry, StoredTensor):
         raise MalformedMetadata(f"{_FIELD} maps {quote(fqn)}, which is no tensor of the checkpoint")
-    ref = vm.load(
-        pickled,
-        policy.VALUES,
-        subject=f"{_FIELD} of {quote(fqn)}",
-        persistent=calls.storage_from_persistent_id,
-    )
+    machine, _ = decode_pickle(pickled, policy.TENSORS, subject=f"{_FIELD} of {quote(fqn)}")
+    ref = machine.result
+    if machine.uses:
+        raise MalformedMetadata(
+            f"{_FIELD} of {quote(fqn)} refers to {listed(sorted(machine.uses))}"
+        )
     if not isinstance(ref, TensorRef) or ref.dtype != entry.dtype:
         raise MalformedMetadata(f"{_FIELD} of {quote(fqn)} is no {entry.dtype} tensor")
     if ref.storage_offset or ref.conj or ref.neg or not _contiguous(ref):

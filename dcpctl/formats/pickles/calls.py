@@ -199,8 +199,16 @@ def _tensor(
         raise ValueError(f"a tensor with {len(rest)} arguments more than torch writes")
     if not all(bit is True for bit in metadata.values()):
         raise ValueError("a lazy bit that is not set")
+    name = dtype.name if dtype is not None else storage.dtype
+    held = storage.storage_numel * info(storage.storage_dtype).itemsize
+    needed = span(offset, shape, stride) * info(name).itemsize
+    if needed > held:
+        # torch refuses to make the storage larger; whoever only reads on would not see it.
+        raise ValueError(
+            f"the tensor {name}{list(shape)} needs {needed} bytes, its storage has {held}"
+        )
     return TensorRef(
-        dtype=dtype.name if dtype is not None else storage.dtype,
+        dtype=name,
         shape=tuple(shape),
         stride=tuple(stride),
         storage_offset=offset,
@@ -212,6 +220,14 @@ def _tensor(
         conj="conj" in metadata,
         neg="neg" in metadata,
     )
+
+
+def span(offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """Elements of a storage up to the last that a tensor shows; 0 for a tensor of none."""
+    if 0 in shape:
+        return 0
+    steps = [(size - 1) * step for size, step in zip(shape, stride, strict=True)]
+    return offset + sum(steps) + 1
 
 
 def parameter(args: Args) -> TensorRef:
