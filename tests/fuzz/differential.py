@@ -124,7 +124,7 @@ def judge_metadata(data: bytes) -> bool:
     ours = oracle.described(plain)
     if ours["entries"] != theirs["entries"] or list(ours["entries"]) != list(theirs["entries"]):
         raise Disagreement(f"torch reads {theirs!r:.600}, dcpctl {ours!r:.600}")
-    if ours["planner"] is not None and ours["planner"] != theirs["planner"]:
+    if ours["planner"] != theirs["planner"]:
         raise Disagreement("torch reads other planner data")
     return True
 

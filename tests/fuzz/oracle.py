@@ -69,8 +69,14 @@ def read_metadata(data: bytes) -> Described:
             found[fqn] = ("tensor", *_tensor(root, fqn, entry))
         else:
             raise Refused(f"an entry of {type(entry).__name__}")
-    planner = root.planner_data
-    return {"entries": found, "planner": planner if planner is None else dict(planner)}
+    return {"entries": found, "planner": _paths(root.planner_data, found)}
+
+
+def _paths(planner: Any, entries: Described) -> Any:
+    """The planner data, where torch finds a path in them (`dcp_to_torch_save`); else None."""
+    if not isinstance(planner, dict):
+        return None
+    return None if planner.keys().isdisjoint(entries) else planner
 
 
 def _tensor(root: Any, fqn: str, entry: Any) -> tuple[Any, ...]:
@@ -115,7 +121,7 @@ def described(stored: StoredCheckpoint) -> Described:
         ]
         head = (f"torch.{entry.dtype}", f"torch.{entry.layout}", entry.requires_grad)
         found[fqn] = ("tensor", entry.shape, *head, entry.pin_memory, chunks)
-    return {"entries": found, "planner": stored.planner_data}
+    return {"entries": found, "planner": _paths(stored.planner_data, found)}
 
 
 def load_item(data: bytes, *, value: bool) -> Any:
@@ -131,6 +137,8 @@ def same_tensor(array: np.ndarray[Any, Any], dtype: str, tensor: Any) -> bool:
         return False
     if tuple(tensor.shape) != array.shape:
         return False
+    if tensor.dtype == torch.bool:  # copy_ would make 1 of any byte that is not 0
+        return bool(tensor.detach().numpy().tobytes() == array.tobytes())
     # Of one number any stride is contiguous, and a view as bytes asks for 1.
     flat = torch.empty(tensor.numel(), dtype=tensor.dtype)
     flat.copy_(tensor.detach().resolve_conj().resolve_neg().reshape(-1))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from dcpctl.cli.app import app
 from dcpctl.errors import DcpctlError, Refused
 from dcpctl.formats.metadata import parse_metadata
 from dcpctl.model.draft import Draft
@@ -89,3 +93,90 @@ class TestItems:
 def test_the_original_of_the_flipped_bit_is_sound(attacks: Path) -> None:
     original = attacks / "one-bit-silent-value-change" / "original"
     assert not check(original, "DCP3xx", verify_data=True).findings
+
+
+METADATA = ["frame-fork-hides-code", "pop-after-block", "layout-flip-healthy"]
+ITEMS = [
+    "one-bit-silent-value-change/ckpt",
+    "polyglot-item/tensor",
+    *(
+        f"healthy-but-torch-fails/{name}"
+        for name in ("constants_pkl", "eight_args", "storage_numel_1", "version_99")
+    ),
+    "healthy-but-torch-fails/version_missing",
+]
+DUPLICATE = "duplicate-bytes-index/ckpt"
+
+
+def run(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("where", [*(f"{name}/ckpt" for name in METADATA), *ITEMS, DUPLICATE])
+class TestCommands:
+    """What reads them, and what writes."""
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("reshard", "-n", "1"),
+            ("rename", "model.w=model.v"),
+            ("drop", "model.b*"),
+            ("select", "model.*", "optimizer.*"),
+            ("upgrade",),
+            ("cast", "--dtype", "bfloat16"),
+            ("repair",),
+        ],
+        ids=lambda command: command[0],
+    )
+    def test_no_writer_takes_it(
+        self, attacks: Path, tmp_path: Path, where: str, command: tuple[str, ...]
+    ) -> None:
+        verb, *rest = command
+        made = run(verb, attacks / where, tmp_path / "out", *rest)
+        assert made.exit_code in (3, 4), made.output
+        assert not list(tmp_path.iterdir())
+
+    def test_salvage_leaves_it_behind(self, attacks: Path, tmp_path: Path, where: str) -> None:
+        made = run("salvage", attacks / where, tmp_path / "out")
+        if where not in ITEMS:
+            assert made.exit_code in (3, 4), made.output
+            assert not list(tmp_path.iterdir())
+            return
+        assert "1 key lost: 'model.w'" in made.output
+        with open_checkpoint(tmp_path / "out") as checkpoint:
+            assert "model.w" not in checkpoint
+        assert not check(tmp_path / "out", "DCP3xx", verify_data=True).findings
+
+    def test_inspect_and_diff_read_nothing_of_it(
+        self, attacks: Path, tmp_path: Path, where: str
+    ) -> None:
+        if where == DUPLICATE:
+            seen = run("inspect", attacks / where, "--key", "optimizer.param_groups.0.lr")
+            assert "0.777" in seen.output
+            return
+        path = attacks / where
+        assert run("inspect", path, "--stats", "*").exit_code == 3
+        copy = shutil.copytree(path, tmp_path / "copy")
+        assert run("diff", "--values", path, copy).exit_code == 3
+
+
+class TestTraining:
+    """`dcpctl.training`, with the model that the attacked checkpoints are of."""
+
+    @pytest.mark.parametrize("where", METADATA)
+    def test_preview_load_refuses_the_metadata(self, torch: Any, attacks: Path, where: str) -> None:
+        from dcpctl.training import preview_load
+
+        with pytest.raises(DcpctlError):
+            preview_load({"w": torch.zeros(2)}, attacks / where / "ckpt")
+
+    @pytest.mark.parametrize("where", ITEMS)
+    def test_assert_resumed_refuses_the_item(self, torch: Any, attacks: Path, where: str) -> None:
+        from dcpctl.training import assert_resumed
+
+        model = torch.nn.Module()
+        with open_checkpoint(attacks / where) as checkpoint:
+            model.w = torch.nn.Parameter(torch.zeros(checkpoint["model.w"].shape))
+        with pytest.raises(DcpctlError, match=r"model\.w"):
+            assert_resumed(model, None, attacks / where)
