@@ -157,8 +157,11 @@ def _weights(history: History) -> Iterator[Weight]:
     before, after = history.earlier.view, history.later.view
     old_steps, steps = before.step_of, after.step_of
     old_groups = {(p.root, p.name): p.values for p in before.parameters}
+    # A step that is kept and could not be read is unknown: nothing says that it moved.
+    unknown = {p.name for p in before.parameters if "step" in p.slots and p.name not in old_steps}
+    unknown |= {p.name for p in after.parameters if "step" in p.slots and p.name not in steps}
     for parameter in after.parameters:
-        if parameter.fqn is None:
+        if parameter.fqn is None or parameter.name in unknown:
             continue
         step, old_step = steps.get(parameter.name, 1.0), old_steps.get(parameter.name, 0.0)
         moved = step - old_step if step >= old_step else step  # since a restart

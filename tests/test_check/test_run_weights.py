@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -197,3 +198,11 @@ def test_a_warm_up_from_zero_is_no_jump(tmp_path: Path) -> None:
     before = save(tmp_path, weights(), 1, lr=1e-6)
     after = save(tmp_path, trained(weights()), 1000, lr=1e-3)
     assert compared(before, after, "DCP611").findings == ()
+
+
+def test_steps_that_could_not_be_read_are_no_restart(shared: Path, tmp_path: Path) -> None:
+    save = shared / "frameworks" / "torch" / "interrupted_nometa" / "run" / "checkpoint" / "step-3"
+    before, copy = (Path(shutil.copytree(save, tmp_path / name)) for name in ("step-3", "step-4"))
+    for rank in (1, 3):
+        (copy / f"__{rank}_0.distcp").unlink()
+    assert compared(before, copy, "DCP612").findings == ()

@@ -40,13 +40,12 @@ def stood_still(run: Run) -> Iterator[Hit]:
         yield Hit(
             members[0].weight.after.fqn,
             f"{_named(members, where)} exactly as in {history.earlier.name}, in all "
-            f"{words.count(numbers, 'number')} read, though {_since(history)}: "
+            f"{words.count(numbers, 'number')} read, though the optimizer took "
+            f"{words.count(history.steps or 0, 'step')} since: "
             + (
                 "each update may have been rounded away in so short a dtype"
                 if rounded
                 else "these weights are not the ones that it trained"
-                if history.advanced != 0
-                else "training stood still, or this is a copy of that save"
             ),
             file=_file(members) if where else None,
             severity=WARNING if rounded else None,
@@ -91,14 +90,6 @@ def replaced(run: Run) -> Iterator[Hit]:
             severity=WARNING,
         )
     _require(pairs)
-
-
-def _since(history: History) -> str:
-    """What lies between the two saves: steps of the optimizer, or else of the run."""
-    steps = words.count(history.steps or 0, "step")
-    if history.advanced == 0:
-        return f"the run counts {steps} since"
-    return f"the optimizer took {steps} since"
 
 
 def _weights(run: Run, history: History) -> WeightPairs:
