@@ -77,17 +77,15 @@ def _integers(args: Args, most: int) -> None:
 
 
 def make_path(path: str) -> Callable[[Args], PlainValue]:
-    """A `pathlib` path: its parts joined."""
+    """A `pathlib` path: its parts joined, with slashes on Windows too, as Python shows it."""
     windows = "Windows" in path
 
     def make(args: Args) -> PlainValue:
         if not all(isinstance(part, str) for part in args):
             raise ValueError("a path of other than strings")
-        separator = "\\" if windows else "/"
-        first = args[0] if args else "."
-        rest = args[1:]
-        joined = separator.join(rest)
-        text = f"{first}{joined}" if first.endswith(separator) else separator.join((first, *rest))
+        first, *rest = [part.replace("\\", "/") if windows else part for part in args] or ["."]
+        joined = "/".join(rest)
+        text = f"{first}{joined}" if first.endswith("/") else "/".join((first, *rest))
         return PlainValue(path, args, f"{path.rpartition('.')[2]}({text!r})")
 
     return make
