@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from dcpctl.errors import DcpctlError, listed
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import Draft
+from dcpctl.model.optimizer.verdict import PARTIAL
+from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.surgery.cast import cast
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.members import each, joined, members
@@ -177,7 +179,16 @@ class Reshard:
                 "of a save of that job, --placements FILE says it by name"
             )
         notes += kept_by_rank(draft, ranks)
-        return Outcome(made, (Change("resharded", "", note),), tuple(notes))
+        warnings = tuple(_partial_state(draft))
+        return Outcome(made, (Change("resharded", "", note),), tuple(notes), warnings)
+
+
+def _partial_state(draft: Draft) -> Iterator[str]:
+    """What a new layout does not give back: state of which a part is not in the source."""
+    for source in draft.sources:
+        view = OptimizerView(source)
+        if view.verdict == PARTIAL:
+            yield f"{view.sentence} Another layout does not bring it back."
 
 
 def _on_axes(axes: Iterable[str], placements: Iterable[Placement]) -> str:

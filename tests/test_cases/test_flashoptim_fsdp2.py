@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.faults import SHARE
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.surgery.edits import Reshard
 from tests.test_check.helpers import check
 
 
@@ -40,3 +42,9 @@ def test_sharded_state_is_whole(shared: Path) -> None:
     with open_checkpoint(path) as checkpoint:
         assert OptimizerView(checkpoint).verdict == "complete"
     assert check(path).findings == ()
+
+
+def test_another_layout_does_not_bring_the_other_shares_back(shared: Path) -> None:
+    with open_checkpoint(shared / "reports/flashoptim-fsdp2/ck-bug") as checkpoint:
+        outcome = Reshard(1).apply(Draft.of(checkpoint), open_checkpoint)
+    assert any("one rank's share" in warning for warning in outcome.warnings)

@@ -38,12 +38,12 @@ def contradiction(run: Run) -> Iterator[Hit]:
         hits = [chunk for chunk in left if test(chunk)]
         left = [chunk for chunk in left if not test(chunk)]
         for chunks, where in _grouped(hits, pairs):
-            doubts = _doubts(chunks, pairs) if say is _say_beyond else []
+            doubts, severity = _doubts(chunks, pairs) if say is _say_beyond else ("", None)
             yield Hit(
                 chunks[0].pair.first.fqn,
-                say(chunks, where) + "".join(doubts),
+                say(chunks, where) + doubts,
                 file=_file(chunks),
-                severity=WARNING if doubts else None,
+                severity=severity,
             )
     _require(pairs)
 
@@ -94,15 +94,18 @@ def _was_zero(run: Run, chunk: ChunkPair) -> bool:
         return False
 
 
-def _doubts(chunks: list[ChunkPair], pairs: MomentPairs) -> list[str]:
-    """What else might explain such moments, clauses; none where they are proved to be wrong."""
-    doubts = []
+def _doubts(chunks: list[ChunkPair], pairs: MomentPairs) -> tuple[str, str | None]:
+    """What else might explain such moments, clauses, and how grave they are then.
+
+    Where most of an unknown optimizer's parameters have them, its slots are likely no such means.
+    """
+    doubts, severity = "", None
     if not any(chunk.evidence.proved for chunk in chunks):
-        doubts.append(", or the betas changed in the last steps")
+        doubts, severity = ", or the betas changed in the last steps", WARNING
     found = {chunk.pair.key for chunk in chunks}
     if not chunks[0].pair.certain and 2 * len(found) > pairs.parameters[chunks[0].pair.root]:
-        doubts.append(", or this optimizer keeps other means")
-    return doubts
+        doubts, severity = doubts + ", or this optimizer keeps other means", INFO
+    return doubts, severity
 
 
 def _file(chunks: list[ChunkPair]) -> str | None:
