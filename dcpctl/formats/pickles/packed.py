@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dcpctl.formats.dtypes import itemsize
+from dcpctl.formats.pickles.calls import span
 from dcpctl.formats.pickles.standins import DType, Global, Opaque, PackedTensor, Record, TensorRef
 
 Args = tuple[Any, ...]
@@ -58,12 +59,19 @@ def wrapper_subclass(args: Args) -> PackedTensor:
 
 def quantized(args: Args) -> PackedTensor:
     """`torch._utils._rebuild_qtensor`: storage, offset, size, stride, quantizer parameters."""
-    storage, _offset, size, _stride, parameters = args[:5]
+    storage, offset, size, stride, parameters = args[:5]
     if not isinstance(storage, TensorRef) or not isinstance(parameters, tuple):
         raise ValueError("a quantized tensor without a storage")
+    shape, (first, *steps) = _shape(size), _shape((offset, *stride))
+    if len(steps) != len(shape):
+        raise ValueError("a tensor with other strides than dimensions")
+    # Several numbers of fewer than 8 bits share a byte, by rules of their own.
+    whole = storage.dtype not in ("quint4x2", "quint2x4")
+    if whole and span(first, shape, tuple(steps)) > storage.storage_numel:
+        raise ValueError(f"the tensor {storage.dtype}{list(shape)} is larger than its storage")
     named = dict(zip(("scheme", "scale", "zero_point", "axis"), parameters, strict=False))
     parts = ({"data": storage, **named},)
-    return PackedTensor("torch.Tensor", "quantized", storage.dtype, _shape(size), parts)
+    return PackedTensor("torch.Tensor", "quantized", storage.dtype, shape, parts)
 
 
 def sparse(args: Args) -> PackedTensor:

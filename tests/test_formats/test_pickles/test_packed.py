@@ -115,6 +115,12 @@ def test_what_torch_itself_packs(torch: object) -> None:
         assert isinstance(held, PackedTensor)
         assert (held.form, held.type) == (form, "torch.Tensor")
         assert bool(inner_tensors(held)) is (form != "meta")
+        if form == "quantized":
+            larger = out.getvalue().replace(b"K\x03\x85", b"K\x04\x85")
+            with pytest.raises(InputError, match="larger than its storage"):
+                item_of(larger).held()
+            with pytest.raises(RuntimeError):
+                t.load(io.BytesIO(larger), weights_only=True)
     out = io.BytesIO()
     jagged = t.nested.nested_tensor([t.ones(2, 3), t.ones(3, 3)], layout=t.jagged)
     t.save(jagged, out)
