@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from dcpctl.check import words
 from dcpctl.check.finding import ERROR
 from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
-from dcpctl.model.optimizer.ranges import impossible
+from dcpctl.model.optimizer.ranges import impossible, impossible_step
 
 
 @rule("DCP518", ERROR, "a hyperparameter that cannot be")
@@ -38,7 +37,7 @@ def steps(run: Run) -> Iterator[Hit]:
         raise CannotRun("the optimizer keeps no step, or it could not be read")
     wrong: dict[str, list[str]] = {}
     for name, step in every.items():
-        if not math.isfinite(step) or step < 0 or step != int(step):
+        if impossible_step(step):
             wrong.setdefault(f"{step:g}", []).append(name)
     if not wrong:
         return

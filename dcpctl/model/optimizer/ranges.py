@@ -91,6 +91,11 @@ def impossible(values: Mapping[str, object], candidates: Iterable[str]) -> list[
     return found
 
 
+def impossible_step(step: float) -> bool:
+    """Say whether a count of updates is negative, no integer or not finite."""
+    return not math.isfinite(step) or step < 0 or step != int(step)
+
+
 def _all_hold(numbers: list[float | None], intervals: tuple[Interval, ...]) -> bool:
     of_each = intervals if len(intervals) > 1 else intervals * len(numbers)
     return len(of_each) != len(numbers) or all(

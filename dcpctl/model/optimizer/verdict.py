@@ -91,6 +91,11 @@ def sentence(
             "Training can be resumed, but the optimizer seems to have been reset on the way "
             "(a resume without its state?): "
         )
+    if verdict == COMPLETE and flaws:
+        return printable(
+            f"Do not resume from this as it is: {_upper(name)} state is complete{at}, but "
+            f"{'; '.join(flaws)}."
+        )
     if verdict == COMPLETE:
         needing = sum(bool(parameter.expected) for parameter in parameters)
         if not needing:

@@ -22,6 +22,7 @@ from dcpctl.model.optimizer.groups import (
 from dcpctl.model.optimizer.kind import DECOUPLED
 from dcpctl.model.optimizer.pairing import Model
 from dcpctl.model.optimizer.parameters import ModelParameter
+from dcpctl.model.optimizer.ranges import impossible, impossible_step
 from dcpctl.model.optimizer.rank_steps import MixedSaves, find_mixed
 from dcpctl.model.optimizer.shares import Share, steps_in_words, worst
 from dcpctl.model.optimizer.source import (
@@ -402,6 +403,19 @@ class OptimizerView:
         return not wrong and verdicts.only_bare(self.parameters)
 
     @cached_property
+    def settings_wrong(self) -> tuple[str, ...]:
+        """Hyperparameters and steps that no optimizer can have had; reads them.
+
+        All state may be here beside them, so they do not change the verdict on the state.
+        """
+        settings = dict.fromkeys(
+            f"{wrong.key} is {wrong.value!r}: {wrong.why}"
+            for group in self.param_groups
+            for wrong in impossible(group.values, group.kind.candidates)
+        )
+        return (*settings, *(f"step is {step:g}" for step in self.steps if impossible_step(step)))
+
+    @cached_property
     def sentence(self) -> str:
         """Whether training can be resumed, in a sentence or two."""
         return verdicts.sentence(
@@ -412,7 +426,7 @@ class OptimizerView:
             has_groups=self._has_groups,
             groups_lost=self.groups_lost,
             unread=self.unknown,
-            flaws=self.flaws,
+            flaws=(*self.flaws, *self.settings_wrong),
             job_step=self.job_step,
             unknown=[raw.root for raw in self.optimizers if raw.style == UNKNOWN],
             at=steps_in_words(self.shares),

@@ -541,3 +541,11 @@ def test_an_entry_that_cannot_be_read_does_not_hide_the_rest() -> None:
     checkpoint.entries["optimizer"] = Damaged()  # type: ignore[assignment]
     view = OptimizerView(checkpoint)
     assert (view.verdict, view.unreadable) == ("partial", ("optimizer",))
+
+
+def test_settings_that_cannot_be_are_in_the_sentence_and_leave_the_state_complete() -> None:
+    checkpoint = job(nested(adamw(lr=-1.0)))
+    view = OptimizerView(checkpoint)
+    assert view.verdict == "complete"
+    assert view.sentence.startswith("Do not resume from this as it is: AdamW state is complete")
+    assert "lr is -1.0" in view.sentence
