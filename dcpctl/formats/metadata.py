@@ -123,7 +123,7 @@ def _described(machine: Machine, size: int) -> StoredCheckpoint:
         metadata_bytes=size,
     )
     for fqn, record in described.items():
-        if not isinstance(fqn, str):
+        if type(fqn) is not str:
             raise MalformedMetadata(f"{subject}: a key is a {_type_name(fqn)}, expected a string")
         stored.entries[fqn] = reader.entry(fqn, record)
     stored.orphans = table.orphans(stored.entries)
@@ -323,7 +323,7 @@ def _planner_data(
     parts = sum(len(path) for path in value.values() if isinstance(path, (tuple, list)))
     if parts > limits.REPEATED + size:
         raise LimitExceeded(f"{subject}: the planner data hold {parts} names in {size} bytes")
-    paths = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, (tuple, list))}
+    paths = {k: v for k, v in value.items() if type(k) is str and isinstance(v, (tuple, list))}
     if len(paths) < len(value):
         if described.keys().isdisjoint(value):
             return None

@@ -109,7 +109,7 @@ class StorageTable:
             )
         fqn = key.fields.get("fqn")
         path = value.fields.get("relative_path")
-        if not isinstance(fqn, str) or not isinstance(path, str):
+        if type(fqn) is not str or type(path) is not str:
             raise MalformedMetadata(f"{self.subject}: a storage item without FQN or relative_path")
         # 2.7 and later leave the field out unless an extension was used.
         transforms = value.fields.get("transform_descriptors") or ()

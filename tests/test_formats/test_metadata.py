@@ -10,6 +10,8 @@ import pytest
 from dcpctl.errors import LimitExceeded, MalformedMetadata, MalformedPickle
 from dcpctl.formats import metadata as subject
 from dcpctl.formats.metadata import parse_metadata, read_metadata
+from dcpctl.formats.pickles import calls
+from dcpctl.formats.pickles.standins import Layout
 from dcpctl.formats.records import StoredBytes, StoredTensor
 from dcpctl.storage.local import LocalStorage
 from tests.hostile import fake_torch as ft
@@ -82,6 +84,12 @@ def test_planner_data_that_torch_takes_for_paths_are_paths(odd: dict[object, obj
     metadata.planner_data = {"model.bias": ("model", "bias"), **odd}
     with pytest.raises(MalformedMetadata, match="planner data"):
         parse_metadata(ft.dumps(metadata))
+
+
+def test_a_layout_is_no_text() -> None:
+    """It stands for `torch.strided`, of which torch makes no path."""
+    with pytest.raises(ValueError, match="not a string"):
+        calls.make_path(("/", Layout("strided")))
 
 
 def test_every_global_is_told() -> None:
