@@ -90,7 +90,7 @@ def test_how_it_ends(samples: Path, names: list[str], options: list[str], code: 
 
 def test_one_that_cannot_be_read_is_named_with_what_to_do(samples: Path) -> None:
     done = check(samples / "healthy" / "step-8500", samples / "interrupted")
-    assert done.stdout.startswith("2 checkpoints  1 unreadable, nothing wrong found\n")
+    assert done.stdout.startswith("2 checkpoints  1 unreadable; the others: nothing wrong found\n")
     said = " ".join(done.stdout.split())
     assert "the save did not finish (resume from the save before it" in said
     neither = check(samples / "interrupted", samples / "hostile")
