@@ -123,7 +123,7 @@ class TestCommands:
             ("rename", "model.w=model.v"),
             ("drop", "model.b*"),
             ("select", "model.*", "optimizer.*"),
-            ("upgrade",),
+            ("upgrade", "--torch", "2.13"),
             ("cast", "--dtype", "bfloat16"),
             ("repair",),
         ],
