@@ -13,6 +13,7 @@ from dcpctl import limits
 from dcpctl.errors import DcpctlError, ReadFailed, quote
 from dcpctl.formats.layouts import find_reader
 from dcpctl.storage.local import LocalStorage
+from dcpctl.storage.paths import is_directory
 
 #: What a directory holds directly: a checkpoint's metadata; shard files, or temporary metadata,
 #: without metadata; neither.
@@ -169,7 +170,7 @@ def _list(path: Path) -> tuple[list[str] | None, list[tuple[str, bool]]]:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if _is_dir(entry):
+                if is_directory(entry):
                     if not entry.name.startswith("."):
                         inner.append((entry.name, entry.is_symlink()))
                 elif entry.is_symlink():
@@ -191,13 +192,6 @@ def _held(names: list[str]) -> str:
         return CHECKPOINT
     cut_off = any(name.endswith(".metadata.tmp") or _SHARD.fullmatch(name) for name in names)
     return INTERRUPTED if cut_off else NOTHING
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a symbolic link that leads to itself
-        return False
 
 
 def _identity(path: Path) -> tuple[int, int]:

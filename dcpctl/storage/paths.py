@@ -83,3 +83,11 @@ def failed(shown: Path, name: str, error: Exception) -> DcpctlError:
         return MissingFile(f"{quote(name)} is missing from {quote(shown)}")
     why = getattr(error, "strerror", None) or error
     return ReadFailed(f"reading {quote(name)} in {quote(shown)} failed: {why}")
+
+
+def is_directory(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry of a listing is a directory, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a symbolic link that leads to itself
+        return False

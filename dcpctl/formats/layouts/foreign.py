@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dcpctl.storage.paths import is_directory
+
 _PEEKED = 256 << 10
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):/{1,2}([^/].*)")
 #: The first record of a torch.save archive, and what torch.save wrote before 1.6.
@@ -230,15 +232,8 @@ def _entries(path: Path) -> tuple[list[str], list[str]]:
     files: list[str] = []
     directories: list[str] = []
     for entry in _listed(path):
-        (directories if _is_dir(entry) else files).append(entry.name)
+        (directories if is_directory(entry) else files).append(entry.name)
     return files, directories
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a symbolic link that leads to itself
-        return False
 
 
 def _listed(path: Path) -> Iterator[os.DirEntry[str]]:
