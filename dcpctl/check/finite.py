@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from dcpctl.errors import DcpctlError, PackedItem
 from dcpctl.formats import dtypes
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import TensorEntry
+from dcpctl.parallel import Meter, Threads
 
 #: Bytes of numbers that a thread holds at once.
 BLOCK_BYTES = 4 << 20
@@ -49,8 +49,7 @@ def count_not_finite(checkpoint: Checkpoint, options: CheckOptions) -> Iterator[
         for entry in checkpoint.tensors.values()
         if dtypes.info(entry.dtype).kind in ("float", "complex")
     ]
-    total = sum(entry.nbytes for entry in chosen)
-    done = 0
+    meter = Meter(options.progress, sum(entry.nbytes for entry in chosen))
     one_at_a_time = threading.Lock()
 
     def count(entry: TensorEntry) -> NotFinite:
@@ -59,15 +58,10 @@ def count_not_finite(checkpoint: Checkpoint, options: CheckOptions) -> Iterator[
                 return _count(entry, _COMPRESSED_BLOCK_BYTES)
         return _count(entry, BLOCK_BYTES)
 
-    with ThreadPoolExecutor(options.threads, thread_name_prefix="dcpctl-values") as pool:
-        try:
-            for entry, found in zip(chosen, pool.map(count, chosen), strict=True):
-                done += entry.nbytes
-                if options.progress is not None:
-                    options.progress(done, total)
-                yield found
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with Threads(options.threads, "values") as threads:
+        for entry, found in zip(chosen, threads.in_order(count, chosen), strict=True):
+            meter.add(entry.nbytes)
+            yield found
 
 
 def _count(entry: TensorEntry, block_bytes: int) -> NotFinite:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from dcpctl.check.chunk_parts import distinct_rows, part_of, read_same, spread
@@ -24,6 +23,7 @@ from dcpctl.model.entry import TensorEntry
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.parallel import Meter, Threads
 
 _MAX_SLOT = "max_exp_avg_sq"
 #: Without `values`: most chunks of which a part is read, most where each is of another file, the
@@ -64,6 +64,11 @@ class Pair:
     def key(self) -> tuple[str, str]:
         """Root and name."""
         return self.root, self.parameter
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both moments."""
+        return self.first.nbytes + self.second.nbytes
 
 
 @dataclass(slots=True)
@@ -195,19 +200,13 @@ def read_pairs(
 
 
 def _read_all(pairs: list[Pair], options: CheckOptions, found: MomentPairs) -> None:
-    total = sum(pair.first.nbytes + pair.second.nbytes for pair in pairs)
-    done = 0
-    with ThreadPoolExecutor(options.threads, thread_name_prefix="dcpctl-moments") as pool:
-        try:
-            for pair, chunks in zip(pairs, pool.map(_read_pair, pairs), strict=True):
-                for chunk in chunks:
-                    found.expected += 1
-                    found.take(chunk)
-                done += pair.first.nbytes + pair.second.nbytes
-                if options.progress is not None:
-                    options.progress(done, total)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    meter = Meter(options.progress, sum(pair.nbytes for pair in pairs))
+    with Threads(options.threads, "moments") as threads:
+        for pair, chunks in zip(pairs, threads.in_order(_read_pair, pairs), strict=True):
+            for chunk in chunks:
+                found.expected += 1
+                found.take(chunk)
+            meter.add(pair.nbytes)
 
 
 def _pairs(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from dcpctl.parallel import threads_for
 
 if TYPE_CHECKING:
     from dcpctl.check.baseline import Baseline
     from dcpctl.check.like import Like
     from dcpctl.check.policy import Policy
     from dcpctl.model.receipt import Receipt
-
-#: Most threads that read and sum by default; more do not read faster from a page cache.
-MOST_JOBS = 8
 
 
 class Progress(Protocol):
@@ -71,4 +69,4 @@ class CheckOptions:
     @property
     def threads(self) -> int:
         """How many threads to use."""
-        return max(1, self.jobs or min(os.cpu_count() or 1, MOST_JOBS))
+        return threads_for(self.jobs)

@@ -5,9 +5,7 @@ It opens items, compares checksums and looks at what the pickles say; rules make
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +20,7 @@ from dcpctl.formats.arrays import distinct
 from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.formats.records import Int64s
 from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.parallel import Meter, Threads
 
 #: Without `verify_data`: most items that are opened, and most bytes of them that are read whole.
 SAMPLE_ITEMS = 2048
@@ -145,7 +144,7 @@ def _plan(items: Items, options: CheckOptions) -> tuple[Int64s, set[int] | None]
 
 
 class _Pass:
-    """Threads that take batches of items from one queue and report to one scan."""
+    """Threads that read batches of items, and what one scan takes of their reports."""
 
     def __init__(
         self,
@@ -159,38 +158,22 @@ class _Pass:
         self.items = items
         self.options = options
         self.scan = scan
+        self.opened = opened
         self.whole = whole
         self.reader = ItemReader(checkpoint, items)
-        self.lock = threading.Lock()
-        self.batches = self._batches(opened)
-        self.total = int(items.length[opened].clip(0).astype(np.float64).sum())
-        self.done = 0
-        self.stopped = False
+        total = int(items.length[opened].clip(0).astype(np.float64).sum())
+        self.meter = Meter(options.progress, total)
 
     def run(self) -> None:
-        threads = self.options.threads
-        if threads == 1 or self.total < _BATCH_BYTES:
-            self.work()
-            return
-        with ThreadPoolExecutor(threads, thread_name_prefix="dcpctl-check") as pool:
-            try:
-                for future in [pool.submit(self.work) for _ in range(threads)]:
-                    future.result()
-            finally:
-                self.stopped = True  # after an interrupt the other threads shall not read on
-
-    def work(self) -> None:
-        while not self.stopped:
-            with self.lock:
-                batch = next(self.batches, None)
-            if batch is None:
-                return
-            reports = [
-                self.reader.read(item, whole=self.whole is None or item in self.whole)
-                for item in batch
-            ]
-            with self.lock:
+        alone = self.meter.total < _BATCH_BYTES
+        with Threads(1 if alone else self.options.threads, "check") as threads:
+            for reports in threads.in_order(self._read, self._batches()):
                 self._take(reports)
+
+    def _read(self, batch: list[int]) -> list[ItemReport]:
+        return [
+            self.reader.read(item, whole=self.whole is None or item in self.whole) for item in batch
+        ]
 
     def _take(self, reports: list[ItemReport]) -> None:
         scan = self.scan
@@ -199,13 +182,11 @@ class _Pass:
             scan.verified += report.verified
             scan.unsummed += report.unsummed
             scan.bytes_read += report.bytes_read
-            self.done += max(report.length, 0)
             if report.remarkable:
                 scan.reports.append(report)
             if report.packed is not None:
                 self._take_packed(report, report.packed)
-        if self.options.progress is not None:
-            self.options.progress(self.done, self.total)
+        self.meter.add(sum(max(report.length, 0) for report in reports))
 
     def _take_packed(self, report: ItemReport, packed: PackedTensor) -> None:
         found = self.scan.packed.setdefault(packed.form or packed.type, Packed(report))
@@ -215,10 +196,10 @@ class _Pass:
         if place < (found.first.file_number, found.first.offset):
             found.first = report
 
-    def _batches(self, opened: Int64s) -> Iterator[list[int]]:
+    def _batches(self) -> Iterator[list[int]]:
         batch: list[int] = []
         nbytes = 0
-        for item in opened.tolist():
+        for item in self.opened.tolist():
             batch.append(item)
             nbytes += max(int(self.items.length[item]), 0)
             if len(batch) == _BATCH_ITEMS or nbytes >= _BATCH_BYTES:

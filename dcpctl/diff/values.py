@@ -6,19 +6,14 @@ bounded memory, whatever their layouts, dtypes and names.
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from dcpctl.diff.values_difference import CHECKSUMS, READ, SAME_BYTES, ValueDifference
 from dcpctl.diff.values_proof import proven_by_crc
-from dcpctl.diff.values_work import Pair, Running, Work
+from dcpctl.diff.values_work import Pair, Work
+from dcpctl.parallel import Threads, threads_for
 
 __all__ = ["CHECKSUMS", "READ", "SAME_BYTES", "ValueDifference", "compare_values", "proven_by_crc"]
-
-#: Most threads by default; more do not read faster from a page cache.
-MOST_THREADS = 8
 
 
 def compare_values(
@@ -47,44 +42,11 @@ def compare_values(
     for a, b in pairs:
         if a.shape != b.shape:
             raise ValueError(f"shapes {list(a.shape)} and {list(b.shape)} cannot be compared")
-    count = max(1, threads or min(os.cpu_count() or 1, MOST_THREADS))
     work = Work(tolerance, progress)
     proofs = [work.prove(*pair, trust_checksums) for pair in pairs]
-    todo = [proof is None for proof in proofs]
-    work.total = sum(
-        a.nbytes + b.nbytes for (a, b), unproven in zip(pairs, todo, strict=True) if unproven
-    )
-    if not any(todo):
-        yield from (proof for proof in proofs if proof is not None)
-        return
-    with ThreadPoolExecutor(count, thread_name_prefix="dcpctl-diff") as pool:
-        try:
-            yield from _in_order(pairs, proofs, work, pool, count)
-        finally:
-            work.stopped = True
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_order(
-    pairs: Sequence[Pair],
-    proofs: Sequence[ValueDifference | None],
-    work: Work,
-    pool: ThreadPoolExecutor,
-    threads: int,
-) -> Iterator[ValueDifference]:
-    """Hand out the work some tensors ahead, and yield what is done."""
-    ahead: deque[ValueDifference | Running] = deque()
-    handed = 0
-    for pair, proof in zip(pairs, proofs, strict=True):
-        if proof is not None:
-            ahead.append(proof)
-        else:
-            running = Running(pair, work, pool)
-            ahead.append(running)
-            handed += len(running.futures)
-        while ahead and (handed > 4 * threads or isinstance(ahead[0], ValueDifference)):
-            head = ahead.popleft()
-            handed -= len(head.futures) if isinstance(head, Running) else 0
-            yield head.result() if isinstance(head, Running) else head
-    for head in ahead:
-        yield head.result() if isinstance(head, Running) else head
+    unproven = [pair for pair, proof in zip(pairs, proofs, strict=True) if proof is None]
+    work.meter.total = sum(a.nbytes + b.nbytes for a, b in unproven)
+    with Threads(threads_for(threads), "diff") as crew:
+        read = work.compare(unproven, crew)
+        for proof in proofs:
+            yield proof if proof is not None else next(read)

@@ -9,9 +9,9 @@ from dcpctl.errors import InputError
 from dcpctl.formats.archive_walk import Place, walk_archives
 from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model.shard_file import rank_and_number
+from dcpctl.parallel import Meter, map_all
 from dcpctl.repair.found import TENSOR, Found, look
 from dcpctl.repair.options import RepairOptions
-from dcpctl.repair.reading import Counter, in_threads
 from dcpctl.repair.survey import (
     CUT,
     DAMAGED,
@@ -56,14 +56,14 @@ def survey_described(
     wanted = wanted_items(stored)
     sizes = [_size(storage, name) for name in stored.files]
     jobs = [_Job(f, n, item) for f, items in enumerate(wanted) for n, item in enumerate(items)]
-    counter = Counter(options, sum(job.item.length for job in jobs))
+    meter = Meter(options.progress, sum(job.item.length for job in jobs))
 
     def examine(job: _Job) -> Found:
         found = _examine(storage, stored.files[job.file], sizes[job.file], job.item)
-        counter.add(job.item.length)
+        meter.add(job.item.length)
         return found
 
-    results = in_threads(jobs, examine, options)
+    results = map_all(examine, jobs, options.threads)
     by_file: list[dict[int, Found]] = [{} for _ in wanted]
     for job, found in zip(jobs, results, strict=True):
         by_file[job.file][job.number] = found

@@ -6,11 +6,11 @@ from dcpctl.formats.records import StoredBytes, StoredCheckpoint
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.sections import classify
+from dcpctl.parallel import map_all
 from dcpctl.repair.described import is_good
 from dcpctl.repair.found import Found, look
 from dcpctl.repair.options import RepairOptions
 from dcpctl.repair.parts import Key, PartsBin, Place
-from dcpctl.repair.reading import in_threads
 from dcpctl.repair.remedy import GRAFTED, GRAFTED_OLDER
 from dcpctl.repair.survey import REBUILT, Lost, Survey
 from dcpctl.repair.wording import count
@@ -87,7 +87,7 @@ def collect_grafts(
     left = bins.left()
     found = [
         (lost, place)
-        for lost, place in zip(left, in_threads(left, usable, options), strict=True)
+        for lost, place in zip(left, map_all(usable, left, options.threads), strict=True)
         if place is not None
     ]
     if not found:
@@ -123,7 +123,7 @@ def is_same_save(survey: Survey, checkpoint: Checkpoint, options: RepairOptions)
             return None
         return sibling.look(key, place, whole=False).digest == survey.good[key].digest
 
-    answers = in_threads(keys, same, options)
+    answers = map_all(same, keys, options.threads)
     equal = [key for key, answer in zip(keys, answers, strict=True) if answer]
     if not equal or any(answer is False for answer in answers):
         return False

@@ -23,8 +23,8 @@ from dcpctl.formats import dtypes
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.sections import classify
+from dcpctl.parallel import map_all
 from dcpctl.repair.options import RepairOptions
-from dcpctl.repair.reading import in_threads
 from dcpctl.repair.survey import Survey
 
 #: Numbers of a sample, and the fewest that say something.
@@ -87,7 +87,7 @@ def continuity(
         k for k in survey.good if k[1] >= 0 and k[0] in sibling.tensors and k[0] not in left_out
     ]
     keys = keys[:: 1 + len(keys) // _MOST]
-    pairs = in_threads(keys, lambda key: _pair(mine, sibling, key, key[0] in squares), options)
+    pairs = map_all(lambda key: _pair(mine, sibling, key, key[0] in squares), keys, options.threads)
     held = [pair for pair in pairs if pair is not None]
     said = [
         f"the numbers of '{pair.key[0]}' are negative, the sibling's are not"

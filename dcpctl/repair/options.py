@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-_MOST_JOBS = 8
+from dcpctl.parallel import threads_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +34,4 @@ class RepairOptions:
     @property
     def threads(self) -> int:
         """How many threads to use."""
-        return max(1, self.jobs or min(os.cpu_count() or 1, _MOST_JOBS))
+        return threads_for(self.jobs)

@@ -10,6 +10,7 @@ from dcpctl.errors import InputError, Refused, quote
 from dcpctl.formats.archive_walk import Walk, walk_archives
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.formats.records import StoredCheckpoint
+from dcpctl.parallel import Meter, map_all
 from dcpctl.repair.described import (
     add_never_written,
     is_good,
@@ -19,7 +20,6 @@ from dcpctl.repair.described import (
 from dcpctl.repair.found import Found, look
 from dcpctl.repair.match import ALL, BEGIN, ENDS, NONE, Match, match_items
 from dcpctl.repair.options import RepairOptions
-from dcpctl.repair.reading import Counter, in_threads
 from dcpctl.repair.survey import (
     CUT,
     DAMAGED,
@@ -113,16 +113,16 @@ def _read_files(
         except InputError:
             walks.append(None)
     places = [(n, *place) for n, walk in enumerate(walks) if walk for place in walk.items]
-    counter = Counter(options, sum(length for _, _, length in places))
+    meter = Meter(options.progress, sum(length for _, _, length in places))
 
     def examine(place: tuple[int, int, int]) -> Found:
         number, offset, length = place
         transforms = wanted[number][0].transforms if wanted[number] else ()
         found = look(storage, sibling.files[number], offset, length, transforms=transforms)
-        counter.add(length)
+        meter.add(length)
         return found
 
-    looked = in_threads(places, examine, options)
+    looked = map_all(examine, places, options.threads)
     by_file: list[list[Found]] = [[] for _ in walks]
     for (number, _, _), found in zip(places, looked, strict=True):
         by_file[number].append(found)

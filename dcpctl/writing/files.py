@@ -6,7 +6,6 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from dcpctl.formats import dtypes
 from dcpctl.formats.crc import crc32, crc32_range
 from dcpctl.formats.torch_zip_emit import tensor_item
 from dcpctl.model.draft import Fill
-from dcpctl.writing.batches import Batch, batches_of, run_threads
+from dcpctl.parallel import Threads, run_streams
+from dcpctl.writing.batches import Batch, batches_of
 from dcpctl.writing.copying import ItemCopier
 from dcpctl.writing.gather import Gatherer
 from dcpctl.writing.ledger import Ledger, Record
@@ -121,7 +121,7 @@ class FileWriter:
         by_number = dict(known)
         work = (self._batches(number, file) for number, file in known)
         try:
-            run_threads(threads, work, lambda batch: self._run(batch, by_number[batch.file]))
+            run_streams(threads, work, lambda batch: self._run(batch, by_number[batch.file]))
         finally:
             for held in self._open.values():
                 os.close(held.fd)
@@ -138,8 +138,8 @@ class FileWriter:
         Raises:
             ChecksumMismatch: one is not what is recorded.
         """
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(self._verify, list(self.ledger.unread())[part::parts]):
+        with Threads(threads, "verify") as pool:
+            for _ in pool.in_order(self._verify, list(self.ledger.unread())[part::parts]):
                 pass
 
     def _verify(self, record: Record) -> None:

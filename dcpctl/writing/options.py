@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from dcpctl.errors import UsageError, quote
+from dcpctl.parallel import threads_for
 from dcpctl.storage import buffer
 
 #: How untouched shard files may reach the destination.
@@ -74,6 +74,5 @@ class WriteOptions:
 
     def threads(self, *, decompressing: bool = False) -> int:
         """Threads that share the memory, one of which may be holding a decompressed item."""
-        wanted = self.jobs or min(8, os.cpu_count() or 1)
         free = self.memory - BASE_MEMORY - (buffer.MEMORY_BYTES if decompressing else 0)
-        return max(1, min(wanted, free // THREAD_MEMORY))
+        return max(1, min(threads_for(self.jobs), free // THREAD_MEMORY))

@@ -28,6 +28,7 @@ FLOORS = {
 ANYWHERE = {
     "errors": set(),
     "limits": set(),
+    "parallel": {"errors"},
     "progress": set(),
     "text": set(),
     "torch_bridge": {"errors"},
