@@ -216,8 +216,11 @@ class ReadFailed(DcpctlError):
     exit_code = 5
 
 
-class MissingDependency(DcpctlError):
-    """An optional package is needed for what was asked and is not installed."""
+class MissingDependency(DcpctlError, ImportError):
+    """An optional package is needed for what was asked and is not installed.
+
+    An `ImportError` too, as which a script may expect it of `import dcpctl.training`.
+    """
 
     id = "missing-dependency"
     exit_code = 5

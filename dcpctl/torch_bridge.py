@@ -32,7 +32,7 @@ def require_torch() -> ModuleType:
             "this needs torch, which is not installed"
             if missing
             else f"this needs torch, which does not load here: {error}",
-            hint="pip install torch",
+            hint="pip install 'dcpctl[torch]'",
         ) from None
 
 

@@ -56,7 +56,7 @@ def test_without_torch_the_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingDependency, match="not installed") as caught:
         torch_bridge.require_torch()
-    assert caught.value.hint == "pip install torch"
+    assert caught.value.hint == "pip install 'dcpctl[torch]'"
 
 
 def test_a_torch_that_does_not_load_is_told_from_none(monkeypatch):

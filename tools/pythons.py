@@ -53,13 +53,13 @@ def _minor(python: Path) -> int | None:
     return int(match[1]) if match and done.returncode == 0 else None
 
 
-def torch_free_environment(python: Path, where: Path, repository: Path) -> Path:
-    """Make a virtual environment that has dcpctl and no torch, as the README says.
+def torch_free_environment(python: Path, where: Path, package: Path) -> Path:
+    """Make a virtual environment that has dcpctl and no torch: a plain install brings none.
 
     Args:
         python: interpreter to make it with.
         where: directory for it, which must not exist yet.
-        repository: the working tree to install.
+        package: what to install: the working tree, or a wheel of it.
 
     Returns:
         The environment's own interpreter.
@@ -69,8 +69,7 @@ def torch_free_environment(python: Path, where: Path, repository: Path) -> Path:
     """
     subprocess.run([python, "-m", "venv", where], check=True)
     inside = where / "bin" / "python"
-    install(inside, "-r", repository / "requirements-gate.txt")
-    install(inside, "--no-deps", repository)
+    install(inside, package)
     return inside
 
 
@@ -82,6 +81,18 @@ def install(python: Path, *arguments: str | Path) -> None:
     """
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     subprocess.run((*pip, *arguments), check=True)
+
+
+def wheel(python: Path, repository: Path, where: Path) -> Path:
+    """Build the wheel of a working tree and return its path, in the directory `where`.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; pip has printed why.
+    """
+    pip = (python, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps")
+    subprocess.run((*pip, "--wheel-dir", where, repository), check=True)
+    (built,) = where.glob("dcpctl-*.whl")
+    return built
 
 
 def framework_environment(python: Path, where: Path, repository: Path, *packages: str) -> Path:

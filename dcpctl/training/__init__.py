@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dcpctl.training.errors import LoadRefused, UnresumedState
-from dcpctl.training.planner import StrictLoadPlanner
-from dcpctl.training.preview import Preview, preview_load
-from dcpctl.training.resumed import assert_resumed
+from dcpctl.torch_bridge import require_torch
+
+require_torch()  # before all below, whose own `import torch` would not say what to install
+
+from dcpctl.training.errors import LoadRefused, UnresumedState  # noqa: E402
+from dcpctl.training.planner import StrictLoadPlanner  # noqa: E402
+from dcpctl.training.preview import Preview, preview_load  # noqa: E402
+from dcpctl.training.resumed import assert_resumed  # noqa: E402
 
 __all__ = [
     "LoadRefused",

@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 
 #: What an installation reads, and what names it to those who install.
-FILES = ("pyproject.toml", "README.md", "requirements-gate.txt", "action.yml",
-         ".pre-commit-hooks.yaml")  # fmt: skip
+FILES = ("pyproject.toml", "README.md", "LICENSE", "action.yml", ".pre-commit-hooks.yaml")
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import tomli
+import yaml
+from packaging.requirements import Requirement
 
 import dcpctl
 
@@ -15,12 +17,46 @@ def project(repository: Path) -> dict:
     return tomli.loads((repository / "pyproject.toml").read_text())["project"]
 
 
-def test_gate_requirements_are_the_dependencies_without_torch(repository: Path) -> None:
-    lines = (repository / "requirements-gate.txt").read_text().splitlines()
-    gate = [line for line in lines if line and not line.startswith("#")]
-    dependencies = project(repository)["dependencies"]
-    assert gate == [d for d in dependencies if re.split(r"\W", d)[0] != "torch"]
-    assert len(gate) == len(dependencies) - 1
+def extra(repository: Path, name: str) -> list[Requirement]:
+    return [Requirement(line) for line in project(repository)["optional-dependencies"][name]]
+
+
+def test_torch_is_an_extra(repository: Path) -> None:
+    plain = [Requirement(line) for line in project(repository)["dependencies"]]
+    assert "torch" not in {one.name for one in plain}
+    (torch,) = extra(repository, "torch")
+    assert torch.name == "torch"
+    assert "2.13.0" in torch.specifier
+    assert "2.3.1" not in torch.specifier  # dcpctl.training needs what 2.4 brought
+
+
+def test_tests_and_development_bring_torch(repository: Path) -> None:
+    extras = {name: extra(repository, name) for name in ("test", "dev")}
+    ours = {name: {e for r in found if r.name == "dcpctl" for e in r.extras}
+            for name, found in extras.items()}  # fmt: skip
+    assert "torch" in ours["test"]
+    assert "test" in ours["dev"]
+
+
+def test_the_licence_is_said_and_is_there(repository: Path) -> None:
+    said = project(repository)
+    assert said["license"] == "BSD-3-Clause"
+    assert said["authors"] == [{"name": "the dcpctl authors"}]
+    text = (repository / "LICENSE").read_text()
+    assert "the dcpctl authors" in text
+    assert text.count("\n1. ") == text.count("\n2. ") == text.count("\n3. ") == 1
+
+
+def test_addresses_are_placeholders(repository: Path) -> None:
+    assert all("/OWNER/" in url for url in project(repository)["urls"].values())
+
+
+def test_the_citation_is_of_this_version(repository: Path) -> None:
+    citation = yaml.safe_load((repository / "CITATION.cff").read_text())
+    assert citation["version"] == dcpctl.__version__
+    assert citation["license"] == project(repository)["license"]
+    assert citation["authors"] == project(repository)["authors"]
+    assert citation["repository-code"] == project(repository)["urls"]["Homepage"]
 
 
 def test_the_version_stands_in_one_place(repository: Path) -> None:

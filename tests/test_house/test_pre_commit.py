@@ -28,19 +28,6 @@ def hook(repository: Path) -> dict:
     return found
 
 
-def name_of(requirement: str) -> str:
-    return re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
-
-
-def test_the_hook_installs_what_the_gate_needs_and_no_torch(repository: Path) -> None:
-    options, *named = hook(repository)["additional_dependencies"]
-    assert options == "--no-deps"
-    lines = (repository / "requirements-gate.txt").read_text().splitlines()
-    gate = {name_of(line) for line in lines if line and not line.startswith("#")}
-    assert gate <= {name_of(one) for one in named}
-    assert "torch" not in {name_of(one) for one in named}
-
-
 def test_the_hook_looks_at_metadata_and_shard_files(repository: Path) -> None:
     files = re.compile(hook(repository)["files"])
     assert files.search("a/step-1/.metadata")
@@ -75,7 +62,7 @@ def test_pre_commit_runs_it(repository: Path, samples: Path, tmp_path: Path) -> 
     words = " ".join(said.split())  # as wide as COLUMNS has it
     assert words.count("310 of 310 items verified") == 1  # five files, one check
     packages = {path.name for path in tmp_path.glob("cache/repo*/py_env-*/lib/*/site-packages/*")}
-    assert "dcpctl" in packages
+    assert {"dcpctl", "typer", "rich", "numpy"} <= packages
     assert "torch" not in packages
 
     corruptors.copy(samples / "flipped_bit", team / "exports" / "rotten")
