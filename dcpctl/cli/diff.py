@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,7 @@ from dcpctl.errors import NothingSelected, Refused, UsageError
 if TYPE_CHECKING:
     from dcpctl.diff.options import DiffOptions
     from dcpctl.model.checkpoint import Checkpoint
+    from dcpctl.model.rename_rules import Renaming
 
 _PANEL = "Narrow it; several add up"
 
@@ -142,7 +143,7 @@ def _compare(a: Path, b: Path, options: DiffOptions, out: Output) -> bool:
                 one,
                 other,
                 dataclasses.replace(options, progress=progress.reach),
-                try_rename=lambda arguments: _renamed(one, arguments),
+                try_rename=lambda renaming: _renamed(one, renaming),
             )
         if out.is_json:
             from dcpctl.reports.diff_json import diff_document, diff_lists
@@ -176,24 +177,14 @@ def _map(a: Path, b: Path, fqn: str, out: Output) -> bool:
     return found.same
 
 
-def _renamed(checkpoint: Checkpoint, arguments: Sequence[str]) -> Mapping[str, str] | None:
-    """What `dcpctl rename` with these arguments would call each key; None where it refuses."""
-    from dcpctl.surgery import rules
+def _renamed(checkpoint: Checkpoint, renaming: Renaming) -> Mapping[str, str] | None:
+    """What a rename would call each key; None where it is refused."""
     from dcpctl.surgery.edits import draft_of
     from dcpctl.surgery.rename import rename
 
-    made: list[rules.Rule] = []
-    words = iter(arguments)
-    for word in words:
-        if word == "--prefix":
-            made.append(rules.prefix(next(words)))
-        elif word == "--regex":
-            made.append(rules.regex(next(words)))
-        elif word != "--keys-only":
-            made.append(rules.literal(word))
     draft, _ = draft_of(checkpoint)
     try:
-        outcome = rename(draft, made, keys_only="--keys-only" in arguments)
+        outcome = rename(draft, renaming.rules, keys_only=renaming.keys_only)
     except (Refused, NothingSelected, UsageError):
         return None
     names = {fqn: fqn for fqn in draft.entries}

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dcpctl.errors import UsageError
-from dcpctl.surgery import edits, rules
+from dcpctl.model import rename_rules as rules
+from dcpctl.surgery import edits
 from dcpctl.surgery.cast import dtype_named
 from dcpctl.surgery.edits_file import read_edits
 from dcpctl.surgery.set import assignment

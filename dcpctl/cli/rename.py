@@ -65,7 +65,7 @@ def rename(
       dcpctl rename sample_checkpoints/legacy out/blocks --regex 'layers\.(\d+)=blocks.\1'
       dcpctl rename out/blocks norm=final_norm --in-place
     """
-    from dcpctl.surgery import rules
+    from dcpctl.model import rename_rules as rules
     from dcpctl.surgery.edits import Rename
 
     path, olds = run.destination(target, names, "" if prefix or regex or map_file else "OLD=NEW")

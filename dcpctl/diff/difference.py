@@ -27,6 +27,7 @@ from dcpctl.diff.shapes import SpecChange
 from dcpctl.diff.subject import Side
 from dcpctl.errors import DcpctlError
 from dcpctl.model.loading import LoadPreview
+from dcpctl.model.rename_rules import Upgrading
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Difference:
         contents: what stored checksums tell of the tensors' numbers, or what reading them does.
         load: what a stock `dcp.load` of A does in a run whose state dict is B's.
         anew: parameters of B whose optimizer state that load leaves on disk: it would begin anew.
-        remedy: the verb and arguments of the command after which that load no longer raises.
+        remedy: the upgrade after which that load no longer raises.
         misplaced: of the renamed, those whose key in B is something else's key in A: a load puts
             that there.
         removed: the keys of A alone, in groups.
@@ -66,7 +67,7 @@ class Difference:
     contents: Contents | None = None
     load: LoadPreview | None = None
     anew: tuple[str, ...] = ()
-    remedy: tuple[str, ...] = ()
+    remedy: Upgrading | None = None
     misplaced: tuple[tuple[str, str], ...] = ()
     removed: tuple[KeyGroup, ...] = ()
     added: tuple[KeyGroup, ...] = ()

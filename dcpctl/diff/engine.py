@@ -31,6 +31,7 @@ from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.loading import LoadPreview, predict_load
 from dcpctl.model.loading_keys import asked_by
 from dcpctl.model.optimizer import naming
+from dcpctl.model.rename_rules import Upgrading
 
 #: Groups of rewritten tensors that are told one by one.
 _FEW_GROUPS = 8
@@ -128,20 +129,20 @@ def _anew(a: Subject, b: Subject, load: LoadPreview | None) -> tuple[str, ...]:
     )
 
 
-def _remedy(a: Subject, b: Subject, load: LoadPreview | None) -> tuple[str, ...]:
+def _remedy(a: Subject, b: Subject, load: LoadPreview | None) -> Upgrading | None:
     """The upgrade that adds all that A lacks, where that is group keys of a torch release."""
     target = b.release or torch_bridge.installed_version()
     if load is None or not load.missing or load.mismatched or target is None:
-        return ()
+        return None
     added = {gone.key for gone in a.view.missing_group_keys(target)}
     paths = b.planner_data or {}
     for fqn in load.missing:
         place = naming.locate(fqn, paths.get(fqn))
         if place is None or place.what != naming.GROUPS or not place.rest:
-            return ()
+            return None
         if naming.split_group(place)[1] not in added:
-            return ()
-    return ("upgrade", *(("--torch", b.release) if b.release else ()))
+            return None
+    return Upgrading(torch=b.release or None)
 
 
 def _load(a: Subject, b: Subject) -> LoadPreview:

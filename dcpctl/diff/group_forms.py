@@ -29,11 +29,11 @@ class Regrouped:
     keys_b: tuple[str, ...]
 
     @property
-    def upgrade(self) -> tuple[str, ...]:
-        """Arguments of the `dcpctl upgrade` that gives A's groups the form of B's; may be none."""
+    def keys(self) -> str | None:
+        """How the upgrade that gives A's groups the form of B's is to name parameters."""
         if self.form_b == BY_PARAMETER:
-            return ("--optimizer-keys", "flat")
-        return ("--optimizer-keys", "fqn") if self.form_a == BY_PARAMETER else ()
+            return "flat"
+        return "fqn" if self.form_a == BY_PARAMETER else None
 
 
 def regrouped(

@@ -11,12 +11,12 @@ from dcpctl.diff.rename_rules import Explained, RenameRule, explain
 from dcpctl.diff.renumbering import renumbered_names
 from dcpctl.diff.subject import Subject
 from dcpctl.model.fqn import strip_wrappers
+from dcpctl.model.rename_rules import Renaming, Upgrading, is_writable
 from dcpctl.model.renames import renamed_names
 from dcpctl.model.sections import MODEL
 
-#: From the arguments of a `dcpctl rename` of A to what each key of A would be called; None where it
-#: refuses.
-TryRename = Callable[[Sequence[str]], Mapping[str, str] | None]
+#: From a rename of A to what each key of A would be called; None where it is refused.
+TryRename = Callable[[Renaming], Mapping[str, str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Pairing:
         added: keys of B alone.
         renamed: key in A and key in B of what has another name there.
         rules: what the renames have in common.
-        commands: arguments of `dcpctl`, verb first, that make the renames one after the other;
-            empty where there are none, or dcpctl cannot make them.
+        edits: what makes the renames, one after the other; empty where there are none, or no
+            command line can say them.
         regrouped: keys of param groups of another form, which neither of the above have.
         names: what A's optimizer calls a parameter in its keys and lists, to what B's does, where
             that differs.
@@ -42,7 +42,7 @@ class Pairing:
     added: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     rules: tuple[RenameRule, ...] = ()
-    commands: tuple[tuple[str, ...], ...] = ()
+    edits: tuple[Renaming | Upgrading, ...] = ()
     regrouped: Regrouped | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -67,8 +67,8 @@ def pair(a: Subject, b: Subject, try_rename: TryRename | None = None) -> Pairing
     Args:
         a: one.
         b: the other.
-        try_rename: says what a `dcpctl rename` would make of A's keys; without it the commands
-            are the likeliest.
+        try_rename: says what a rename would make of A's keys; without it the edits are the
+            likeliest.
     """
     if a.entries.keys() == b.entries.keys():
         return Pairing(tuple(a.entries))
@@ -97,7 +97,7 @@ def pair(a: Subject, b: Subject, try_rename: TryRename | None = None) -> Pairing
         tuple(added),
         pairs,
         explained.rules,
-        _commands(explained, groups, b, wanted, try_rename),
+        _edits(explained, groups, b, wanted, try_rename),
         groups,
         *_optimizers_names(a, b, names),
     )
@@ -148,28 +148,28 @@ def _numbered(subject: Subject, names: Collection[str]) -> set[str]:
     }
 
 
-def _commands(
+def _edits(
     explained: Explained,
     groups: Regrouped | None,
     b: Subject,
     wanted: Mapping[str, str],
     try_rename: TryRename | None,
-) -> tuple[tuple[str, ...], ...]:
-    """The commands that make the renames, tried where that is possible."""
-    if explained.upgrade and b.view.param_groups_pickled:
+) -> tuple[Renaming | Upgrading, ...]:
+    """The edits that make the renames, tried where that is possible."""
+    if explained.keys and b.view.param_groups_pickled:
         return ()  # upgrade renames no parameters that are pickled in one piece
-    found = []
+    found: list[Renaming | Upgrading] = []
     if explained.renames:
-        ways = explained.renames
+        ways = tuple(way for way in explained.renames if all(map(is_writable, way.rules)))
         if try_rename is not None:
             ways = tuple(way for way in ways if _makes(try_rename(way), explained, wanted))
         if not ways:
             return ()
-        found.append(("rename", *ways[0]))
-    if explained.upgrade or groups is not None:
-        upgrade = explained.upgrade or (groups.upgrade if groups is not None else ())
-        upgrade += ("--torch", b.release) if b.release else ()
-        found.insert(0 if explained.wraps else len(found), ("upgrade", *upgrade))
+        found.append(ways[0])
+    if explained.keys or groups is not None:
+        keys = explained.keys or (groups.keys if groups is not None else None)
+        upgrade = Upgrading(keys, b.release or None)
+        found.insert(0 if explained.wraps else len(found), upgrade)
     return tuple(found)
 
 

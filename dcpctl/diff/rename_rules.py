@@ -1,23 +1,25 @@
-"""What renames have in common: rules, and the commands that make them.
+"""What renames have in common: rules, and the edits that make them.
 
-The commands are `dcpctl rename`, which takes names first, then prefixes, then expressions, each on
-what the one before it left, and lets an optimizer's names follow the model's; and `dcpctl upgrade`
-for an optimizer whose keys have another form.
+The edits are those of `dcpctl rename`, which takes names first, then prefixes, then expressions,
+each on what the one before it left, and lets an optimizer's names follow the model's; and of
+`dcpctl upgrade` for an optimizer whose keys have another form.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from dcpctl.diff.edit_rules import replaced_words, rules_of
 from dcpctl.diff.identity import common_head
 from dcpctl.diff.named_keys import NamedKey, named_keys
-from dcpctl.diff.rename_arguments import arguments_of, replaced_words
 from dcpctl.diff.subject import Subject
 from dcpctl.model.fqn import DDP_WRAPPER, WRAPPERS, is_index
 from dcpctl.model.name_edits import ANY_NUMBER, Edit, Tokens, distance, edits_between
 from dcpctl.model.optimizer.source import FLAT, INDEXED
+from dcpctl.model.rename_rules import Literal, Prefix, Regex, Renaming, Rule
 
 Pairs = Sequence[tuple[str, str]]
 Names = Counter[tuple[Tokens, Tokens]]
@@ -47,16 +49,17 @@ class Explained:
 
     Attributes:
         rules: that of most keys first.
-        renames: arguments of `dcpctl rename`, in several ways of which the first that makes the
-            renames is meant; empty if there are none to make.
-        upgrade: arguments of `dcpctl upgrade` that make the rest; empty if there is none.
+        renames: ways of which the first that makes the renames is meant; empty if there are none
+            to make.
+        keys: how an upgrade that makes the rest is to name parameters in the optimizer; None if
+            there is no rest.
         formed: the keys of A that the upgrade is to name.
         wraps: the renames put in names of wrappers, which an upgrade would take out again.
     """
 
     rules: tuple[RenameRule, ...] = ()
-    renames: tuple[tuple[str, ...], ...] = ()
-    upgrade: tuple[str, ...] = ()
+    renames: tuple[Renaming, ...] = ()
+    keys: str | None = None
     formed: frozenset[str] = frozenset()
     wraps: bool = False
 
@@ -65,8 +68,10 @@ def explain(a: Subject, b: Subject, pairs: Pairs) -> Explained:
     """Find the rules that make the second key of each pair of the first."""
     whole = _moved_whole(a, b, pairs)
     if whole is not None:
-        head = ("--prefix", f"{whole.old}={whole.new}")
-        return Explained((whole,), (head if whole.old else ("--regex", f"^={whole.new}"),))
+        head: Rule = Prefix(whole.old, whole.new)
+        if not whole.old:
+            head = Regex(re.compile("^"), whole.new.replace("\\", r"\\"))
+        return Explained((whole,), (Renaming((head,)),))
     of_a, of_b = named_keys(a), named_keys(b)
     named: list[tuple[NamedKey, NamedKey]] = []
     odd: list[tuple[str, str]] = []
@@ -83,30 +88,29 @@ def explain(a: Subject, b: Subject, pairs: Pairs) -> Explained:
     rules = [RenameRule(_dotted(old), _dotted(new), keys) for (old, new), keys in roots.items()]
     rules += [RenameRule(*replaced_words(step.edit), step.keys) for step in steps]
     rules += [RenameRule(old, new, 1) for old, new in odd]
-    upgrade: tuple[str, ...] = ()
+    keys = None
     if formed:
         rules.append(RenameRule(a.view.style, b.view.style, len(formed)))
-        upgrade = ("--optimizer-keys", _form(b.view.style))
+        keys = _form(b.view.style)
     rules.sort(key=lambda rule: -rule.keys)
-    moves = [("--prefix", f"{_dotted(old)}={_dotted(new)}") for old, new in roots]
-    literals = [(f"{old}={new}",) for old, new in odd]
+    moves = [Prefix(_dotted(old), _dotted(new)) for old, new in roots]
+    literals = [Literal(old, new) for old, new in odd]
     root = b.sections.model_root
     ways = [
-        _in_order([*literals, *moves, *(arguments_of(s.edit, s.names, root, full) for s in steps)])
+        _in_order(
+            [*literals, *moves, *(r for s in steps for r in rules_of(s.edit, s.names, root, full))]
+        )
         for full in (False, True)
     ]
-    renames = (ways[0], (*ways[1], "--keys-only")) if ways[0] else ()
+    renames = (Renaming(ways[0]), Renaming(ways[1], keys_only=True)) if ways[0] else ()
     wraps = any(token in (*WRAPPERS, DDP_WRAPPER) for step in steps for token in step.edit.new)
-    return Explained(tuple(rules), renames, upgrade, frozenset(formed), wraps)
+    return Explained(tuple(rules), renames, keys, frozenset(formed), wraps)
 
 
-def _in_order(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """Arguments as they are taken: names, prefixes, expressions."""
-    found = list(parts)
-    ordered = [part for part in found if not part[:1] or not part[0].startswith("--")]
-    for option in ("--prefix", "--regex"):
-        ordered += [part for part in found if part[:1] == (option,)]
-    return tuple(argument for part in ordered for argument in part)
+def _in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Rules as a command line has them: names, prefixes, expressions."""
+    kinds = (Literal, Prefix, Regex)
+    return tuple(sorted(rules, key=lambda rule: kinds.index(type(rule))))
 
 
 def _dotted(root: str) -> str:

@@ -18,6 +18,7 @@ from dcpctl.model.contract import Spec
 from dcpctl.model.loading import LoadPreview
 from dcpctl.model.loading_errors import Mismatch
 from dcpctl.model.values import to_json
+from dcpctl.reports.diff_keys import command_of
 
 SCHEMA = "dcpctl.diff/1"
 
@@ -41,7 +42,7 @@ def diff_document(found: Difference) -> dict[str, Any]:
         "rename_rules": [
             {"old": rule.old, "new": rule.new, "keys": rule.keys} for rule in pairing.rules
         ],
-        "rename_commands": [list(command) for command in pairing.commands],
+        "rename_commands": [list(command_of(edit)) for edit in pairing.edits],
         "regrouped": None
         if pairing.regrouped is None
         else {
@@ -68,7 +69,7 @@ def diff_document(found: Difference) -> dict[str, Any]:
         else {
             **_load(found.load),
             "begins_anew": list(found.anew),
-            "remedy": list(found.remedy),
+            "remedy": [] if found.remedy is None else list(command_of(found.remedy)),
             "misplaced": [{"a": old, "b": new} for old, new in found.misplaced],
         },
     }

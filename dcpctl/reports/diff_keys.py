@@ -9,6 +9,7 @@ from dcpctl.diff.difference import Difference
 from dcpctl.diff.key_groups import KeyGroup
 from dcpctl.diff.shapes import SpecChange
 from dcpctl.model.contract import Spec
+from dcpctl.model.rename_rules import Prefix, Regex, Renaming, Upgrading
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
     DIM,
@@ -94,14 +95,24 @@ def _renamed(found: Difference) -> Iterator[Block]:
     if lists:
         objects = words.count(len(lists), "object")
         yield Paragraph(Span(f"The names in {objects} follow ({lists[0]} ...).", DIM))
-    if pairing.commands:
-        yield Literal("\n".join(command_lines(str(found.a.path), pairing.commands)))
+    if pairing.edits:
+        yield Literal("\n".join(command_lines(str(found.a.path), pairing.edits)))
 
 
-def command_lines(source: str, commands: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield the commands to type, one after the other: verb and arguments, without the paths."""
-    for number, (verb, *arguments) in enumerate(commands):
-        last = number == len(commands) - 1
+def command_of(edit: Renaming | Upgrading) -> tuple[str, ...]:
+    """Return the command that makes an edit: verb and arguments, without the paths."""
+    if isinstance(edit, Upgrading):
+        keys = ("--optimizer-keys", edit.optimizer_keys) if edit.optimizer_keys else ()
+        return ("upgrade", *keys, *(("--torch", edit.torch) if edit.torch else ()))
+    options = {Prefix: ("--prefix",), Regex: ("--regex",)}
+    rules = (word for rule in edit.rules for word in (*options.get(type(rule), ()), str(rule)))
+    return ("rename", *rules, *(("--keys-only",) if edit.keys_only else ()))
+
+
+def command_lines(source: str, edits: Sequence[Renaming | Upgrading]) -> Iterator[str]:
+    """Yield the commands to type that make edits one after the other."""
+    for number, (verb, *arguments) in enumerate(map(command_of, edits)):
+        last = number == len(edits) - 1
         target = "DST" if last else "TMP"
         words_ = ["dcpctl", verb, source, target, *arguments]
         yield " ".join(shlex.quote(word) for word in words_)

@@ -13,6 +13,7 @@ from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import Draft
 from dcpctl.model.optimizer.verdict import PARTIAL
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.rename_rules import Rule
 from dcpctl.surgery.cast import cast
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.members import each, joined, members
@@ -23,7 +24,6 @@ from dcpctl.surgery.placements import Placement
 from dcpctl.surgery.rename import rename
 from dcpctl.surgery.reshard import ReshardOptions, laid_out
 from dcpctl.surgery.reshard_kept import kept_by_rank
-from dcpctl.surgery.rules import Rule
 from dcpctl.surgery.select import select
 from dcpctl.surgery.set import Assignment, assign
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from dcpctl.errors import ReadFailed, UsageError, quote
 from dcpctl.formats.toml_text import parse_toml
-from dcpctl.surgery import edits, rules
+from dcpctl.model import rename_rules as rules
+from dcpctl.surgery import edits
 from dcpctl.surgery.cast import dtype_named
 from dcpctl.surgery.set import Assignment
 

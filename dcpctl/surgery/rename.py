@@ -9,13 +9,13 @@ from dcpctl.errors import NothingSelected, Refused, listed, quote
 from dcpctl.model.draft import Draft
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.optimizer.source import UNKNOWN
+from dcpctl.model.rename_rules import Literal, Prefix, Rule, Table
 from dcpctl.model.sections import MODEL
 from dcpctl.surgery import mentions, values
 from dcpctl.surgery.names import Names, Site, ambiguous, every_name, survey
 from dcpctl.surgery.outcome import Change, Outcome
 from dcpctl.surgery.paths import renamed_paths
 from dcpctl.surgery.roots import moved_root
-from dcpctl.surgery.rules import Literal, Prefix, Rule, Table
 
 _NAMES_IN = "names changed in"
 #: Optimizer root -> parameter name -> new parameter name.

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from dcpctl.model import rename_rules as rules
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery import edits, rules
+from dcpctl.surgery import edits
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.rename import rename
 from dcpctl.surgery.select import select

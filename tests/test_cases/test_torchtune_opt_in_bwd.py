@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery import rules
 from dcpctl.surgery.add import add
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.rename import rename

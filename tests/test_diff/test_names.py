@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from dcpctl.diff.edit_rules import replaced_words, rules_of
 from dcpctl.diff.key_groups import group_keys, shares
-from dcpctl.diff.rename_arguments import arguments_of, replaced_words
 from dcpctl.model.name_edits import Edit, distance, edits_between
+from dcpctl.model.rename_rules import Renaming
 from dcpctl.model.renames import renamed_names
+from dcpctl.reports.diff_keys import command_of
 
 
 def tokens(name: str) -> tuple[str, ...]:
@@ -121,7 +123,8 @@ def test_edits_as_words_and_arguments(
     edit: Edit, names: list[str], words: tuple[str, str], arguments: tuple[str, ...]
 ) -> None:
     assert replaced_words(edit) == words
-    assert arguments_of(edit, [tokens(name) for name in names], "model", full=False) == arguments
+    made = rules_of(edit, [tokens(name) for name in names], "model", full=False)
+    assert command_of(Renaming(made)) == ("rename", *arguments)
 
 
 def test_keys_in_groups() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.rename_rules import literal
 from dcpctl.surgery import edits
-from dcpctl.surgery.rules import literal
 from dcpctl.surgery.set import assignment
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan

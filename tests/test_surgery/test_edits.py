@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from dcpctl.errors import DcpctlError, NothingSelected, ReadFailed, UsageError
+from dcpctl.model import rename_rules as rules
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery import edits, rules
+from dcpctl.surgery import edits
 from dcpctl.surgery.edits import apply_edits
 from dcpctl.surgery.edits_file import read_edits
 from dcpctl.surgery.set import Assignment, assignment

@@ -19,8 +19,8 @@ import pytest
 from dcpctl.errors import NothingSelected
 from dcpctl.formats.dtypes import info
 from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.rename_rules import prefix
 from dcpctl.surgery.edits import Cast, Drop, Edit, Rename, Reshard, Select, Set, Upgrade
-from dcpctl.surgery.rules import prefix
 from dcpctl.surgery.set import assignment
 from tests.test_surgery import oracle
 

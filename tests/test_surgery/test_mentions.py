@@ -10,8 +10,8 @@ import pytest
 
 from dcpctl.errors import Refused
 from dcpctl.formats.pickles.standins import Record
+from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import BytesDraft, Draft, Literal, TensorDraft
-from dcpctl.surgery import rules
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.rename import rename
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from dcpctl.errors import NothingSelected, Refused
+from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery import edits, rules
+from dcpctl.surgery import edits
 from dcpctl.surgery.edits import apply_edits
 from dcpctl.surgery.set import assignment
 from tests.test_surgery import oracle

@@ -9,10 +9,10 @@ import pytest
 
 from dcpctl.errors import PackedItem, Refused
 from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.rename_rules import literal
 from dcpctl.repair.engine import NothingToRepair, repair
 from dcpctl.repair.options import RepairOptions
 from dcpctl.surgery.edits import Cast, Drop, Edit, Rename, Reshard, Set, Upgrade
-from dcpctl.surgery.rules import literal
 from dcpctl.surgery.set import assignment
 from tests.hostile.draft import Draft, healthy
 from tests.test_check.helpers import check

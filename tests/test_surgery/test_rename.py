@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from dcpctl.errors import NothingSelected, Refused, UsageError
+from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Literal, TensorDraft
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery import rules
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.edits import Rename
 from dcpctl.surgery.rename import rename

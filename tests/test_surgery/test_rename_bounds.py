@@ -11,7 +11,7 @@ from dcpctl import limits
 from dcpctl.check.policy_text import Source
 from dcpctl.errors import UsageError
 from dcpctl.model.globs import matching
-from dcpctl.surgery.rules import compiled
+from dcpctl.model.rename_rules import compiled
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "(.*)*x", "^(([a-z])+.)+[A-Z]$"])

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from dcpctl.errors import Refused, UsageError
+from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery import edits, rules
+from dcpctl.surgery import edits
 from dcpctl.surgery.optimizer_of import with_pairs
 from dcpctl.surgery.rename import rename
 from dcpctl.surgery.upgrade import UpgradeOptions, upgrade

@@ -14,8 +14,8 @@ from dcpctl import open_checkpoint
 from dcpctl.errors import Refused, UsageError
 from dcpctl.formats.safetensors_emit import Piece, emit_header, emit_index
 from dcpctl.model.draft import Draft, Fill
+from dcpctl.model.rename_rules import literal
 from dcpctl.surgery import edits
-from dcpctl.surgery.rules import literal
 from dcpctl.surgery.set import assignment
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import Plan, plan

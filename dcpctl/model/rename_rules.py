@@ -1,4 +1,8 @@
-"""Rules of a rename: a name in, its new name out, or nothing where the rule is not about it."""
+"""Rules of a rename: a name in, its new name out, or nothing where the rule is not about it.
+
+A rule is a value; how it is written on a command line is for the functions that read it
+(`literal`, `prefix`, `regex`) and for a report that offers a command.
+"""
 
 from __future__ import annotations
 
@@ -139,6 +143,42 @@ class Table:
 
 
 Rule = Literal | Prefix | Regex | Table
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """What `dcpctl rename` does.
+
+    Attributes:
+        rules: each on what the one before it left.
+        keys_only: the optimizer's names stay as they are.
+    """
+
+    rules: tuple[Rule, ...]
+    keys_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrading:
+    """What `dcpctl upgrade` does, as far as names are concerned.
+
+    Attributes:
+        optimizer_keys: how optimizers are to name their parameters: `fqn`, `index`, `flat`; None
+            leaves them.
+        torch: the release that is to load the result; None for the one installed.
+    """
+
+    optimizer_keys: str | None = None
+    torch: str | None = None
+
+
+def is_writable(rule: Rule) -> bool:
+    """Whether a command line can say a rule: one whose old name has a `=` in it cannot be said."""
+    read = {Literal: literal, Prefix: prefix, Regex: regex}.get(type(rule))
+    try:
+        return read is not None and not str(rule).startswith("-") and read(str(rule)) == rule
+    except UsageError:
+        return False
 
 
 def literal(text: str) -> Literal:

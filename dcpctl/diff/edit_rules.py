@@ -1,4 +1,4 @@
-"""An edit of names as `dcpctl rename` takes it, and as a person reads it."""
+"""An edit of names as rules of a rename, and as a person reads it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from dcpctl.model.name_edits import ANY_NUMBER, Edit, Tokens
+from dcpctl.model.rename_rules import Literal, Prefix, Regex, Rule
 
 
 def replaced_words(edit: Edit) -> tuple[str, str]:
@@ -22,8 +23,8 @@ def replaced_words(edit: Edit) -> tuple[str, str]:
     return f"{stem}{old}." if old else stem, f"{stem}{new}." if new else stem
 
 
-def arguments_of(edit: Edit, names: Sequence[Tokens], root: str, full: bool) -> tuple[str, ...]:
-    """Return the arguments that make an edit.
+def rules_of(edit: Edit, names: Sequence[Tokens], root: str, full: bool) -> tuple[Rule, ...]:
+    """Return the rules that make an edit.
 
     Args:
         edit: the edit.
@@ -37,26 +38,36 @@ def arguments_of(edit: Edit, names: Sequence[Tokens], root: str, full: bool) -> 
     old, new = ".".join(edit.old), ".".join(edit.new)
     if edit.at is None:
         if not new:
-            return ("--regex", rf"\b{re.escape(old)}\.=")
-        return ("--regex", rf"\b{re.escape(old)}\b={new}")
+            return (_regex(rf"\b{re.escape(old)}\.", ""),)
+        return (_regex(rf"\b{re.escape(old)}\b", _plain(new)),)
     if edit.at:
         context = r"\.".join(r"\d+" if t == ANY_NUMBER else re.escape(t) for t in edit.at)
         end = r"\." if all(len(name) > len(edit.at) for name in names) else r"(?=\.|$)"
         dot = "." if end == r"\." else ""
-        return ("--regex", rf"^({re.escape(stem)}{context}){end}=\1.{new}{dot}")
+        pattern = rf"^({re.escape(stem)}{context}){end}"
+        return (_regex(pattern, rf"\1.{_plain(new)}{dot}"),)
     if old and new:
         head = stem if full else ""
-        return (f"{head}{old}={head}{new}",)
+        return (Literal(f"{head}{old}", f"{head}{new}"),)
     before, after = f"{old}." if old else "", f"{new}." if new else ""
-    return ("--prefix", f"{stem}{before}={stem}{after}")
+    return (Prefix(f"{stem}{before}", f"{stem}{after}"),)
 
 
-def _renumbered(edit: Edit, names: Sequence[Tokens], stem: str) -> tuple[str, ...]:
+def _regex(pattern: str, new: str) -> Regex:
+    return Regex(re.compile(pattern), new)
+
+
+def _plain(text: str) -> str:
+    """A text as a replacement that stands for itself."""
+    return text.replace("\\", r"\\")
+
+
+def _renumbered(edit: Edit, names: Sequence[Tokens], stem: str) -> tuple[Rule, ...]:
     """One name after the other, in the order in which each new number is free already."""
     place = len(edit.at or ())
     numbers = {int(name[place]) for name in names}
     module = ".".join((*(edit.at or ()), ""))
     return tuple(
-        f"{stem}{module}{number}={stem}{module}{number + edit.shift}"
+        Literal(f"{stem}{module}{number}", f"{stem}{module}{number + edit.shift}")
         for number in sorted(numbers, reverse=edit.shift > 0)
     )
