@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from dcpctl.check.baseline import Baseline, Key, Waiver
 from dcpctl.check.finding import SEVERITIES
 from dcpctl.errors import DcpctlError, ReadFailed, UsageError, quote
 from dcpctl.formats.json_text import parse_object
+from dcpctl.storage.renames import whole_file
 
 SCHEMA = "dcpctl.baseline/1"
 
@@ -69,13 +68,10 @@ def write_baseline(baseline: Baseline) -> None:
     lines = [json.dumps(_document(waiver)) for _, waiver in sorted(baseline.waivers.items())]
     listed = ",".join(f"\n    {line}" for line in lines) + ("\n  " if lines else "")
     text = f'{{\n  "schema": {json.dumps(SCHEMA)},\n  "waivers": [{listed}]\n}}\n'
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+        with whole_file(target) as stream:
+            stream.write(text)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise ReadFailed(f"cannot write the baseline {quote(target)}: {error.strerror}") from None
 
 

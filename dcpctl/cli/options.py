@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from dcpctl.errors import ReadFailed, UsageError, quote
+from dcpctl.storage import renames
 
 if TYPE_CHECKING:
     from dcpctl.reports.blocks import Block
@@ -132,16 +132,14 @@ def whole_file(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    target = path.resolve()
-    special = target.exists() and not target.is_file()  # /dev/null is not to be replaced
-    partial = target if special else target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        with partial.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        target = path.resolve()
+        special = target.exists() and not target.is_file()  # /dev/null is not to be replaced
+        with _through(target) if special else renames.whole_file(target) as stream:
             yield stream
-        if not special:
-            partial.replace(target)
     except OSError as error:
         raise ReadFailed(f"cannot write {quote(path)}: {error.strerror}") from None
-    finally:
-        if not special:
-            partial.unlink(missing_ok=True)
+
+
+def _through(path: Path) -> TextIO:
+    return path.open("w", encoding="utf-8", errors="backslashreplace")

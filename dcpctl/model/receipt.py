@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from dcpctl.errors import InputError, ReadFailed, quote
 from dcpctl.formats.json_text import parse_object
 from dcpctl.model.checkpoint import Checkpoint
+from dcpctl.storage.renames import whole_file
 
 SCHEMA = "dcpctl.receipt/1"
 
@@ -135,13 +135,10 @@ def write_receipt(receipt: Receipt, path: str | os.PathLike[str]) -> None:
         ReadFailed: the operating system failed to write.
     """
     target = Path(path)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        partial.write_text(json.dumps(receipt.document(), indent=2) + "\n", encoding="utf-8")
-        partial.replace(target)
+        with whole_file(target) as stream:
+            stream.write(json.dumps(receipt.document(), indent=2) + "\n")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise ReadFailed(
             f"cannot write the receipt {quote(target)}: {error.strerror}",
             hint="its directory must be there and writable on rank 0",

@@ -24,6 +24,7 @@ from dcpctl.writing.opened import ChunkOpener
 from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, OutputFile, Segment
 from dcpctl.writing.sink import BUFFER_BYTES, Sink, write_failed
 from dcpctl.writing.sources import Sources
+from dcpctl.writing.staging import met
 from dcpctl.writing.steps import step
 
 #: Bytes of a file after which what is written so far is put on disk and noted, for `--resume`.
@@ -162,11 +163,13 @@ class FileWriter:
         try:
             fd = os.open(
                 self._directory / file.name,
-                os.O_RDWR | os.O_CREAT | (0 if begun else os.O_TRUNC) | os.O_CLOEXEC,
+                os.O_RDWR | os.O_CREAT | (0 if begun else os.O_EXCL) | os.O_CLOEXEC,
                 0o666,
             )
             if begun > os.fstat(fd).st_size:
                 begun = 0
+        except FileExistsError:
+            raise met(self._directory / file.name) from None
         except OSError as error:
             raise write_failed(file.name, error) from None
         held = _Open(fd)

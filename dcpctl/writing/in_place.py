@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dcpctl.errors import ReadFailed, Refused, quote
+from dcpctl.storage.renames import link, rename
 from dcpctl.writing.conservation import prove
 from dcpctl.writing.files import FileWriter
 from dcpctl.writing.options import WriteOptions
@@ -106,7 +107,7 @@ def _swap(directory: Path, staged: Path, change: Change) -> None:
         make_ready(staged, change)
         for metadata in change.metadata:
             step("publish")
-            (staged / metadata).rename(directory / metadata)
+            rename(staged / metadata, directory / metadata)
         step("published")
         _sync(directory, change)
     except OSError as error:
@@ -121,9 +122,14 @@ def _sync(directory: Path, change: Change) -> None:
 def _keep(metadata: Path, backup: Path) -> None:
     """Keep the old metadata under another name: a link, for the rename leaves its bytes alone."""
     try:
-        os.link(metadata, backup)
+        if not metadata.is_symlink():  # a link to it would be one to what it leads to
+            link(metadata, backup)
+            return
+    except FileExistsError:
+        raise
     except OSError:
-        write_synced(backup, metadata.read_bytes())
+        pass  # a filesystem without hard links
+    write_synced(backup, metadata.read_bytes())
 
 
 @contextmanager

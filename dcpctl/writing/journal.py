@@ -8,9 +8,11 @@ import os
 import threading
 from pathlib import Path
 
+from dcpctl.storage.renames import is_at
 from dcpctl.writing.sink import write_failed
 
-_VERSION = 1
+#: 2 says which directory the files are in.
+_VERSION = 2
 
 
 class Journal:
@@ -25,9 +27,11 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._name = path.name
         self._lock = threading.Lock()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(path, flags, 0o666)
         self.finished: dict[str, int] = {}
         self.begun: dict[str, int] = {}
 
@@ -38,15 +42,22 @@ class Journal:
         except BlockingIOError:
             return False
         except OSError:
-            return True  # a filesystem without locks
-        return True
+            pass  # a filesystem without locks
+        # Whoever had it may have removed it, the directory and all, before it was free.
+        return is_at(os.fstat(self._fd), self._path)
 
-    def read(self, fingerprint: str) -> bool:
-        """Load what is noted; False if it is of another plan, or damaged."""
+    def read(self, fingerprint: str, directory: int) -> bool:
+        """Load what is noted; False if it is of another plan or directory, or damaged.
+
+        Args:
+            fingerprint: of the plan.
+            directory: inode of the directory that the files are in. After an overwriting it is
+                that of what was overwritten, whose files may have the very same names and sizes.
+        """
         data = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
         try:
             lines = [json.loads(raw) for raw in data.split(b"\n")[:-1]]
-            if not lines or lines[0] != {"dcpctl": _VERSION, "plan": fingerprint}:
+            if not lines or lines[0] != _first(fingerprint, directory):
                 return False
             self.finished = {line["file"]: line["size"] for line in lines[1:] if "size" in line}
             self.begun = {line["file"]: line["upto"] for line in lines[1:] if "upto" in line}
@@ -54,11 +65,11 @@ class Journal:
             return False  # only a crash of the machine does this
         return True
 
-    def begin(self, fingerprint: str) -> None:
-        """Empty it, and note whose it is."""
+    def begin(self, fingerprint: str, directory: int) -> None:
+        """Empty it, and note whose it is; arguments as of `read`."""
         os.ftruncate(self._fd, 0)
         self.finished, self.begun = {}, {}
-        self._append({"dcpctl": _VERSION, "plan": fingerprint})
+        self._append(_first(fingerprint, directory))
 
     def note(self, name: str, size: int) -> None:
         """Note that a file is finished and on disk."""
@@ -84,3 +95,7 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _first(fingerprint: str, directory: int) -> dict[str, object]:
+    return {"dcpctl": _VERSION, "plan": fingerprint, "files": directory}

@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 
 from dcpctl.errors import ReadFailed, Refused, quote
+from dcpctl.storage.renames import link
 from dcpctl.writing.sink import write_failed
+from dcpctl.writing.staging import met
 from dcpctl.writing.steps import step
 
 #: `FICLONE` of <linux/fs.h>: `_IOW(0x94, 9, int)`.
@@ -83,15 +85,17 @@ def make_link(how: str, source: Path, target: Path) -> bool:
     step(f"{how} {target.name}")
     try:
         if how == "hardlink":
-            target.unlink(missing_ok=True)
-            os.link(source, target)
+            link(source, target)
             return True
-        with source.open("rb") as held, target.open("wb") as made:
+        with source.open("rb") as held, target.open("xb") as made:
             fcntl.ioctl(made.fileno(), _FICLONE, held.fileno())
             os.fsync(made.fileno())
         return True
+    except FileExistsError:
+        raise met(target) from None
     except OSError as error:
         if how == "reflink" and error.errno in _CANNOT:
+            target.unlink(missing_ok=True)
             return False
         raise _failed(target, error) from None
 

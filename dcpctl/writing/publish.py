@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -10,8 +11,9 @@ from pathlib import Path
 
 from dcpctl.errors import ReadFailed, Refused, quote
 from dcpctl.model import directories
+from dcpctl.storage.renames import is_at, rename
 from dcpctl.writing.sources import Sources
-from dcpctl.writing.staging import sync_directory
+from dcpctl.writing.staging import ASIDE, sync_directory
 from dcpctl.writing.steps import step
 
 _AT_FDCWD = -100
@@ -104,7 +106,8 @@ def publish(files: Path, destination: Path, *, overwrite: bool) -> None:
     except OSError as error:
         raise ReadFailed(f"cannot make {quote(destination)}: {error.strerror}") from None
     step("published")
-    sync_directory(destination.parent)
+    with contextlib.suppress(OSError):  # it is done, whatever this says
+        sync_directory(destination.parent)
 
 
 def rename_new(source: Path, target: Path) -> bool:
@@ -118,11 +121,15 @@ def rename_new(source: Path, target: Path) -> bool:
 
 def _rename(source: Path, target: Path, flag: int) -> bool:
     """Rename or exchange; False if the target is there (is not there, for an exchange)."""
+    before = source.lstat()
     code = _renameat2(source, target, flag)
     if code == 0:
         return True
-    if code in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT) and source.exists():
-        return False
+    if code in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
+        if is_at(before, target):
+            return True  # asked twice for, and done the first time
+        if source.exists():
+            return False
     if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         raise OSError(code, os.strerror(code))
     return _plain_rename(source, target, flag)
@@ -133,13 +140,18 @@ def _plain_rename(source: Path, target: Path, flag: int) -> bool:
     if flag == _NOREPLACE:
         if os.path.lexists(target):
             return False
-        source.rename(target)
+        rename(source, target)
         return True
-    aside = source.with_name(source.name + ".old")
-    target.rename(aside)
-    step("between renames")
-    source.rename(target)
-    aside.rename(source)
+    aside = source.with_name(ASIDE)
+    rename(target, aside)
+    try:
+        step("between renames")
+        rename(source, target)
+    except BaseException:
+        if not os.path.lexists(target):
+            rename(aside, target)
+        raise
+    rename(aside, source)
     return True
 
 

@@ -17,7 +17,7 @@ from dcpctl.writing.publish import check_destination
 from dcpctl.writing.segments import OutputFile
 from dcpctl.writing.sink import write_failed
 from dcpctl.writing.space import check_space, nearest_directory
-from dcpctl.writing.staging import Staging, write_synced
+from dcpctl.writing.staging import Staging, put_back, write_synced
 from dcpctl.writing.steps import step
 
 
@@ -45,6 +45,9 @@ def take_aim(plan: Plan, options: WriteOptions) -> Aim:
         ReadFailed: the operating system failed.
     """
     destination = _absolute(plan.destination)
+    _check_name(destination)
+    if not options.dry_run:
+        put_back(destination)
     parts = [part.name for part in plan.parts]
     check_destination(destination, plan.sources, parts, overwrite=options.overwrite)
     where = nearest_directory(destination.parent)
@@ -59,6 +62,16 @@ def take_aim(plan: Plan, options: WriteOptions) -> Aim:
     except OSError as error:
         raise write_failed(destination.parent.name, error) from None
     return Aim(destination, link, needed)
+
+
+def _check_name(path: Path) -> None:
+    """Find a name that cannot be before all is written and only the last rename fails."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise write_failed(path.name, error) from None
 
 
 def _absolute(path: Path) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcpctl.errors import NotACheckpoint, ReadFailed, Refused, quote
+from dcpctl.storage.renames import rename
 from dcpctl.writing.in_place import backups, locked
 from dcpctl.writing.staging import sync_directory
 from dcpctl.writing.steps import step
@@ -105,7 +106,7 @@ def _restore(directory: Path, change: Change) -> None:
         make_ready(staged, change)
         step("restore")
         for name in change.metadata:
-            (directory / change.backup_of(name)).replace(directory / name)
+            rename(directory / change.backup_of(name), directory / name)
         step("restored")
         for name in change.metadata:
             sync_directory((directory / name).parent)

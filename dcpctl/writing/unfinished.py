@@ -26,6 +26,7 @@ from dcpctl.errors import LimitExceeded, MalformedMetadata, MissingFile, ReadFai
 from dcpctl.formats.metadata import parse_metadata
 from dcpctl.formats.records import Orphan, StoredBytes, StoredTensor
 from dcpctl.storage.local import LocalStorage
+from dcpctl.storage.renames import make_directory, rename
 from dcpctl.writing.staging import sync_directory, write_synced
 from dcpctl.writing.steps import step
 
@@ -160,7 +161,7 @@ def begin_change(directory: Path, change: Change) -> Path:
     staged = directory / f".dcpctl-{change.number}.tmp"
     step("stage")
     try:
-        staged.mkdir()
+        make_directory(staged)
         for name in change.metadata:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -216,7 +217,7 @@ def _settle(directory: Path, staged: Path, change: Change) -> bool:
         if check_plain(kept):
             # Nothing is published that is not the metadata of a checkpoint.
             described_files(kept)
-            kept.replace(directory / name)
+            rename(kept, directory / name)
     if carried:
         sync_directory(directory)
     for name in _stale_of(directory, staged, change):

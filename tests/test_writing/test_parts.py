@@ -102,20 +102,21 @@ def test_threads_share_the_memory():
 def test_a_journal_is_of_one_plan(tmp_path):
     first = Journal(tmp_path / "journal")
     assert first.acquire()
-    first.begin("abc")
+    first.begin("abc", 7)
     first.note("__0_0.distcp", 5)
     second = Journal(tmp_path / "journal")
     assert not second.acquire()
     first.close()
     assert second.acquire()
-    assert not second.read("other")
-    assert second.read("abc")
+    assert not second.read("other", 7)
+    assert not second.read("abc", 8)  # what is there now was put there by a rename
+    assert second.read("abc", 7)
     assert second.finished == {"__0_0.distcp": 5}
     second.close()
     with (tmp_path / "journal").open("ab") as file:
         file.write(b'{"file": "cut')
     third = Journal(tmp_path / "journal")
-    assert third.read("abc")
+    assert third.read("abc", 7)
     assert third.finished == {"__0_0.distcp": 5}
     third.close()
 
