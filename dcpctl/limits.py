@@ -29,8 +29,25 @@ TENSOR_DIMS = 64
 #: Largest JSON header of a safetensors file. The safetensors library takes 100 MB, which as Python
 #: objects is more memory than a hostile input may have; 200,000 tensors take 25 MB.
 SAFETENSORS_HEADER_BYTES = 32 << 20
-#: Most commas and brackets in that header; a tensor has 8, and 5 more if it is a DCP shard.
-SAFETENSORS_HEADER_NODES = 1_500_000
+#: Most commas and opening brackets in a JSON document. A tensor of a safetensors header has 8, and
+#: 5 more if it is a DCP shard; a key of a contract has 7.
+JSON_NODES = 1_500_000
+#: Most steps that a TOML document may cost to read: four a key, and the square of its parts.
+TOML_STEPS = 2_000_000
+#: Deepest nesting of a document, and most parts of a dotted key.
+DOCUMENT_DEPTH = 64
+#: Largest contract, receipt or baseline; a key takes 100 bytes.
+DOCUMENT_BYTES = 64 << 20
+#: Largest list of edits; a map of names has a file of its own.
+EDITS_BYTES = 4 << 20
+#: Largest policy.
+POLICY_BYTES = 1 << 20
+#: Largest map of names, and largest map of placements.
+NAME_MAP_BYTES = 64 << 20
+PLACEMENTS_BYTES = 4 << 20
+#: Most names of a map that has a line for each, and most bytes of such a line.
+NAMES = 500_000
+NAME_LINE_BYTES = 1 << 16
 #: Most records in the central directory of one storage item; torch writes 3 to 7 a tensor.
 ZIP_RECORDS = 100_000
 #: Largest central directory of one storage item.

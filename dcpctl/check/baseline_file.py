@@ -6,15 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dcpctl import limits
 from dcpctl.check.baseline import Baseline, Key, Waiver
 from dcpctl.check.finding import SEVERITIES
-from dcpctl.errors import DcpctlError, ReadFailed, UsageError, quote
-from dcpctl.formats.json_text import parse_object
-from dcpctl.storage.renames import whole_file
+from dcpctl.documents.fields import Document, Field, Table
+from dcpctl.documents.files import Kind
+from dcpctl.errors import InputError, UsageError, quote
+from dcpctl.storage.whole_file import whole_file
 
 SCHEMA = "dcpctl.baseline/1"
 
-_MAX_BYTES = 64 << 20
 _TEXTS = ("rule", "subject", "message", "severity")
 
 
@@ -22,6 +23,9 @@ class BaselineError(UsageError):
     """A file that was given as a baseline and is none."""
 
     id = "baseline"
+
+
+_KIND = Kind("baseline", BaselineError, limits.DOCUMENT_BYTES, "--update-baseline writes it")
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -32,28 +36,15 @@ def read_baseline(path: Path) -> Baseline:
         ReadFailed: it cannot be read.
     """
     try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= _MAX_BYTES else b""
-    except OSError as error:
-        raise ReadFailed(
-            f"cannot read the baseline {quote(path)}: {error.strerror}",
-            hint="--update-baseline writes it",
-        ) from None
-    if size > _MAX_BYTES:
-        raise BaselineError(f"{quote(path)} has {size:,} bytes, too many for a baseline")
-    try:
-        found = parse_object(data, quote(path))
-    except DcpctlError as error:
+        document = Document.of_json(path, _KIND, SCHEMA, "--update-baseline writes one")
+    except InputError as error:
         raise BaselineError(f"{quote(path)} is no baseline: {error}") from None
-    listed = found.get("waivers")
-    if found.get("schema") != SCHEMA or not isinstance(listed, list):
-        raise BaselineError(
-            f"{quote(path)} is no baseline: it has no schema {quote(SCHEMA)} with waivers",
-            hint="--update-baseline writes one",
-        )
+    listed = document.found.get("waivers")
+    if not isinstance(listed, list):
+        raise document.error(("waivers",), f"it has no schema {quote(SCHEMA)} with waivers")
     waivers: dict[Key, Waiver] = {}
     for number, one in enumerate(listed, 1):
-        waiver = _waiver(path, number, one)
+        waiver = _waiver(document, number, one)
         waivers[waiver.key] = waiver
     return Baseline(path, waivers)
 
@@ -68,11 +59,8 @@ def write_baseline(baseline: Baseline) -> None:
     lines = [json.dumps(_document(waiver)) for _, waiver in sorted(baseline.waivers.items())]
     listed = ",".join(f"\n    {line}" for line in lines) + ("\n  " if lines else "")
     text = f'{{\n  "schema": {json.dumps(SCHEMA)},\n  "waivers": [{listed}]\n}}\n'
-    try:
-        with whole_file(target) as stream:
-            stream.write(text)
-    except OSError as error:
-        raise ReadFailed(f"cannot write the baseline {quote(target)}: {error.strerror}") from None
+    with whole_file(target, "the baseline") as stream:
+        stream.write(text)
 
 
 def _document(waiver: Waiver) -> dict[str, Any]:
@@ -80,22 +68,21 @@ def _document(waiver: Waiver) -> dict[str, Any]:
     return {**made, "reason": waiver.reason} if waiver.reason else made
 
 
-def _waiver(path: Path, number: int, found: Any) -> Waiver:
-    where = f"{quote(path)}, waiver {number}"
+def _waiver(document: Document, number: int, found: Any) -> Waiver:
+    where = ("waivers", number - 1)
     if not isinstance(found, dict):
-        raise BaselineError(f"{where}: expected an object")
-    texts: dict[str, str] = {}
-    for name, default in (*((name, None) for name in _TEXTS), ("reason", "")):
-        text = found.get(name, default)
-        if not isinstance(text, str):
-            raise BaselineError(f"{where}: {quote(name)} is missing or no text")
-        texts[name] = text
-    count = found.get("count", 1)
-    if type(count) is not int or count < 1:
-        raise BaselineError(f"{where}: 'count' is no number above 0")
-    if texts["severity"] not in SEVERITIES:
-        raise BaselineError(f"{where}: 'severity' is not one of {', '.join(SEVERITIES)}")
-    unknown = sorted(set(found) - {*texts, "count"})
-    if unknown:
-        raise BaselineError(f"{where}: unknown key {quote(unknown[0])}")
-    return Waiver(**texts, count=count)
+        raise document.error(where, f"waiver {number}: expected an object")
+    table = Table(document, where, found, f"waiver {number}")
+    made = table.declared(
+        *(Field(name, _is_text, "is missing or no text") for name in _TEXTS),
+        Field("reason", _is_text, "is missing or no text", ""),
+        Field("count", lambda value: type(value) is int and value > 0, "is no number above 0", 1),
+    )
+    if made["severity"] not in SEVERITIES:
+        raise table.wrong("severity", f"'severity' is not one of {', '.join(SEVERITIES)}")
+    table.done()
+    return Waiver(**made)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)

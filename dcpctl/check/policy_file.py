@@ -27,15 +27,16 @@ from pathlib import Path
 
 from dcpctl.check.finding import SEVERITIES
 from dcpctl.check.policy import Expected, Policy, SizeLimits
-from dcpctl.check.policy_find import PROJECT, PolicyError, document_of, text_of
-from dcpctl.check.policy_text import Source, Table, suggestion
+from dcpctl.check.policy_find import PROJECT, PolicyError, document_of
 from dcpctl.check.registry import OFF, all_rules
-from dcpctl.errors import quote
+from dcpctl.documents.fields import Table, shown, suggestion
+from dcpctl.errors import UsageError, quote
 from dcpctl.formats.dtypes import DTYPES
 from dcpctl.model.contract import Contract
 from dcpctl.model.contract_file import load_contract
 from dcpctl.model.optimizer import verdict
 from dcpctl.model.sections import SECTIONS
+from dcpctl.model.sizes import parse_size
 
 _STATES = (verdict.COMPLETE, verdict.PARTIAL, verdict.ABSENT)
 _FAMILY = re.compile(r"DCP[1-9](?:xx)?")
@@ -49,12 +50,12 @@ def read_policy(path: Path) -> Policy:
         ReadFailed: it cannot be read.
         InputError: the contract that it names cannot be read.
     """
-    source = Source(path, text_of(path))
-    document = document_of(path, source.text)
+    document = document_of(path)
     if document is None:
         raise PolicyError(f"{quote(path)} has no [tool.dcpctl]")
-    prefix = ("tool", "dcpctl") if path.name == PROJECT else ()
-    top = _Top(source, prefix, document)
+    is_project = path.name == PROJECT
+    found = document.found["tool"]["dcpctl"] if is_project else document.found
+    top = _Top(document, ("tool", "dcpctl") if is_project else (), found)
     check = top.table("check")
     top.done()
     settings = {name: check.flag(name) for name in ("strict", "verify_data", "values")}
@@ -131,6 +132,19 @@ def _dtypes(table: Table) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _limits(table: Table) -> SizeLimits:
-    made = SizeLimits(table.size("max_size"), table.size("min_size"), table.size("max_file_size"))
+    made = SizeLimits(*(_size(table, key) for key in ("max_size", "min_size", "max_file_size")))
     table.done()
     return made
+
+
+def _size(table: Table, key: str) -> int | None:
+    """Bytes, from a number or a text such as `40G`; None where it is not there."""
+    found = table.take(key, object)
+    if found is None:
+        return None
+    try:
+        if not isinstance(found, (int, str)):
+            raise UsageError(f"{shown(found)} is no size", hint="such as 256M or 2G")
+        return parse_size(found if isinstance(found, str) else shown(found))
+    except UsageError as error:
+        raise table.wrong(key, f"{quote(key)}: {error}", error.hint) from None

@@ -6,14 +6,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from dcpctl.errors import ReadFailed, UsageError, quote
+from dcpctl import limits
+from dcpctl.documents.fields import Document
+from dcpctl.documents.files import Kind, as_text, read_bytes
+from dcpctl.errors import UsageError
 
 NAME, PROJECT = "dcpctl.toml", "pyproject.toml"
 
-_MAX_BYTES = 1 << 20
-_WITHOUT = "--no-policy checks without one"
 # `[tool.dcpctl.check]`, `["tool"]` or `tool.dcpctl = ...`: only then it is worth parsing.
 _MAY_SAY = re.compile(
     r"""^\s*\[\s*["']?tool["']?\s*(?:\]|\.\s*["']?dcpctl)|^\s*["']?tool["']?\s*[.=]""", re.M
@@ -24,6 +24,9 @@ class PolicyError(UsageError):
     """A policy that says something it cannot."""
 
     id = "policy"
+
+
+KIND = Kind("policy", PolicyError, limits.POLICY_BYTES, "--no-policy checks without one")
 
 
 def find_policy(checked: Sequence[Path], directory: Path | None = None) -> Path | None:
@@ -49,44 +52,26 @@ def find_policy(checked: Sequence[Path], directory: Path | None = None) -> Path 
         return None
     for name in (NAME, PROJECT):
         path = here / name
-        if path.is_file() and (name == NAME or _MAY_SAY.search(text_of(path))):
+        if path.is_file() and (name == NAME or _may_say(path)):
             shown = path if directory else Path(name)
-            if name == NAME or document_of(shown, text_of(path)) is not None:
+            if name == NAME or document_of(shown) is not None:
                 return shown
     return None
 
 
-def text_of(path: Path) -> str:
-    """Return the text of a policy file.
-
-    Raises:
-        PolicyError: it is too large, or not UTF-8.
-        ReadFailed: it cannot be read.
-    """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise PolicyError(f"{quote(path)} is too large for a policy", hint=_WITHOUT)
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        message = f"cannot read the policy {quote(path)}: {error.strerror}"
-        raise ReadFailed(message, hint=_WITHOUT) from None
-    except UnicodeDecodeError:
-        raise PolicyError(f"{quote(path)} is not UTF-8", hint=_WITHOUT) from None
+def _may_say(path: Path) -> bool:
+    return _MAY_SAY.search(as_text(read_bytes(path, KIND), path, KIND)) is not None
 
 
-def document_of(path: Path, text: str) -> Any:
+def document_of(path: Path) -> Document | None:
     """Return what a policy file says; None if it is a `pyproject.toml` that says nothing of dcpctl.
 
     Raises:
-        PolicyError: it is no TOML.
+        PolicyError: it is no TOML, too large, no file, or not UTF-8.
+        ReadFailed: it cannot be read.
     """
-    from dcpctl.formats.toml_text import parse_toml
-
-    try:
-        document = parse_toml(text)
-    except (ValueError, RecursionError) as error:
-        raise PolicyError(f"{quote(path)} cannot be parsed: {error}") from None
+    document = Document.of_toml(path, KIND)
     if path.name != PROJECT:
         return document
-    tools = document.get("tool")
-    return tools.get("dcpctl") if isinstance(tools, dict) else None
+    tools = document.found.get("tool")
+    return document if isinstance(tools, dict) and tools.get("dcpctl") is not None else None

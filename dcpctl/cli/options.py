@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from dcpctl.errors import ReadFailed, UsageError, quote
-from dcpctl.storage import renames
+from dcpctl.errors import UsageError
+from dcpctl.storage.whole_file import whole_file
 
 if TYPE_CHECKING:
     from dcpctl.reports.blocks import Block
@@ -109,7 +109,7 @@ class Output:
 
     def pieces(self, pieces: Iterable[str]) -> None:
         """Write text piece by piece, as JSON documents come."""
-        with whole_file(self.path) as stream:
+        with report_file(self.path) as stream:
             stream.writelines(pieces)
 
     def blocks(self, blocks: Iterable[Block]) -> None:
@@ -117,29 +117,11 @@ class Output:
         from dcpctl.reports.console import wants_color
         from dcpctl.reports.render import render
 
-        with whole_file(self.path) as stream:
+        with report_file(self.path) as stream:
             color = wants_color(self.color.value, stream)
             render(blocks, stream, form=self.form.value, color=color, table_style=self.table_style)
 
 
-@contextmanager
-def whole_file(path: Path | None) -> Iterator[TextIO]:
-    """Give stdout, or a file that appears under its name only when it is whole.
-
-    Raises:
-        ReadFailed: it cannot be written.
-    """
-    if path is None:
-        yield sys.stdout
-        return
-    try:
-        target = path.resolve()
-        special = target.exists() and not target.is_file()  # /dev/null is not to be replaced
-        with _through(target) if special else renames.whole_file(target) as stream:
-            yield stream
-    except OSError as error:
-        raise ReadFailed(f"cannot write {quote(path)}: {error.strerror}") from None
-
-
-def _through(path: Path) -> TextIO:
-    return path.open("w", encoding="utf-8", errors="backslashreplace")
+def report_file(path: Path | None) -> AbstractContextManager[TextIO]:
+    """Give stdout, or a file that appears under its name only when it is whole."""
+    return nullcontext(sys.stdout) if path is None else whole_file(path)

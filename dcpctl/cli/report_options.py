@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcpctl.cli.options import Color, whole_file
+from dcpctl.cli.options import Color, report_file
 from dcpctl.errors import UsageError, quote
 from dcpctl.reports import check_formats
 
@@ -102,11 +102,11 @@ class Reports:
 
         plain = check_formats.Look(strict=strict, one=one, table_style=self.table_style)
         for form, path in self.files:
-            with whole_file(path) as stream:
+            with report_file(path) as stream:
                 check_formats.write(form, checked, stream, plain)
         if one and not checked.results and self.form in _QUIET:
             return
-        with whole_file(self.path) as stream:
+        with report_file(self.path) as stream:
             look = check_formats.Look(
                 strict, one, wants_color(self.color.value, stream), self.table_style
             )

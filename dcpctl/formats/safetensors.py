@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dcpctl import limits
+from dcpctl.documents.parsing import integers, parse_json
 from dcpctl.errors import LimitExceeded, MalformedMetadata, TruncatedFile, UnknownForm, quote
 from dcpctl.formats.dtypes import BY_SAFETENSORS
-from dcpctl.formats.json_text import integers, parse_object
 from dcpctl.storage.base import Storage
 
 _LENGTH_BYTES = 8
@@ -87,9 +87,9 @@ def read_index(data: bytes, subject: str) -> dict[str, str]:
 
     Raises:
         MalformedMetadata: no JSON object, or one without a map of strings to strings.
-        LimitExceeded: as `json_text.parse_object`.
+        LimitExceeded: as `documents.parsing.parse_json`.
     """
-    weights = parse_object(data, subject).get("weight_map")
+    weights = parse_json(data, subject).get("weight_map")
     if not isinstance(weights, dict) or not all(isinstance(v, str) for v in weights.values()):
         raise MalformedMetadata(f"{subject}: no 'weight_map' of tensor names to file names")
     return weights
@@ -113,7 +113,7 @@ class _HeaderReader:
         # The library asks for this too: a file of another kind shall not pass by chance.
         if not data.startswith(b"{"):
             self.fail("it does not begin with '{'")
-        parsed = parse_object(data, self.subject)
+        parsed = parse_json(data, self.subject)
         metadata = self._metadata(parsed.pop("__metadata__", {}))
         base = self.offset + _LENGTH_BYTES + size
         tensors = {key: self._tensor(key, value, base) for key, value in parsed.items()}
@@ -174,7 +174,7 @@ class _HeaderReader:
         if text is None:
             return None
         found: dict[str, tuple[int, ...]] = {}
-        parsed = parse_object(
+        parsed = parse_json(
             text.encode("utf-8", "surrogatepass"), f"{self.subject} {_SHARDING_KEY}"
         )
         for key, value in parsed.items():

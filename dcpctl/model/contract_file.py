@@ -12,16 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dcpctl.errors import InputError, ReadFailed, quote
-from dcpctl.formats.json_text import integers, parse_object
+from dcpctl import limits
+from dcpctl.documents.fields import Document, Field, Table
+from dcpctl.documents.files import Kind
+from dcpctl.documents.parsing import integers
+from dcpctl.errors import InputError, quote
 from dcpctl.model.contract import Contract, Spec, contract_of
 from dcpctl.model.opening import open_checkpoint
 
 SCHEMA = "dcpctl.contract/1"
 TENSOR, BYTES = "tensor", "bytes"
 
-#: Bytes of the largest contract that is read; a key takes about 100.
-_MOST_BYTES = 256 << 20
+_FAULT = f"is missing or not what {SCHEMA} says"
 _ALGORITHM = "sha256"
 
 
@@ -29,6 +31,9 @@ class MalformedContract(InputError):
     """A file that was given as a contract and is none, or was changed by hand."""
 
     id = "malformed-contract"
+
+
+_KIND = Kind("contract", MalformedContract, limits.DOCUMENT_BYTES)
 
 
 def contract_lines(contract: Contract) -> Iterator[str]:
@@ -57,20 +62,9 @@ def read_contract(path: Path) -> Contract:
         MalformedMetadata, LimitExceeded: it is no JSON, or too large.
         ReadFailed: the operating system failed to read.
     """
-    try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= _MOST_BYTES else b""
-    except OSError as error:
-        raise ReadFailed(f"cannot read {quote(path)}: {error.strerror}") from None
-    if size > _MOST_BYTES:
-        raise MalformedContract(f"{quote(path)} has {size:,} bytes, too many for a contract")
-    found = parse_object(data, quote(path))
-    if found.get("schema") != SCHEMA:
-        raise MalformedContract(
-            f"{quote(path)} is no contract: it has no schema {quote(SCHEMA)}",
-            hint="dcpctl contract CKPT -o contract.json writes one",
-        )
-    contract = _parsed(path, found)
+    writer = "dcpctl contract CKPT -o contract.json writes one"
+    document = Document.of_json(path, _KIND, SCHEMA, writer)
+    contract, found = _parsed(document), document.found
     if "digest" in found and found["digest"] != digest(contract):
         raise MalformedContract(
             f"{quote(path)} was changed: its digest is that of another contract",
@@ -121,25 +115,26 @@ def _text(value: Any) -> str:
     return json.dumps(value)
 
 
-def _parsed(path: Path, found: dict[str, Any]) -> Contract:
-    optimizer, groups, entries = (found.get(key) for key in ("optimizer", "group_keys", "entries"))
-    if not (optimizer is None or isinstance(optimizer, str)):
-        raise _malformed(path, "optimizer")
-    if not (isinstance(groups, list) and all(map(_are_names, groups))):
-        raise _malformed(path, "group_keys")
-    if not isinstance(entries, dict):
-        raise _malformed(path, "entries")
+def _parsed(document: Document) -> Contract:
+    found = Table(document, (), document.found).declared(
+        Field("optimizer", lambda value: isinstance(value, (str, type(None))), _FAULT, None),
+        Field("group_keys", _are_groups, _FAULT),
+        Field("entries", lambda value: isinstance(value, dict), _FAULT),
+    )
     specs = {}
-    for fqn, entry in entries.items():
+    for fqn, entry in found["entries"].items():
         spec = _spec(entry)
         if spec is None:
-            raise _malformed(path, fqn)
+            raise document.error(("entries", fqn), f"{quote(fqn)} {_FAULT}")
         specs[fqn] = spec
-    return Contract(specs, optimizer, tuple(tuple(keys) for keys in groups))
+    groups = tuple(tuple(keys) for keys in found["group_keys"])
+    return Contract(specs, found["optimizer"], groups)
 
 
-def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+def _are_groups(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(keys, list) and all(isinstance(name, str) for name in keys) for keys in value
+    )
 
 
 def _spec(entry: Any) -> Spec | None:
@@ -151,9 +146,3 @@ def _spec(entry: Any) -> Spec | None:
     if entry["kind"] != TENSOR or shape is None or not isinstance(entry["dtype"], str):
         return None
     return Spec(shape, entry["dtype"])
-
-
-def _malformed(path: Path, key: str) -> MalformedContract:
-    return MalformedContract(
-        f"{quote(path)} is no contract: {quote(key)} is missing or not what {SCHEMA} says"
-    )

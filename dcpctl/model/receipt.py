@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcpctl.errors import InputError, ReadFailed, quote
-from dcpctl.formats.json_text import parse_object
+from dcpctl import limits
+from dcpctl.documents.fields import Document, Field, Table
+from dcpctl.documents.files import Kind
+from dcpctl.errors import InputError, quote
 from dcpctl.model.checkpoint import Checkpoint
-from dcpctl.storage.renames import whole_file
+from dcpctl.storage.whole_file import whole_file
 
 SCHEMA = "dcpctl.receipt/1"
 
-#: Bytes of the largest receipt that is read; a key takes about 100.
-_MOST_BYTES = 256 << 20
+_FAULT = f"is missing or not what {SCHEMA} says"
 
 
 class MalformedReceipt(InputError):
     """A file that was given as a load receipt and is none."""
 
     id = "malformed-receipt"
+
+
+_KIND = Kind("receipt", MalformedReceipt, limits.DOCUMENT_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +138,9 @@ def write_receipt(receipt: Receipt, path: str | os.PathLike[str]) -> None:
     Raises:
         ReadFailed: the operating system failed to write.
     """
-    target = Path(path)
-    try:
-        with whole_file(target) as stream:
-            stream.write(json.dumps(receipt.document(), indent=2) + "\n")
-    except OSError as error:
-        raise ReadFailed(
-            f"cannot write the receipt {quote(target)}: {error.strerror}",
-            hint="its directory must be there and writable on rank 0",
-        ) from None
+    hint = "its directory must be there and writable on rank 0"
+    with whole_file(Path(path), "the receipt", hint) as stream:
+        stream.write(json.dumps(receipt.document(), indent=2) + "\n")
 
 
 def read_receipt(path: str | os.PathLike[str]) -> Receipt:
@@ -153,76 +151,50 @@ def read_receipt(path: str | os.PathLike[str]) -> Receipt:
         MalformedMetadata, LimitExceeded: it is no JSON, or too large.
         ReadFailed: the operating system failed to read.
     """
-    where = Path(path)
-    try:
-        size = where.stat().st_size
-        data = where.read_bytes() if size <= _MOST_BYTES else b""
-    except OSError as error:
-        raise ReadFailed(f"cannot read the receipt {quote(where)}: {error.strerror}") from None
-    if size > _MOST_BYTES:
-        raise MalformedReceipt(f"{quote(where)} has {size:,} bytes, too many for a receipt")
-    found = parse_object(data, quote(where))
-    if found.get("schema") != SCHEMA:
-        said = found.get("schema")
-        raise MalformedReceipt(
-            f"{quote(where)} is no load receipt: its schema is "
-            f"{quote(said) if isinstance(said, str) else 'not said'}, expected {SCHEMA}",
-            hint="StrictLoadPlanner(receipt=PATH) of dcpctl.training writes one",
-        )
-    return _Reading(where, found).receipt()
+    writer = "StrictLoadPlanner(receipt=PATH) of dcpctl.training writes one"
+    document = Document.of_json(Path(path), _KIND, SCHEMA, writer)
+    top = Table(document, (), document.found)
+    found = top.declared(
+        _field("checkpoint", _is_source),
+        _field("loaded", _are_names),
+        _field("skipped", _are_keyed),
+        _field("filled", _are_keyed),
+        _field("missing", _are_names),
+        _field("world_size", lambda value: type(value) is int),
+        *(_field(key, lambda value: isinstance(value, str)) for key in ("torch", "dcpctl", "time")),
+    )
+    source = found.pop("checkpoint")
+    return Receipt(
+        saved_as=source.get("saved_as"),
+        save_id=source.get("save_id"),
+        loaded=tuple(found.pop("loaded")),
+        skipped=tuple(
+            SkippedKey(one["key"], bool(one.get("ignored"))) for one in found.pop("skipped")
+        ),
+        filled=tuple(FilledKey(one["key"], one.get("value")) for one in found.pop("filled")),
+        missing=tuple(found.pop("missing")),
+        **found,
+    )
 
 
-class _Reading:
-    """Takes a document apart, and says which of its keys is not what it should be."""
+def _field(key: str, fits: Callable[[Any], bool]) -> Field:
+    return Field(key, fits, _FAULT)
 
-    def __init__(self, where: Path, found: dict[str, Any]) -> None:
-        self.where = where
-        self.found = found
 
-    def receipt(self) -> Receipt:
-        source = self._of("checkpoint", dict)
-        saved_as, save_id = source.get("saved_as"), source.get("save_id")
-        for value in (saved_as, save_id):
-            if value is not None and not isinstance(value, str):
-                raise self._malformed("checkpoint")
-        return Receipt(
-            saved_as=saved_as,
-            save_id=save_id,
-            loaded=self._names("loaded"),
-            skipped=tuple(
-                SkippedKey(key, bool(one.get("ignored"))) for key, one in self._keyed("skipped")
-            ),
-            filled=tuple(FilledKey(key, one.get("value")) for key, one in self._keyed("filled")),
-            missing=self._names("missing"),
-            world_size=self._of("world_size", int),
-            torch=self._of("torch", str),
-            dcpctl=self._of("dcpctl", str),
-            time=self._of("time", str),
-        )
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
-    def _of(self, key: str, kind: type) -> Any:
-        value = self.found.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise self._malformed(key)
-        return value
 
-    def _names(self, key: str) -> tuple[str, ...]:
-        names = self._of(key, list)
-        if not all(isinstance(name, str) for name in names):
-            raise self._malformed(key)
-        return tuple(names)
+def _are_keyed(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and isinstance(one.get("key"), str) for one in value
+    )
 
-    def _keyed(self, key: str) -> Sequence[tuple[str, dict[str, Any]]]:
-        items = self._of(key, list)
-        if not all(isinstance(one, dict) and isinstance(one.get("key"), str) for one in items):
-            raise self._malformed(key)
-        return [(one["key"], one) for one in items]
 
-    def _malformed(self, key: str) -> MalformedReceipt:
-        return MalformedReceipt(
-            f"{quote(self.where)} is no load receipt: {quote(key)} is missing or not what "
-            f"{SCHEMA} says"
-        )
+def _is_source(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(key), (str, type(None))) for key in ("saved_as", "save_id")
+    )
 
 
 def _text(value: object) -> str | None:

@@ -6,7 +6,7 @@ A rule is a value; how it is written on a command line is for the functions that
 
 from __future__ import annotations
 
-import json
+import io
 import re
 import signal
 from collections.abc import Iterator, Mapping
@@ -16,10 +16,11 @@ from pathlib import Path
 from threading import current_thread, main_thread
 
 from dcpctl import limits
-from dcpctl.errors import ReadFailed, UsageError, quote
+from dcpctl.documents.files import Kind, as_text, read_bytes
+from dcpctl.documents.parsing import parse_json
+from dcpctl.errors import InputError, UsageError, quote
 
-#: A map of names is small; anything larger is some other file.
-_MAX_MAP_BYTES = 64 << 20
+_MAP = Kind("map of names", UsageError, limits.NAME_MAP_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,33 +229,30 @@ def table(path: Path) -> Table:
         ReadFailed: it cannot be read.
         UsageError: it is neither form.
     """
-    try:
-        if path.stat().st_size > _MAX_MAP_BYTES:
-            raise UsageError(f"{quote(path)} is too large for a map of names")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ReadFailed(f"cannot read {quote(path)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{quote(path)} is no text") from None
-    names = _from_json(path, text) if text.lstrip().startswith("{") else _from_lines(path, text)
+    data = read_bytes(path, _MAP)
+    as_text(data, path, _MAP)
+    names = _from_json(path, data) if data.lstrip().startswith(b"{") else _from_lines(path, data)
     if not names:
         raise UsageError(f"{quote(path)} names nothing")
     return Table(names, str(path))
 
 
-def _from_json(path: Path, text: str) -> dict[str, str]:
+def _from_json(path: Path, data: bytes) -> dict[str, str]:
     try:
-        names = json.loads(text)
-    except (ValueError, RecursionError):
-        raise UsageError(f"{quote(path)} begins like a JSON object and is not one") from None
+        names = parse_json(data, quote(path))
+    except InputError as error:
+        raise UsageError(f"{error}; it begins like a JSON object") from None
     if not all(isinstance(new, str) and old and new for old, new in names.items()):
         raise UsageError(f"{quote(path)}: expected an object of names, old to new")
     return dict(names)
 
 
-def _from_lines(path: Path, text: str) -> dict[str, str]:
+def _from_lines(path: Path, data: bytes) -> dict[str, str]:
     names: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(io.BytesIO(data), 1):
+        if len(raw) > limits.NAME_LINE_BYTES or len(names) > limits.NAMES:
+            raise UsageError(f"{quote(path)}, line {number}: too much for a map of names")
+        line = raw.decode("utf-8").rstrip("\r\n")
         words = line.split("#", 1)[0].split()
         if not words:
             continue

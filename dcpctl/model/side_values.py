@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from dcpctl.documents.parsing import parse_json
 from dcpctl.errors import DcpctlError
-from dcpctl.formats.json_text import parse_object
 from dcpctl.formats.value_read import ValueReader
 from dcpctl.storage.local import LocalStorage
 
@@ -64,7 +64,7 @@ def _read(
 ) -> Iterator[tuple[str, object]]:
     try:
         if as_json:
-            yield name, parse_object(storage.read_all(name, _JSON_BYTES), name)
+            yield name, parse_json(storage.read_all(name, _JSON_BYTES), name)
         elif storage.read(name, 0, min(4, size)).startswith(b"PK"):
             yield name, ValueReader(storage).read(name, 0, size, subject=name)
         else:

@@ -7,13 +7,8 @@ nothing to remove: NFS, RFC 1813 section 4.10. So these errors are believed only
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
-
-from dcpctl.storage.names import beside
 
 
 def rename(source: Path, target: Path) -> None:
@@ -67,21 +62,3 @@ def make_directory(path: Path) -> None:
     except FileExistsError:
         if path.is_symlink() or not path.is_dir() or any(path.iterdir()):
             raise
-
-
-@contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[TextIO]:
-    """Give a text file that appears at `target` only when it is whole.
-
-    Raises:
-        OSError: it cannot be written; what was at `target` is still there.
-    """
-    partial = beside(target, f"partial-{os.urandom(4).hex()}")
-    try:
-        with partial.open("x", encoding="utf-8", errors="backslashreplace") as stream:
-            yield stream
-        rename(partial, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise

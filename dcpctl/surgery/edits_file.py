@@ -11,18 +11,20 @@ values = { lr = 1e-4, "optimizer.param_groups.0.betas" = [0.9, 0.99] }
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dcpctl.errors import ReadFailed, UsageError, quote
-from dcpctl.formats.toml_text import parse_toml
+from dcpctl import limits
+from dcpctl.documents.fields import Document, Table, shown, suggestion
+from dcpctl.documents.files import Kind
+from dcpctl.errors import DcpctlError, UsageError, quote
 from dcpctl.model import rename_rules as rules
 from dcpctl.surgery import edits
 from dcpctl.surgery.cast import dtype_named
 from dcpctl.surgery.set import Assignment
 
-_MAX_BYTES = 16 << 20
+_KIND = Kind("list of edits", UsageError, limits.EDITS_BYTES)
 SECTIONS = ("model", "optimizer")
 
 
@@ -35,70 +37,65 @@ def read_edits(path: Path) -> tuple[edits.Edit, ...]:
         ReadFailed: it cannot be read.
         UsageError: it is no TOML, or not a list of edits.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UsageError(f"{quote(path)} is too large for a list of edits")
-        document = parse_toml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReadFailed(f"cannot read {quote(path)}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{quote(path)} cannot be parsed: {error}") from None
-    listed = document.get("edits")
-    if not isinstance(listed, list) or not listed or set(document) != {"edits"}:
+    document = Document.of_toml(path, _KIND)
+    listed = document.found.get("edits")
+    if not isinstance(listed, list) or not listed or set(document.found) != {"edits"}:
         raise UsageError(
             f"{quote(path)} holds no list of edits",
             hint='each begins with [[edits]] and verb = "…"',
         )
     return tuple(
-        _edit(_Fields(f"{path}, edit {n}", item), path) for n, item in enumerate(listed, 1)
+        _edit(_Fields(document, ("edits", n), item, f"edit {n + 1}"), path)
+        for n, item in enumerate(listed)
     )
 
 
-class _Fields:
-    """The fields of one edit; refuses those of a wrong type and those that nobody asks for."""
+class _Fields(Table):
+    """The fields of one edit."""
 
-    def __init__(self, where: str, item: Any) -> None:
-        self.where = where
-        if not isinstance(item, Mapping):
-            raise UsageError(f"{where}: expected a table")
-        self.rest = dict(item)
-
-    def take(self, name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
-        if name not in self.rest:
-            return default
-        value = self.rest.pop(name)
+    def take(self, key: str, kind: Any, default: Any = None) -> Any:
+        """Return a field, as `Table.take`; messages name types as Python does."""
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
-            names = " or ".join(k.__name__ for k in kinds)
-            raise UsageError(f"{self.where}: {name} is {quote(repr(value))}, expected {names}")
-        return value
+        value = self.rest.get(key, default)
+        if value is not default and (
+            not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+        ):
+            names = " or ".join(one.__name__ for one in kinds)
+            raise self.wrong(key, f"{key} is {quote(shown(value))}, expected {names}")
+        return super().take(key, kind, default)
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        value = self.take(name, (str, list), [])
+    def texts(self, key: str, among: Iterable[str] = ()) -> tuple[str, ...]:
+        """Return a list of texts; a text alone is a list of one."""
+        value = self.take(key, (str, list), [])
         items = [value] if isinstance(value, str) else value
         if not all(isinstance(item, str) for item in items):
-            raise UsageError(f"{self.where}: {name} is no list of texts")
+            raise self.wrong(key, f"{key} is no list of texts")
         return tuple(items)
 
-    def pairs(self, name: str) -> list[tuple[str, str]]:
-        found = self.take(name, dict, {})
+    def pairs(self, key: str) -> list[tuple[str, str]]:
+        """Return a table of names, old to new, as pairs."""
+        found = self.take(key, dict, {})
         if not all(isinstance(new, str) for new in found.values()):
-            raise UsageError(f"{self.where}: {name} is no table of names, old to new")
+            raise self.wrong(key, f"{key} is no table of names, old to new")
         return list(found.items())
 
+    def fault(self, message: str, hint: str | None = None) -> DcpctlError:
+        """Return an error about the edit itself."""
+        return self.document.error(self.where, f"{self.label}: {message}", hint)
+
     def done(self) -> None:
-        if self.rest:
-            raise UsageError(f"{self.where}: unknown field {quote(next(iter(self.rest)))}")
+        """Refuse what nobody has taken."""
+        for key in self.rest:
+            hint = suggestion(key, self.known)
+            raise self.wrong(key, f"unknown field {quote(key)}", hint)
 
 
 def _edit(fields: _Fields, path: Path) -> edits.Edit:
     verb = fields.take("verb", str)
     read = _VERBS.get(verb or "")
     if read is None:
-        raise UsageError(
-            f"{fields.where}: {'no verb' if verb is None else f'unknown verb {quote(verb)}'}",
-            hint=f"one of {', '.join(_VERBS)}",
-        )
+        said = "no verb" if verb is None else f"unknown verb {quote(verb)}"
+        raise fields.fault(said, f"one of {', '.join(_VERBS)}")
     edit = read(fields, path.parent)
     fields.done()
     return edit
@@ -110,7 +107,7 @@ def _rename(fields: _Fields, base: Path) -> edits.Edit:
     made += [rules.compiled(old, new) for old, new in fields.pairs("regex")]
     made += [rules.table(base / name) for name in fields.texts("map")]
     if not made:
-        raise UsageError(f"{fields.where}: none of names, prefix, regex, map")
+        raise fields.fault("none of names, prefix, regex, map")
     return edits.Rename(tuple(made), fields.take("keys_only", bool, False), _of(fields))
 
 
@@ -122,7 +119,7 @@ def _of(fields: _Fields) -> tuple[tuple[str, str], ...]:
 def _section(fields: _Fields) -> str | None:
     section: str | None = fields.take("section", str)
     if section is not None and section not in SECTIONS:
-        raise UsageError(f"{fields.where}: section is {' or '.join(SECTIONS)}")
+        raise fields.fault(f"section is {' or '.join(SECTIONS)}")
     return section
 
 
@@ -143,7 +140,7 @@ def _set(fields: _Fields, base: Path) -> edits.Edit:
     made += [Assignment(target, None) for target in nulls]
     added = [Assignment(target, value) for target, value in _flat(fields.take("add", dict, {}))]
     if not made and not added:
-        raise UsageError(f"{fields.where}: neither values nor null nor add")
+        raise fields.fault("neither values nor null nor add")
     change = fields.take("change_type", bool, False)
     return edits.Set(tuple(made), change, fields.take("fill", bool, False), tuple(added))
 
@@ -160,7 +157,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
 def _cast(fields: _Fields, base: Path) -> edits.Edit:
     dtype = fields.take("dtype", str)
     if dtype is None:
-        raise UsageError(f"{fields.where}: no dtype")
+        raise fields.fault("no dtype")
     lossy = fields.take("allow_lossy", bool, False)
     return edits.Cast(dtype_named(dtype), fields.texts("keys"), lossy)
 
@@ -180,7 +177,7 @@ def _reshard(fields: _Fields, base: Path) -> edits.Edit:
     mesh = fields.take("mesh", dict)
     like = fields.take("like", str)
     if mesh is not None and not all(isinstance(size, int) for size in mesh.values()):
-        raise UsageError(f"{fields.where}: mesh is no table of axes and sizes")
+        raise fields.fault("mesh is no table of axes and sizes")
     return edits.Reshard(
         fields.take("world_size", int),
         mesh,

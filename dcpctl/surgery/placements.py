@@ -6,16 +6,19 @@ last axis fastest, as `init_device_mesh` lays them out. A tensor has one placeme
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcpctl.errors import ReadFailed, UsageError, quote
-from dcpctl.formats.toml_text import parse_toml
+from dcpctl import limits
+from dcpctl.documents.fields import Document
+from dcpctl.documents.files import Kind, read_bytes
+from dcpctl.documents.parsing import parse_json
+from dcpctl.errors import InputError, UsageError, quote
 
+_FILE = Kind("map of placements", UsageError, limits.PLACEMENTS_BYTES)
 _SHARD = re.compile(r"(?i)(?:s|shard)\(\s*(?:dim\s*=\s*)?(\d+)\s*\)")
 _STRIDED = re.compile(
     r"(?i)_?(?:s|stridedshard)\(\s*(?:dim\s*=\s*)?(\d+)\s*,\s*(?:(?:sf|split_factor)\s*=\s*)?(\d+)\s*\)"
@@ -186,16 +189,13 @@ def read_placements(path: Path) -> dict[str, Any]:
         ReadFailed: it cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ReadFailed(f"cannot read {quote(path)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{quote(path)} is not UTF-8 text") from None
-    try:
-        found = json.loads(text) if path.suffix == ".json" else parse_toml(text)
-    except ValueError as error:
+        if path.suffix == ".json":
+            found = parse_json(read_bytes(path, _FILE), quote(path))
+        else:
+            found = Document.of_toml(path, _FILE).found
+    except InputError as error:
         raise UsageError(f"{quote(path)} cannot be parsed: {error}") from None
-    if not isinstance(found, dict) or not found:
+    if not found:
         raise UsageError(
             f"{quote(path)} holds no map from globs to placements",
             hint='such as "*.wo.weight" = ["S(0)", "S(1)"]',

@@ -14,9 +14,9 @@ from pathlib import PurePath
 import numpy as np
 
 from dcpctl import limits
+from dcpctl.documents.parsing import parse_json
 from dcpctl.errors import Refused, quote
 from dcpctl.formats import dtypes
-from dcpctl.formats.json_text import parse_object
 from dcpctl.formats.records import ChunkTable, StoredCheckpoint, StoredTensor
 from dcpctl.formats.safetensors_emit import Piece, emit_header, emit_index
 from dcpctl.model.draft import Draft, TensorDraft
@@ -262,7 +262,7 @@ def _index(
     if source is not None and had:
         made.index_file = source.stored.metadata_file
         data = source.storage.read_all(made.index_file, limits.SAFETENSORS_HEADER_BYTES)
-        said = parse_object(data, quote(made.index_file)).get("metadata")
+        said = parse_json(data, quote(made.index_file)).get("metadata")
         metadata = dict(said) if isinstance(said, dict) else {}
     files = {fqn: made.stored.files[pieces[0][1]] for fqn, pieces in chunks.items()}
     total = sum(piece.nbytes for pieces in chunks.values() for piece, _, _ in pieces)

@@ -14,9 +14,9 @@ from dcpctl.check.options import CheckOptions
 from dcpctl.check.policy import Expected, Policy, SizeLimits
 from dcpctl.check.policy_file import read_policy
 from dcpctl.check.policy_find import PolicyError, find_policy
-from dcpctl.check.policy_text import Source
+from dcpctl.documents.lines import toml_line
+from dcpctl.documents.parsing import parse_toml
 from dcpctl.errors import InputError, ReadFailed
-from dcpctl.formats.toml_text import parse_toml
 from dcpctl.model.contract import Contract, Spec, contract_of
 from dcpctl.model.contract_file import MalformedContract, contract_lines
 from dcpctl.model.opening import open_checkpoint
@@ -195,14 +195,10 @@ def test_a_checkpoint_is_a_contract(directory: Path, samples: Path) -> None:
 
 def test_lines_of_keys_that_repeat_in_several_tables() -> None:
     text = "[a]\nx = 1\n[b] # [a]\n  \"x\" = 2\n'x y'.z = 3\n[b.c]\n"
-    source = Source(Path("p"), text)
-    assert [source.line_of(where) for where in [("a", "x"), ("b", "x"), ("b", "x y", "z")]] == [
-        2,
-        4,
-        5,
-    ]
-    assert source.line_of(("b", "c")) == 6
-    assert source.line_of(("nothing",)) is None
+    keys = [("a", "x"), ("b", "x"), ("b", "x y", "z")]
+    assert [toml_line(text, where, 64) for where in keys] == [2, 4, 5]
+    assert toml_line(text, ("b", "c"), 64) == 6
+    assert toml_line(text, ("nothing",), 64) is None
 
 
 def test_where_a_policy_is_found(tmp_path: Path) -> None:

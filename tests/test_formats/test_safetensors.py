@@ -162,7 +162,7 @@ def test_lengths_beyond_are_refused():
 
 
 def test_headers_of_too_many_values_are_refused(monkeypatch):
-    monkeypatch.setattr(limits, "SAFETENSORS_HEADER_NODES", 1000)
+    monkeypatch.setattr(limits, "JSON_NODES", 1000)
     with pytest.raises(LimitExceeded, match="JSON of 1002 values"):
         header_of(blob({"a": [0] * 1001}))
 

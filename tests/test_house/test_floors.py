@@ -32,6 +32,7 @@ FLOORS = {
 }
 #: Importable from anywhere; what each may itself import of ours.
 ANYWHERE: dict[str, set[str]] = {
+    "documents": {"errors", "limits"},
     "errors": set(),
     "limits": set(),
     "parallel": {"errors"},

@@ -10,6 +10,7 @@ import pytest
 
 from dcpctl.storage import renames
 from dcpctl.storage.names import beside
+from dcpctl.storage.whole_file import whole_file
 
 
 def answered(monkeypatch: pytest.MonkeyPatch, call: str, code: int, *, done: bool = True) -> None:
@@ -75,13 +76,13 @@ def test_a_directory_that_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path):
     target = tmp_path / "report"
     target.write_text("before")
-    with pytest.raises(KeyboardInterrupt), renames.whole_file(target) as stream:
+    with pytest.raises(KeyboardInterrupt), whole_file(target) as stream:
         stream.write("half")
         stream.flush()
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert target.read_text() == "before"
-    with renames.whole_file(target) as stream:
+    with whole_file(target) as stream:
         stream.write("after")
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert target.read_text() == "after"

@@ -1,0 +1,1 @@
+"""Files that people and runs hand over: edits, policies, contracts, receipts, baselines, maps."""
