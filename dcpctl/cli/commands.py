@@ -34,6 +34,7 @@ NAMES = (
     "repair",
     "salvage",
     "signature",
+    "samples",
 )
 
 

@@ -40,6 +40,7 @@ def publish(repository: Path, where: Path) -> str:
     """Make a git repository of the working tree at `where`; return its only commit's id."""
     junk = shutil.ignore_patterns("__pycache__")
     shutil.copytree(repository / "dcpctl", where / "dcpctl", ignore=junk)
+    shutil.copytree(repository / "sample_checkpoints", where / "sample_checkpoints", ignore=junk)
     for name in FILES:
         shutil.copy(repository / name, where / name)
     return commit(where)

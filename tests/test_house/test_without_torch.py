@@ -49,13 +49,24 @@ def test_the_wheel_has_everything_and_nothing_else(repository: Path, wheel: Path
     expected = {
         path.relative_to(repository).as_posix() for path in tree if "__pycache__" not in path.parts
     }
-    assert inside == expected
+    packaged = {name for name in inside if name.startswith("dcpctl/_data/samples/")}
+    assert inside - packaged == expected
+    assert wheel.stat().st_size < 3_000_000
     assert {"dcpctl/py.typed", "dcpctl/_data/dcpctl.inspect-1.schema.json"} <= inside
     assert {"LICENSE", "entry_points.txt"} <= names
     assert "License-Expression: BSD-3-Clause" in head
     asks = [line for line in head if line.startswith("Requires-Dist: torch")]
     assert asks
     assert all("; extra == " in line for line in asks)
+
+
+def test_the_wheel_brings_the_samples(bare: Path, samples: Path, tmp_path: Path) -> None:
+    done = run(bare, tmp_path, "samples")
+    assert (done.returncode, done.stderr) == (0, "")
+    for path in samples.rglob("*"):
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".json"):
+            made = tmp_path / "sample_checkpoints" / path.relative_to(samples)
+            assert made.read_bytes() == path.read_bytes(), path
 
 
 def test_torch_is_not_there(bare: Path, tmp_path: Path) -> None:
