@@ -98,7 +98,7 @@ def _pytest(marked: str) -> bool:
 
 
 def docs() -> bool:
-    """Every command is in the README, and every README example prints what it shows."""
+    """Every command has its page, every example in README and docs/ prints what it shows."""
     return python("-m", "tools.docs")
 
 

@@ -1,4 +1,7 @@
-"""Print the README table: `python -m tests.benchmarks [--runs N] [--only NAME,NAME]`."""
+"""Print the table of docs/studies/speed.md.
+
+`python -m tests.benchmarks [--runs N] [--only NAME,NAME]`
+"""
 
 from __future__ import annotations
 

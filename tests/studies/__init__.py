@@ -1,1 +1,1 @@
-"""Measurements behind numbers that the README quotes; run by hand, sampled by the tests."""
+"""Measurements behind numbers that docs/studies quotes; run by hand, sampled by the tests."""

@@ -324,7 +324,7 @@ def study(seeds: int, *, quick: bool = False) -> tuple[int, list[Judged]]:
 
 
 def report(count: int, found: Sequence[Judged]) -> None:
-    """Print both error rates, as the README quotes them."""
+    """Print both error rates, as docs/studies/moments.md quotes them."""
     well = [judged for judged in found if not judged.damage]
     numbers = sum(judged.numbers for judged in well)
     print(f"{count:,} trainings, {len(well):,} pairs of moments ({numbers:,} numbers)\n")

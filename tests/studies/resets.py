@@ -155,7 +155,7 @@ def study(seeds: int, *, quick: bool = False) -> list[Judged]:
 
 
 def report(found: Sequence[Judged]) -> None:
-    """Print both error rates, as the README quotes them."""
+    """Print both error rates, as docs/studies/resets.md quotes them."""
     well = [judged for judged in found if judged.since is None]
     print("| healthy runs | pairs of saves | errors | warnings |\n|---|---:|---:|---:|")
     for name in [*dict.fromkeys(judged.way for judged in well), "all"]:

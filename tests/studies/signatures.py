@@ -1,7 +1,7 @@
 """How often `dcpctl signature` is right: real runs on a CPU, resumed well and badly.
 
-`python -m tests.studies.signatures` prints the tables of the README from the recorded runs;
-`... --record FILE --seeds 1 2` makes the runs and records them.
+`python -m tests.studies.signatures` prints the tables of docs/studies/signature.md from the
+recorded runs; `... --record FILE --seeds 1 2` makes the runs and records them.
 """
 
 from __future__ import annotations

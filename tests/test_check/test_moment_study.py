@@ -1,4 +1,4 @@
-"""A small sample of `tests.studies.moments`, whose error rates the README quotes."""
+"""A small sample of `tests.studies.moments`, whose error rates docs/studies/moments.md quotes."""
 
 from __future__ import annotations
 

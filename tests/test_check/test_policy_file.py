@@ -108,8 +108,8 @@ def _fields(made: Policy) -> dict[str, object]:
     return {name: getattr(made, name) for name in Policy.__dataclass_fields__}
 
 
-def test_the_policy_in_the_readme_is_one(directory: Path, repository: Path) -> None:
-    blocks = (repository / "README.md").read_text().split("```toml\n")[1:]
+def test_the_policy_in_the_docs_is_one(directory: Path, repository: Path) -> None:
+    blocks = (repository / "docs/reference/policy.md").read_text().split("```toml\n")[1:]
     shown = next(block for block in blocks if block.startswith("[check]")).split("```")[0]
     made = policy(directory, shown)
     assert set(parse_toml(shown)["check"]) == set(parse_toml(FULL)["check"])

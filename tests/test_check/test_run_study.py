@@ -1,4 +1,4 @@
-"""A small sample of `tests.studies.resets`, whose error rates the README quotes."""
+"""A small sample of `tests.studies.resets`, whose error rates docs/studies/resets.md quotes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipelines that the README shows: they have their servers' forms, and their commands run."""
+"""The pipelines of docs/guides/ci.md have their servers' forms, and their commands run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.test_house import published
 
 
 def block(repository: Path, heading: str) -> str:
-    """The code that the README shows below a heading."""
-    section = (repository / "README.md").read_text().split(f"\n### {heading}\n")[1]
+    """The code that the guide shows below a heading."""
+    section = (repository / "docs/guides/ci.md").read_text().split(f"\n## {heading}\n")[1]
     found = re.search(r"^```(?:yaml|groovy)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert found
     return found[1]
@@ -68,9 +68,9 @@ def test_the_workflow_uses_what_the_action_has(repository: Path) -> None:
     assert set(used) <= set(action["outputs"])
 
 
-def test_the_readme_names_every_input_and_output(repository: Path) -> None:
+def test_the_guide_names_every_input_and_output(repository: Path) -> None:
     action = yaml.safe_load((repository / "action.yml").read_text())
-    section = (repository / "README.md").read_text().split("\n### GitHub Actions\n")[1]
+    section = (repository / "docs/guides/ci.md").read_text().split("\n## GitHub Actions\n")[1]
     table, _, after = section.partition("| input | is |")[2].partition("\n\n")
     rows = [line.split("|")[1] for line in table.splitlines()[2:]]
     assert {name for row in rows for name in re.findall(r"`([\w-]+)`", row)} == set(

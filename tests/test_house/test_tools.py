@@ -1,4 +1,4 @@
-"""The docs checker finds what it should."""
+"""The tools that make and check the documentation find what they should."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_examples_write_beside_the_repository(repository: Path) -> None:
     with console.shell(repository) as environment, console.workplace(repository) as place:
         example = console.Example(0, "mkdir out && rm -r sample_checkpoints && ls -d */ R*", [])
         assert console.run(example, place, environment) == [
-            *("README.md", "dcpctl/", "out/", "tests/", "tools/")
+            *("README.md", "dcpctl/", "docs/", "out/", "tests/", "tools/")
         ]
     assert (repository / "sample_checkpoints").is_dir()
     assert not (repository / "out").exists()
@@ -76,10 +76,13 @@ def test_rewriting_changes_only_what_was_wrong() -> None:
 
 
 def test_broken_links_and_samples_are_found() -> None:
-    assert docs.broken_links("[a](README.md) [b](nowhere.md) [c](https://example.org)") == [
-        "link to nowhere.md, which is not there"
+    text = "[a](../README.md#verbs) [b](nowhere.md) [c](https://example.org) `[e](f)`\n"
+    text += "[d](../README.md#no)"
+    assert [*docs.broken_links(docs.PAGES / "page.md", text)] == [
+        "link to nowhere.md, which is not there",
+        "link to ../README.md#no: README.md has no such heading",
     ]
-    assert "sample hostile is not in the table" in docs.unlisted_samples("healthy")
+    assert "sample hostile is not in the table" in [*docs.unlisted_samples("healthy")]
 
 
 def test_wrong_python_sessions_are_found() -> None:

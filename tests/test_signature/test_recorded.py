@@ -1,4 +1,4 @@
-"""The diagnosis of real runs: the tables in the README are what it comes to, and no worse."""
+"""The diagnosis of real runs is what the tables in docs/studies/signature.md say, and no worse."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def abandoned() -> Found:
     return diagnosed(abandoned=True)
 
 
-def test_the_tables_of_the_readme(repository: Path, apart: Found, abandoned: Found) -> None:
-    readme = (repository / "README.md").read_text()
+def test_the_tables_of_the_docs(repository: Path, apart: Found, abandoned: Found) -> None:
+    page = (repository / "docs/studies/signature.md").read_text()
     tables = (
         matrix(apart), matrix(abandoned), by_word(apart, abandoned), by_size(apart, abandoned)
     )  # fmt: skip
     for lines in tables:
-        assert "\n".join(lines) in readme
+        assert "\n".join(lines) in page
 
 
 @pytest.mark.parametrize("name", ["apart", "abandoned"])
-def test_what_the_readme_promises(name: str, request: pytest.FixtureRequest) -> None:
+def test_what_the_docs_promise(name: str, request: pytest.FixtureRequest) -> None:
     """No healthy resume is called lost; where a reset shows at all, it is called by its name."""
     found: Found = request.getfixturevalue(name)
     called = Counter((run.truth, one.verdict.name) for run, one in found)

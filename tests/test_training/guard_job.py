@@ -345,7 +345,7 @@ def examples(folder: Path) -> dict[str, Any]:
             where = folder / "-".join([name, *flags]).replace("---", "-")
             with contextlib.redirect_stdout(printed):
                 code = module.main([str(where), *flags])
-            text = printed.getvalue().replace(str(where), "run")  # as in the README
+            text = printed.getvalue().replace(str(where), "run")  # as in docs/guides/guard.md
             seen[" ".join([name, *flags])] = (code, text)
     return seen
 

@@ -29,10 +29,10 @@ def test_an_example(seen: dict[str, tuple[int, str]], example: str) -> None:
 
 
 @pytest.mark.parametrize("example", ["fsdp2", "fsdp2 --bug", "titan --bug --unguarded"])
-def test_what_the_readme_shows(
+def test_what_the_guide_shows(
     seen: dict[str, tuple[int, str]], example: str, repository: Path
 ) -> None:
     name, _, flags = example.partition(" ")
     command = f"$ torchrun --nproc-per-node 2 -m dcpctl.training.examples.{name} run {flags}"
     shown = f"{command.strip()}\n{seen[example][1]}"
-    assert shown in (repository / "README.md").read_text()
+    assert shown in (repository / "docs/guides/guard.md").read_text()

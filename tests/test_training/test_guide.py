@@ -1,4 +1,4 @@
-"""What the README's section on the guards shows is what they do."""
+"""What docs/guides/guard.md shows is what they do."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from dcpctl.model.receipt import read_receipt  # noqa: E402
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is")
-def test_the_readmes_script(
+def test_the_guides_script(
     repository: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    text = (repository / "README.md").read_text()
-    section = text[text.index("## dcpctl.training") :]
+    section = (repository / "docs/guides/guard.md").read_text()
     script = re.search(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert script is not None
     model = nn.Linear(4, 4)

@@ -1,0 +1,85 @@
+"""The documentation is complete, its made parts are what the program makes, and its site builds."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from tools import docs, reference, site
+
+
+def test_every_command_has_its_page() -> None:
+    assert [*docs.missing_pages()] == []
+
+
+@pytest.mark.parametrize("document", docs.documents(), ids=lambda document: document.name)
+def test_a_page_is_what_the_program_makes_and_leads_somewhere(document: docs.Document) -> None:
+    assert [*docs.static_problems(document)] == []
+
+
+def test_made_parts_are_made_anew() -> None:
+    old = "before\n<!-- made: verbs -->\nold\n<!-- end -->\nafter\n"
+    made = reference.renewed(old, "there/")
+    assert re.match(r"before\n<!-- made: verbs -->\n\n\| verb \| does \|", made)
+    assert made.endswith("|\n\n<!-- end -->\nafter\n")
+    assert (
+        "| [undo](there/undo.md) | Take back the last edit that was made with `--in-place`." in made
+    )
+    assert "`dcpctl undo out/edited`" in made
+    assert reference.renewed(made, "there/") == made
+
+
+def test_options_are_those_of_the_help() -> None:
+    made = reference.renewed("<!-- made: options check -->\n<!-- end -->", "")
+    assert "| `-j, --jobs N` | How much at once." in made
+    assert "| `--color auto\\|always\\|never` | When to use colours. \\[default: auto\\] |" in made
+    assert "\n| Gate | |\n" in made
+    made = reference.renewed("<!-- made: help set -->\n<!-- end -->", "")
+    assert "dcpctl set SRC [DST] [KEY=VALUE]... [OPTIONS]\n" in made
+
+
+def test_the_long_readme_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docs, "README_LINES", 3)
+    (readme, *_) = docs.documents()
+    assert any("lines" in problem for problem in docs.static_problems(readme))
+
+
+def test_the_sites_pages_lead_to_each_other(tmp_path: Path) -> None:
+    site.write_pages(tmp_path, "https://repository")
+    home = (tmp_path / "index.md").read_text()
+    assert "(guides/resume.md)" in home
+    assert "docs/" not in re.sub(r"`[^`]*`|^```.*?^```", "", home, flags=re.M | re.S)
+    rules = (tmp_path / "rules.md").read_text()
+    assert "| [DCP103](rules/DCP103.md) | error | no chunk holds some elements |" in rules
+    assert "| [DCP110](rules/DCP110.md) \\* |" in rules
+    assert "(../rules/DCP110.md)" in (tmp_path / "guides" / "untrusted.md").read_text()
+    assert "(https://repository/tree/main/sample_checkpoints)" in (
+        (tmp_path / "samples.md").read_text()
+    )
+    for page in tmp_path.rglob("*.md"):
+        assert [*docs.broken_links(page, page.read_text())] == [], page
+
+
+def test_every_page_is_in_the_sites_navigation(repository: Path) -> None:
+    navigation = (repository / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    listed = set(re.findall(r"[\w./-]+\.md$", navigation, re.MULTILINE))
+    assert listed == {page for page in site.pages().values() if not page.startswith("rules/")}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("mkdocs") is None, reason="the site needs the extra `docs`"
+)
+def test_the_site_builds_and_opens_offline(tmp_path: Path) -> None:
+    assert site.build(tmp_path / "site")
+    pages = [*(tmp_path / "site").rglob("*.html")]
+    assert len(pages) == len(site.pages()) + 1  # and the page of a wrong address
+    assert (tmp_path / "site" / "search" / "search_index.js").exists()  # a script: no request
+    loads = re.compile(r'<(?:script|img|iframe)[^>]* src="([^"]+)"|<link[^>]* href="([^"]+)"[^>]*>')
+    for page in pages:
+        for match in loads.finditer(page.read_text()):
+            if 'rel="canonical"' not in match[0]:
+                assert not re.match(r"https?:|//", match[1] or match[2]), (page, match[0])
