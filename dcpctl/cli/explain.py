@@ -42,7 +42,9 @@ def explain(
         return
     page = page_of(rule)
     if out.is_json:
-        out.pieces(document({**rule_pages.HEAD, "rule": rule.strip().upper(), "page": page}))
+        name = rule.strip().upper()
+        facts = {"rule": name, "page": page, "page_url": rule_pages.address(name)}
+        out.pieces(document({**rule_pages.HEAD, **facts}))
     elif out.is_markdown:
         out.pieces([page])
     else:

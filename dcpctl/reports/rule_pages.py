@@ -22,15 +22,27 @@ from dcpctl.reports.blocks import (
 )
 from dcpctl.reports.check_blocks import TONES
 
+#: Where the documentation lives; OWNER is a placeholder, as in pyproject.toml and mkdocs.yml.
+SITE = "https://OWNER.github.io/dcpctl/"
 HEAD: dict[str, Any] = {"schema": "dcpctl.explain/1"}
 
 _CODE = re.compile(r"`([^`]+)`")
 
 
+def address(rule_id: str) -> str:
+    """Return where the page of a rule is found in the documentation."""
+    return f"{SITE}rules/{rule_id}.html"
+
+
 def rule_documents(rules: Iterable[Rule]) -> Iterator[dict[str, str]]:
-    """Id, severity and title of each rule."""
+    """Id, severity and title of each rule, and where its page is."""
     for rule in rules:
-        yield {"rule": rule.id, "severity": rule.severity, "title": rule.title}
+        yield {
+            "rule": rule.id,
+            "severity": rule.severity,
+            "title": rule.title,
+            "page_url": address(rule.id),
+        }
 
 
 def list_blocks(rules: Iterable[Rule]) -> Iterator[Block]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dcpctl.cli.app import app
+from dcpctl.reports import rule_pages
 from tools import docs, reference, site
 
 
@@ -61,6 +65,15 @@ def test_the_sites_pages_lead_to_each_other(tmp_path: Path) -> None:
     )
     for page in tmp_path.rglob("*.md"):
         assert [*docs.broken_links(page, page.read_text())] == [], page
+
+
+def test_rules_have_an_address_that_the_site_has(repository: Path) -> None:
+    (address,) = re.findall(r"^site_url: (\S+)$", (repository / "mkdocs.yml").read_text(), re.M)
+    page = rule_pages.address("DCP103")
+    assert page == f"{address}rules/DCP103.html"
+    assert page.removeprefix(address).replace(".html", ".md") in site.pages().values()
+    done = CliRunner().invoke(app, ["explain", "DCP103", "--json"])
+    assert json.loads(done.stdout)["page_url"] == page
 
 
 def test_every_page_is_in_the_sites_navigation(repository: Path) -> None:

@@ -89,6 +89,7 @@ def test_rules_carry_their_pages(samples: Path) -> None:
     for name, rule in rules.items():
         assert rule["shortDescription"]["text"] == titles[name]
         assert rule["help"]["markdown"].startswith(f"# {name}: ")
+        assert rule["helpUri"].endswith(f"/rules/{name}.html")
         assert "## How to fix it" in rule["help"]["markdown"]
         assert "##" not in rule["fullDescription"]["text"]
         assert f"{name[:4]}xx" in rule["properties"]["tags"]

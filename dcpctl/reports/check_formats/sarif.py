@@ -30,6 +30,7 @@ from dcpctl.errors import DcpctlError, printable
 from dcpctl.reports.check_formats import Look
 from dcpctl.reports.finding_text import place, relative, sentence
 from dcpctl.reports.json_lines import document
+from dcpctl.reports.rule_pages import address
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -81,6 +82,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "id": rule.id,
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": " ".join(meaning.split()) or rule.title},
+        "helpUri": address(rule.id),
         "help": {"text": page, "markdown": page},
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
         "properties": {
