@@ -3,10 +3,16 @@
 An example is a fenced block of language `console`: lines that begin with `$ ` are commands, what
 follows each is what it prints, standard output and error together. A line that is only `...`
 stands for any number of lines; blank lines before the next command are not compared.
+
+A fenced block whose language is followed by `title="PATH"` is a file, which stands in the directory
+where the examples of its document run: a worked example is code that works. In a JSON file that is
+there already its members are added to those of the file, and a `pyproject.toml` below that
+directory has its entry points found, as if `pip install` had been run.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,15 +20,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import tomli
 
 #: Every example is shown at this width and without colour, whoever runs it.
 COLUMNS = 100
 #: What examples read, and might change.
 SAMPLES = "sample_checkpoints"
+#: A fenced block; a fence of more backticks may have fences of fewer inside.
+FENCED = r"^(?P<fence>`{3,})[^\n]*\n.*?^(?P=fence)$"
+_CACHES = shutil.ignore_patterns("__pycache__")
 #: Seconds that one example may take.
 TIMEOUT = 120
 
@@ -43,7 +55,11 @@ def examples(markdown: str) -> list[Example]:
     """Return the examples of a document in order."""
     found: list[Example] = []
     inside = False
+    within = False  # a file that is shown may have blocks of its own
     for number, line in enumerate(markdown.splitlines(), 1):
+        within ^= line.startswith("````")
+        if within:
+            continue
         if line.startswith("```"):
             inside = line.strip() == "```console"
         elif inside and line.startswith("$ "):
@@ -54,6 +70,17 @@ def examples(markdown: str) -> list[Example]:
         while example.shown and not example.shown[-1].strip():
             example.shown.pop()  # blank lines that separate it from the next
     return found
+
+
+def files(markdown: str) -> dict[str, str]:
+    """Return the files that a document shows, by the paths in their titles."""
+    blocks = re.finditer(r'^(`{3,})\w+ title="([^"]+)"\n(.*?)^\1$', markdown, re.M | re.S)
+    return {block[2]: block[3] for block in blocks}
+
+
+def without_code(markdown: str) -> str:
+    """Return a document without its fenced blocks and what stands between backticks."""
+    return re.sub(f"{FENCED}|`[^`\n]+`", "", markdown, flags=re.M | re.S)
 
 
 @contextmanager
@@ -80,19 +107,51 @@ def shell(repository: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def workplace(repository: Path) -> Iterator[Path]:
+def workplace(repository: Path, shown: Mapping[str, str] | None = None) -> Iterator[Path]:
     """Give a directory that looks like the repository, for examples that write.
 
     The samples in it are copies, all else are links, and what examples leave is gone afterwards.
+
+    Args:
+        repository: the working tree.
+        shown: files to write into the directory, by their paths; what they would be written to is
+            then a copy too.
     """
+    copied = {SAMPLES, *(Path(name).parts[0] for name in shown or ())}
     with tempfile.TemporaryDirectory(prefix="dcpctl-docs-") as directory:
         place = Path(directory)
         for entry in repository.iterdir():
-            if entry.name == SAMPLES:
-                shutil.copytree(entry, place / SAMPLES)
+            if entry.name in copied:
+                shutil.copytree(entry, place / entry.name, ignore=_CACHES)
             elif not entry.name.startswith("."):
                 (place / entry.name).symlink_to(entry)
+        for name, text in (shown or {}).items():
+            _put(place, name, text)
         yield place
+
+
+def _put(place: Path, name: str, text: str) -> None:
+    """Write a file that a document shows."""
+    path = place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".json" and path.exists():
+        text = json.dumps({**json.loads(path.read_text()), **json.loads(text)}, indent=1)
+    path.write_text(text)
+    if path.name == "pyproject.toml":
+        _install(path.parent, place, tomli.loads(text)["project"])
+
+
+def _install(package: Path, place: Path, project: dict[str, Any]) -> None:
+    """Have the entry points of a package found by programs that run in `place`."""
+    info = place / f"{project['name'].replace('-', '_')}-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0\n")
+    lines = []
+    for group, points in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    for module in package.glob("*.py"):
+        (place / module.name).symlink_to(module)
 
 
 def run(example: Example, place: Path, environment: dict[str, str]) -> list[str]:

@@ -73,7 +73,7 @@ def missing_pages() -> Iterator[str]:
 
 def broken_links(path: Path, markdown: str) -> Iterator[str]:
     """Yield a problem for each link to a file or a heading of the tree that is not there."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", _without_code(markdown)):
+    for target in re.findall(r"\]\(([^)\s]+)\)", console.without_code(markdown)):
         name, _, anchor = target.partition("#")
         if re.match(r"[a-z]+:", name):
             continue
@@ -84,13 +84,9 @@ def broken_links(path: Path, markdown: str) -> Iterator[str]:
             yield f"link to {target}: {file.name} has no such heading"
 
 
-def _without_code(markdown: str) -> str:
-    return re.sub(r"^```.*?^```$|`[^`\n]+`", "", markdown, flags=re.MULTILINE | re.DOTALL)
-
-
 def _anchors(markdown: str) -> set[str]:
     """The anchors of the headings, as GitHub and the site's generator make them."""
-    plain = re.sub(r"^```.*?^```$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    plain = re.sub(console.FENCED, "", markdown, flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.*)$", plain, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", one).strip().lower().replace(" ", "-") for one in headings}
 
@@ -119,7 +115,7 @@ def run_examples(document: Document, environment: dict[str, str]) -> int:
     found = console.examples(document.text)
     if not found:
         return 0
-    with console.workplace(REPOSITORY) as place:
+    with console.workplace(REPOSITORY, console.files(document.text)) as place:
         for example in found:
             printed = console.run(example, place, environment)
             if not console.matches(example.shown, printed):

@@ -18,13 +18,15 @@ from pathlib import Path, PurePosixPath
 
 import tomli
 
+from tools import console
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = "docs"
 RULES = "dcpctl/check/pages"
 #: The page on which all rules are to be listed, and where on it.
 RULES_PAGE, RULES_MARK = "rules.md", "<!-- all rules -->"
 _LINK = re.compile(r"(?<=\]\()(?!#|[a-z]+:)([^)\s#]+)(#[^)\s]*)?(?=\))")
-_CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(f"{console.FENCED}|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 
 def pages() -> dict[str, str]:
