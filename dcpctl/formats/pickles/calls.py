@@ -18,8 +18,6 @@ from dcpctl.formats.pickles.standins import (
     DType,
     Layout,
     MemoryFormat,
-    Opaque,
-    Record,
     Size,
     StorageRef,
     StorageType,
@@ -295,40 +293,3 @@ _LOCATION = re.compile(r"[a-z][a-z0-9]{1,15}(:[0-9]{1,3})?", re.ASCII)
 STORAGE_DTYPES: dict[str, str] = {
     info.storage_class: name for name, info in DTYPES.items() if info.storage_class
 } | {"UntypedStorage": "uint8"}
-
-
-def numpy_dtype(args: Args) -> Record:
-    """`numpy.dtype` by its name."""
-    name = _text((args[0],))
-    return Record("numpy.dtype", {"name": name})
-
-
-def numpy_scalar(args: Args) -> Any:
-    """A NumPy scalar as a Python number."""
-    dtype, raw = args
-    array = numpy_array(dtype, (), raw)
-    return array if isinstance(array, Opaque) else array.item()
-
-
-def numpy_reconstruct(args: Args) -> Record:
-    """`numpy.ndarray` before its state is set."""
-    return Record("numpy.ndarray", {})
-
-
-def numpy_array(dtype: Any, shape: Any, raw: Any, *, fortran: bool = False) -> Any:
-    """An array of plain numbers, or an `Opaque` for dtypes that hold anything else."""
-    import numpy as np
-
-    state = dtype.fields.get("__state__") if isinstance(dtype, Record) else None
-    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
-    code = str(dtype.fields.get("name")) if isinstance(dtype, Record) else ""
-    if not isinstance(raw, bytes) or order not in ("<", ">", "|", "=") or code not in _NUMBERS:
-        return Opaque("numpy.ndarray")
-    # An order of "|" is that of single bytes, which have none.
-    flat = np.frombuffer(raw, dtype=np.dtype(code if order == "|" else f"{order}{code}"))
-    return flat.reshape(shape, order="F" if fortran else "C")
-
-
-_NUMBERS = frozenset(
-    ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
-)

@@ -15,7 +15,7 @@ from typing import Any
 
 from dcpctl.errors import MalformedPickle, UnsafePickle, quote
 from dcpctl.formats.dtypes import DTYPES
-from dcpctl.formats.pickles import calls, packed, standard
+from dcpctl.formats.pickles import calls, numpy_values, packed, standard
 from dcpctl.formats.pickles.calls import Args
 from dcpctl.formats.pickles.standins import (
     DType,
@@ -161,11 +161,11 @@ def _values_table() -> dict[str, Any]:
         "torch._utils._rebuild_nested_tensor": packed.nested,
         "torch._utils._rebuild_meta_tensor_no_storage": packed.without_numbers,
         "torch.nested._internal.nested_tensor._rebuild_njt": packed.jagged,
-        "numpy.dtype": calls.numpy_dtype,
-        "numpy.core.multiarray.scalar": calls.numpy_scalar,
-        "numpy._core.multiarray.scalar": calls.numpy_scalar,
-        "numpy.core.multiarray._reconstruct": calls.numpy_reconstruct,
-        "numpy._core.multiarray._reconstruct": calls.numpy_reconstruct,
+        "numpy.dtype": numpy_values.dtype,
+        "numpy.core.multiarray.scalar": numpy_values.scalar,
+        "numpy._core.multiarray.scalar": numpy_values.scalar,
+        "numpy.core.multiarray._reconstruct": numpy_values.reconstruct,
+        "numpy._core.multiarray._reconstruct": numpy_values.reconstruct,
     }
     known |= standard.calls()
     known |= {path: standard.named(path) for path in _TORCHS_OWN}
@@ -237,7 +237,7 @@ class Policy:
         if record.type != "numpy.ndarray":
             return record
         _version, shape, dtype, fortran, raw = record.fields["__state__"]
-        return calls.numpy_array(dtype, shape, raw, fortran=bool(fortran))
+        return numpy_values.array(dtype, shape, raw, fortran=bool(fortran))
 
 
 METADATA = Policy(_metadata_table(), columnar=True, restricted=True)
