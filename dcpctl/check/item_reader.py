@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 
 from dcpctl import limits
-from dcpctl.check.items import BYTES_ROW, Items, part_of
+from dcpctl.check.items import Items, part_of
 from dcpctl.errors import (
     BigEndianItem,
     DcpctlError,
@@ -223,8 +223,8 @@ class ItemReader:
             report.bytes_read = report.length  # the headers between the records too
         if any(not damage.is_data for damage in report.damage):
             return  # what a damaged pickle says is not worth a second finding
-        if row >= BYTES_ROW:
-            report.globals = self._unknown_globals(item)
+        # Copies that other ranks wrote for themselves are loaded there.
+        report.globals = self._unknown_globals(item)
         if tensor is not None and sizes is not None:
             ref = self._tensor(item)
             if isinstance(ref, PackedTensor):

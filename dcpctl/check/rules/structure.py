@@ -15,7 +15,7 @@ from dcpctl.check.registry import CannotRun, Hit, rule
 from dcpctl.check.run import Run
 from dcpctl.errors import DcpctlError, printable, quote
 from dcpctl.formats.dtypes import itemsize
-from dcpctl.formats.pickles.imports import CALLED, Import
+from dcpctl.formats.pickles.imports import VALUED, Import
 from dcpctl.model.entry import TensorEntry
 
 
@@ -230,7 +230,7 @@ def unknown_global(run: Run) -> Iterator[Hit]:
         does = "needs and trusts the code that defines it"
         if runs:
             does = f"runs code: {printable(path)}"
-        verb = "calls" if used.use == CALLED else "refers to"
+        verb = "calls" if used.use >= VALUED else "refers to"
         yield Hit(
             first.fqn,
             f"its pickle {verb} {quote(path)}; loading this {does}{more}",

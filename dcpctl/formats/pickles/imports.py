@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from dcpctl.formats.pickles.standins import Global, Opaque
 
 #: What a pickle does with a global: refers to it, makes an object of that class without running its
-#: `__init__` (NEWOBJ, `copyreg`), calls it.
-NAMED, MADE, CALLED = 0, 1, 2
+#: `__init__` (NEWOBJ, `copyreg`), calls a class with no more than one value as an enum's member is
+#: pickled, calls it with anything else.
+NAMED, MADE, VALUED, CALLED = 0, 1, 2, 3
 
 #: Known functions that call what they are given, and at which places of their arguments.
 CALLING: dict[str, tuple[int, ...]] = {
@@ -71,7 +72,8 @@ _EXECUTING = re.compile(
     r"|distributed\.(?:rpc|elastic|launcher|run|launch)|_C\.(?:PyTorchFile|ScriptModule|_jit)"
     r"|PyTorchFile|FileCheck)|numpy\.(?:f2py|distutils|testing|ctypeslib|lib|memmap|load)"
     r"|pandas\.(?:io|core\.computation|eval|read_)|PIL|ray\.|triton|yaml|fsspec"
-    r"|huggingface_hub|datasets\.load|transformers\.(?:tools|agents))"
+    r"|huggingface_hub|datasets\.load|transformers\.(?:tools|agents)"
+    r"|sympy\.)"  # whose classes evaluate text
 )
 #: Classes that execute, wherever they were imported into.
 _DANGEROUS_CLASSES = frozenset(
@@ -90,7 +92,7 @@ class Import(NamedTuple):
 
     Attributes:
         path: `module.name` as Python 3 spells it.
-        use: NAMED, MADE or CALLED.
+        use: NAMED, MADE, VALUED or CALLED.
     """
 
     path: str
@@ -104,22 +106,33 @@ class Import(NamedTuple):
         if self.path in _HOLDERS:
             return self.use == CALLED
         if package in _STANDARD:
-            return package not in _PURE or self.use == CALLED
+            return package not in _PURE or self.use >= VALUED
         if self.use != NAMED and name in _DANGEROUS_CLASSES:
             return True
         if package == "__main__":
             return self.use == CALLED and not is_class_name(self.path)
         if package in _PACKAGES:
-            if _EXECUTING.match(self.path):
-                return True
-            return self.use == CALLED and not is_class_name(self.path)
+            # A class does with its arguments what it likes: opens the file, calls the function.
+            return self.use == CALLED or bool(_EXECUTING.match(self.path))
         # Of a package that nobody knows, even a class may run anything when it is called.
-        return self.use == CALLED and bool(rest)
+        return self.use >= VALUED and bool(rest)
 
 
 def is_class_name(path: str) -> bool:
     """Whether a path ends like the name of a class and not of a function or module."""
     return path.rpartition(".")[2].lstrip("_")[:1].isupper()
+
+
+def use_of_call(path: str, args: tuple[Any, ...]) -> int:
+    """How a call of `path` with these arguments counts: VALUED or CALLED."""
+    plain = len(args) <= 1 and all(
+        type(arg) in (int, bool) or (type(arg) is str and _WORD.fullmatch(arg)) for arg in args
+    )
+    return VALUED if plain and is_class_name(path) else CALLED
+
+
+#: What the value of an enum looks like that is a text, and what no path or expression does.
+_WORD = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
 
 def sets_hook(state: Any) -> bool:

@@ -26,7 +26,14 @@ from typing import Any, NoReturn
 from dcpctl import limits
 from dcpctl.errors import LimitExceeded, MalformedPickle, UnsafePickle, listed, printable, quote
 from dcpctl.formats.pickles import container_ops, object_ops, scalar_ops
-from dcpctl.formats.pickles.imports import CALLED, CALLING, NAMED, is_class_name, sets_hook
+from dcpctl.formats.pickles.imports import (
+    CALLED,
+    CALLING,
+    NAMED,
+    is_class_name,
+    sets_hook,
+    use_of_call,
+)
 from dcpctl.formats.pickles.opcodes import OPS, WRITTEN, Op, Stop
 from dcpctl.formats.pickles.policy import Policy
 from dcpctl.formats.pickles.standins import (
@@ -171,7 +178,7 @@ class Machine:
         self.memo: dict[int, Any] = {}
         self.memo_length = 0
         self.globals: set[str] = set()
-        #: Unknown global to what the pickle does with it: NAMED, MADE or CALLED.
+        #: Unknown global to what the pickle does with it: NAMED, MADE, VALUED or CALLED.
         self.uses: dict[str, int] = {}
         self._known: dict[tuple[str, str], Any] = {}
         #: Only the beginning of a longer stream is decoded.
@@ -240,7 +247,14 @@ class Machine:
 
     def fail(self, what: str) -> NoReturn:
         """Raise `MalformedPickle` naming the subject and the byte position."""
-        raise MalformedPickle(f"{self.subject}: malformed pickle at byte {self.pos}: {what}")
+        raise MalformedPickle(
+            f"{self.subject}: malformed pickle at byte {self.pos}: {what}{self._calls()}"
+        )
+
+    def _calls(self) -> str:
+        """What loading the stream with torch calls, as far as it was read."""
+        called = sorted(path for path, how in self.uses.items() if how == CALLED)
+        return f"; loading it with torch calls {listed(called)}" if called else ""
 
     def fail_short(self, what: str) -> NoReturn:
         """`fail`, for what is no fault where only the beginning of a stream is decoded."""
@@ -256,10 +270,8 @@ class Machine:
     def refuse_foreign(self) -> None:
         """Raise `MalformedPickle` for what `refuse_later` noted."""
         if self.foreign is not None:
-            called = sorted(path for path, how in self.uses.items() if how == CALLED)
-            does = f"; loading it with torch calls {listed(called)}" if called else ""
             raise MalformedPickle(
-                self.foreign + does,
+                self.foreign + self._calls(),
                 hint="no torch release writes this; what torch would read is not sure",
             )
 
@@ -455,8 +467,14 @@ class Machine:
         if not isinstance(function, Global):
             self.fail(f"a {type(function).__name__} is called")
         if function.opaque:
-            self.use(function.path, CALLED)
+            self.use(function.path, use_of_call(function.path, args))
             return Opaque(function.path, args)
+        if (
+            len(args) > 3
+            and function.path.endswith("._rebuild_from_type_v2")
+            and sets_hook(args[3])
+        ):
+            self.use(f"{function.path}.__setstate__", CALLED)
         for position in CALLING.get(function.path, ()):
             self.use_argument(args, position)
         if function.path in object_ops.PICKLES_OWN:
@@ -464,7 +482,7 @@ class Machine:
         if function.call is None:
             raise UnsafePickle(
                 f"{self.subject} calls {quote(function.path)}, which no DCP release does; "
-                "not loaded"
+                f"not loaded{self._calls()}"
             )
         self.spend_call(args)
         if function.hashes and args and isinstance(args[0], list):
@@ -499,4 +517,7 @@ class Machine:
                 self.use(f"{target.type}.__setstate__", CALLED)
             target.state = state
             return target
+        if self.policy.lenient and sets_hook(state):
+            # An attribute of a dict or tensor hides the method, and the next BUILD calls it.
+            self.use(f"{getattr(target, 'type', 'builtins.dict')}.__setstate__", CALLED)
         return self.policy.build(target, state, self.subject)
