@@ -8,15 +8,17 @@ from tests.hostile import (
     item_cases,
     metadata_cases,
     name_cases,
+    numpy_cases,
     path_cases,
     pickle_cases,
     safetensors_cases,
+    value_cases,
 )
 from tests.hostile.registry import CASES, Case
 
 MODULES = (
     *(pickle_cases, bomb_cases, metadata_cases, path_cases, name_cases, item_cases),
-    *(safetensors_cases, block_cases),
+    *(safetensors_cases, block_cases, value_cases, numpy_cases),
 )
 
 __all__ = ["CASES", "MODULES", "Case"]

@@ -265,9 +265,9 @@ def value_with_a_tensor_of_2_to_the_60(directory: Path) -> None:
     _step(directory, b"\x80\x02" + tensor_opcodes(shape, numel=4) + b".")
 
 
-@case()
+@case(reads="malformed-pickle", finding="DCP305")
 def value_with_an_array_of_lies(directory: Path) -> None:
-    """NumPy arrays whose dtype is an object dtype are opaque."""
+    """An array of one object, and no object: NumPy follows a null pointer."""
     dtype = call("numpy:dtype", text("O8"), b"\x89", b"\x88")
     dtype += b"(K\x03" + text("|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb"
     array = call(
@@ -300,14 +300,50 @@ def zstd_bomb_as_a_value(directory: Path) -> None:
 
 
 def _bomb(directory: Path, fqn: str, size: int) -> None:
-    import zstandard
-
-    # Frames may follow each other, so one gigabyte is compressed once.
-    step = min(size, 1 << 30)
-    packer = zstandard.ZstdCompressor(level=1).compressobj(size=step)
-    block = bytes(1 << 20)
-    frame = b"".join(packer.compress(block) for _ in range(step >> 20)) + packer.flush()
+    """One zstd frame without a content size, of blocks that stand for 128 KiB of zeros each."""
+    block = ((128 << 10) << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
+    end = (1 << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"\0"
     draft = healthy()
-    draft.replace_item(fqn, frame * (size // step))
+    draft.replace_item(fqn, b"\x28\xb5\x2f\xfd\0\x58" + block * (size >> 17) + end)
     draft.item(fqn).transform_descriptors = ["stream.zstd/1"]
     draft.write(directory)
+
+
+def _packed_bias(directory: Path, packed: Callable[[bytes], bytes]) -> None:
+    """Write a healthy draft whose bias is compressed by `packed`."""
+    draft = healthy()
+    draft.replace_item("model.bias", packed(_good().build()))
+    draft.item("model.bias").transform_descriptors = ["stream.zstd/1"]
+    draft.write(directory)
+
+
+@case(reads="malformed-item", finding="DCP305")
+def zstd_of_two_frames(directory: Path) -> None:
+    """Readers differ in whether they go on behind the first one, which is all that torch writes."""
+    import zstandard
+
+    pack = zstandard.compress
+    _packed_bias(directory, lambda item: pack(item[:200]) + pack(item[200:]))
+
+
+@case(reads="malformed-item", finding="DCP305")
+def zstd_of_a_skippable_frame_and_one(directory: Path) -> None:
+    import zstandard
+
+    skipped = b"\x50\x2a\x4d\x18\4\0\0\0dcpc"
+    _packed_bias(directory, lambda item: skipped + zstandard.compress(item))
+
+
+@case(reads="malformed-item", finding="DCP305")
+def zstd_with_rubbish_behind_it(directory: Path) -> None:
+    import zstandard
+
+    _packed_bias(directory, lambda item: zstandard.compress(item) + b"rubbish")
+
+
+@case(reads="malformed-item", finding="DCP305")
+def zstd_without_its_last_block(directory: Path) -> None:
+    import zstandard
+
+    pack = zstandard.ZstdCompressor(write_checksum=True).compress
+    _packed_bias(directory, lambda item: pack(item)[:-4])

@@ -21,6 +21,7 @@ class Case:
         reads: ids of the errors that reading every entry ends in; empty if all are read.
         finding: a rule that `dcpctl check` must report, where it opens and says so.
         subject: text that the error's message must hold.
+        runs: loading it with torch runs or opens something, and `check` must say so as an error.
     """
 
     name: str
@@ -29,13 +30,19 @@ class Case:
     reads: frozenset[str] = frozenset()
     finding: str = ""
     subject: str = ""
+    runs: bool = False
 
 
 CASES: dict[str, Case] = {}
 
 
 def case(
-    *, opens: str = "", reads: str | tuple[str, ...] = (), finding: str = "", subject: str = ""
+    *,
+    opens: str = "",
+    reads: str | tuple[str, ...] = (),
+    finding: str = "",
+    subject: str = "",
+    runs: bool = False,
 ) -> Callable[[Make], Make]:
     """Register the function below as a case; see `Case`."""
 
@@ -43,7 +50,7 @@ def case(
         name = make.__name__.replace("_", "-")
         assert name not in CASES, name
         ids = frozenset([reads] if isinstance(reads, str) else reads)
-        CASES[name] = Case(name, make, opens, ids, finding, subject)
+        CASES[name] = Case(name, make, opens, ids, finding, subject, runs)
         return make
 
     return register

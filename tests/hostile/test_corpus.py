@@ -36,6 +36,8 @@ VIEWS = (
 NAMES = [case for case in CASES.values() if case.make.__module__ == name_cases.__name__]
 #: What moves a cursor, rings a bell, or turns the line around. JSON and text end lines with \n.
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff]")
+#: How a finding says that loading executes something.
+_SAID = re.compile("runs code|loading it with torch calls")
 #: Lines that only a name could have made.
 FORGED = re.compile(r"^(DCP103 error forged|::error)", re.MULTILINE)
 
@@ -131,7 +133,10 @@ def reported(case: Case, inspected: dict[str, Any], checked: dict[str, Any]) -> 
     """`inspect` shows what there is, and `check` finds what is wrong with it."""
     assert inspected["code"] == 0
     assert json.loads(inspected["out"])["entries"]
-    rules = {found["rule"] for found in json.loads(checked["out"])["findings"]}
+    findings = json.loads(checked["out"])["findings"]
+    rules = {found["rule"] for found in findings}
+    if case.runs:
+        assert any(f["severity"] == "error" and _SAID.search(f["message"]) for f in findings)
     assert case.finding in rules or not case.finding, rules
     assert checked["code"] == (1 if case.finding else 0), rules
 
