@@ -520,4 +520,7 @@ class Machine:
         if self.policy.lenient and sets_hook(state):
             # An attribute of a dict or tensor hides the method, and the next BUILD calls it.
             self.use(f"{getattr(target, 'type', 'builtins.dict')}.__setstate__", CALLED)
-        return self.policy.build(target, state, self.subject)
+        try:
+            return self.policy.build(target, state, self.subject)
+        except MalformedPickle as error:
+            raise MalformedPickle(f"{error}{self._calls()}") from None
