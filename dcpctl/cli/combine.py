@@ -29,7 +29,7 @@ def with_options(
         own.pop(name)
         more = {
             option: _hidden(parameter) if option in hidden else parameter
-            for option, parameter in _parameters(common).items()
+            for option, parameter in _common(common).items()
         }
 
         @functools.wraps(function)
@@ -52,6 +52,12 @@ def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
     info = copy.copy(info)
     info.hidden = True
     return parameter.replace(annotation=Annotated[kind, info])
+
+
+@functools.cache
+def _common(function: Callable[..., None]) -> dict[str, inspect.Parameter]:
+    """The parameters that many commands take; evaluated once."""
+    return _parameters(function)
 
 
 def _parameters(function: Callable[..., None]) -> dict[str, inspect.Parameter]:

@@ -1,6 +1,7 @@
 """The commands, each imported when it is asked for: a run of one does not pay for the others.
 
-A command is a function in the module of its name; a new one is a new file and its name in `NAMES`.
+A command is a function in the module of its name, and its name is in `BEFORE` or `AFTER`; those of
+surgery stand between and are made of the verbs that `dcpctl.surgery` and plugins declare.
 """
 
 from __future__ import annotations
@@ -14,28 +15,10 @@ from typer.main import get_command
 
 from dcpctl.cli.parsing import Command, help_text
 
-#: Names of the commands, in the order of the help.
-NAMES = (
-    "inspect",
-    "check",
-    "explain",
-    "diff",
-    "contract",
-    "upgrade",
-    "reshard",
-    "rename",
-    "drop",
-    "select",
-    "set",
-    "merge",
-    "cast",
-    "edit",
-    "undo",
-    "repair",
-    "salvage",
-    "signature",
-    "samples",
-)
+#: Names of the commands before those of surgery, in the order of the help.
+BEFORE = ("inspect", "check", "explain", "diff", "contract")
+#: Names of those behind them.
+AFTER = ("edit", "undo", "repair", "salvage", "signature", "samples")
 
 
 class Commands(MutableMapping[str, Any]):
@@ -45,30 +28,55 @@ class Commands(MutableMapping[str, Any]):
         self._made: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        if name not in NAMES:
-            raise KeyError(name)
         if name not in self._made:
             self._made[name] = _make(name)
         return self._made[name]
 
     def __setitem__(self, name: str, command: Any) -> None:
-        raise TypeError("commands are named in NAMES")
+        raise TypeError("commands are declared")
 
     def __delitem__(self, name: str) -> None:
-        raise TypeError("commands are named in NAMES")
+        raise TypeError("commands are declared")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(NAMES)
+        return iter(_names())
 
     def __len__(self) -> int:
-        return len(NAMES)
+        return len(_names())
+
+
+def _names() -> tuple[str, ...]:
+    from dcpctl.surgery.verbs import all_verbs
+
+    return (*BEFORE, *all_verbs(), *AFTER)
+
+
+def summary(name: str) -> str:
+    """Return the first sentence of a command's help; builds no command, as a list has many."""
+    from dcpctl.surgery.verbs import all_verbs
+
+    own = name in BEFORE or name in AFTER
+    subject = getattr(import_module(f"dcpctl.cli.{name}"), name) if own else all_verbs()[name]
+    return help_text(subject).partition("\n\n")[0]
 
 
 def _make(name: str) -> Any:
-    """Build one command, of the class that its module names in `COMMAND`, if it does."""
-    module = import_module(f"dcpctl.cli.{name}")
-    function = getattr(module, name)
+    """Build one command, of the class that its module names in `COMMAND`, if it does.
+
+    It is the function of its name, or what the module's `command()` makes.
+
+    Raises:
+        KeyError: there is none.
+    """
+    kind: type[Command] = Command
+    if name in BEFORE or name in AFTER:
+        module = import_module(f"dcpctl.cli.{name}")
+        function = module.command() if hasattr(module, "command") else getattr(module, name)
+        kind = getattr(module, "COMMAND", Command)
+    else:
+        from dcpctl.cli.verbs import command_of
+
+        function = command_of(name)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    kind = getattr(module, "COMMAND", Command)
     alone.command(name, cls=kind, help=help_text(function))(function)
     return get_command(alone)

@@ -180,7 +180,7 @@ def _map(a: Path, b: Path, fqn: str, out: Output) -> bool:
 def _renamed(checkpoint: Checkpoint, renaming: Renaming) -> Mapping[str, str] | None:
     """What a rename would call each key; None where it is refused."""
     from dcpctl.surgery.edits import draft_of
-    from dcpctl.surgery.rename import rename
+    from dcpctl.surgery.names.renamer import rename
 
     draft, _ = draft_of(checkpoint)
     try:

@@ -7,7 +7,6 @@ their conversion is done here; where typer has no such layer, nothing is changed
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 from inspect import cleandoc
 from pathlib import Path
@@ -86,7 +85,7 @@ def _in_range(value: int, param: Any, ctx: Any) -> int:
     return value
 
 
-def help_text(function: Callable[..., Any]) -> str:
+def help_text(function: Any) -> str:
     """A command's docstring as its help: paragraphs are filled, examples stay as they are."""
     text = cleandoc(function.__doc__ or "")
     return text.replace("\n\nExamples:", "\n\n\b\nExamples:")

@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from dcpctl.cli.commands import Commands
+from dcpctl.cli.commands import Commands, summary
 from dcpctl.cli.parsing import convert_plainly
 from dcpctl.errors import DcpctlError, UsageError, printable
 
@@ -47,6 +47,11 @@ class Shell(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands, in the order of the help."""
         return list(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands, each with its whole first sentence."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(name)) for name in self.list_commands(ctx)])
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, `--help` among them, that are parsed."""

@@ -28,7 +28,7 @@ from dcpctl.model.sizes import parse_size
 
 if TYPE_CHECKING:
     from dcpctl.model.checkpoint import Checkpoint
-    from dcpctl.surgery.edits import Edit
+    from dcpctl.surgery.verbs import Verb
     from dcpctl.writing.options import WriteOptions
 
 _PANEL = "Writing"
@@ -52,37 +52,6 @@ TargetArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="DST", help="The directory to make; none with --in-place.", show_default=False
-    ),
-]
-#: Where it matters whose state a surgery touches.
-OptimizerOfOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--optimizer-of",
-        metavar="OPTIMIZER=MODEL",
-        help="Which model an optimizer trains, where several fit.",
-    ),
-]
-
-
-def pairs_of(given: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
-    """Read the values of --optimizer-of.
-
-    Raises:
-        UsageError: one is malformed.
-    """
-    from dcpctl.surgery.optimizer_of import pair_of
-
-    return tuple(map(pair_of, given or ()))
-
-
-#: What stands behind DST where keys are chosen.
-GlobsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="GLOB",
-        help="Keys, as a shell has it; model.layers.0 is all of that layer.",
-        show_default=False,
     ),
 ]
 
@@ -217,7 +186,7 @@ class Run:
         return WriteOptions(**self.settings)
 
     def carry_out(
-        self, verb: str, source: Path, target: Path | None, edits: Sequence[Edit]
+        self, verb: str, source: Path, target: Path | None, edits: Sequence[Verb]
     ) -> None:
         """Open, edit, plan, write and report.
 

@@ -16,11 +16,7 @@ from pathlib import Path
 from threading import current_thread, main_thread
 
 from dcpctl import limits
-from dcpctl.documents.files import Kind, as_text, read_bytes
-from dcpctl.documents.parsing import parse_json
 from dcpctl.errors import InputError, UsageError, quote
-
-_MAP = Kind("map of names", UsageError, limits.NAME_MAP_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +225,11 @@ def table(path: Path) -> Table:
         ReadFailed: it cannot be read.
         UsageError: it is neither form.
     """
-    data = read_bytes(path, _MAP)
-    as_text(data, path, _MAP)
+    from dcpctl.documents.files import Kind, as_text, read_bytes
+
+    kind = Kind("map of names", UsageError, limits.NAME_MAP_BYTES)
+    data = read_bytes(path, kind)
+    as_text(data, path, kind)
     names = _from_json(path, data) if data.lstrip().startswith(b"{") else _from_lines(path, data)
     if not names:
         raise UsageError(f"{quote(path)} names nothing")
@@ -238,6 +237,8 @@ def table(path: Path) -> Table:
 
 
 def _from_json(path: Path, data: bytes) -> dict[str, str]:
+    from dcpctl.documents.parsing import parse_json
+
     try:
         names = parse_json(data, quote(path))
     except InputError as error:

@@ -1,20 +1,20 @@
-"""Casting tensors to another dtype."""
+"""`cast`: tensors in another dtype."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from dcpctl.errors import NothingSelected, Refused, UsageError, listed, quote
 from dcpctl.formats import dtypes
-from dcpctl.model.draft import Draft, EntryDraft, TensorDraft
-from dcpctl.model.globs import matching
-from dcpctl.model.sections import MODEL, OPTIMIZER
-from dcpctl.surgery.globs import in_section, selected
-from dcpctl.surgery.names import survey
-from dcpctl.surgery.outcome import Change, Outcome
+from dcpctl.surgery.verbs import Open, Option, Together, Verb, flag, given, globs, text
+
+if TYPE_CHECKING:
+    from dcpctl.model.draft import Draft, EntryDraft
+    from dcpctl.surgery.outcome import Outcome
 
 _SHORT = {
     "bf16": "bfloat16",
@@ -49,6 +49,55 @@ def dtype_named(text: str) -> str:
     return name
 
 
+def _of_word(text: str) -> dict[str, Any]:
+    """Read `GLOB=DTYPE`, or `DTYPE` for all of the model."""
+    glob, _, dtype = text.rpartition("=")
+    return {"dtype": dtype_named(dtype), "globs": (glob,) if glob else ()}
+
+
+@dataclass(frozen=True, slots=True)
+class Cast(Verb):
+    """Cast floating-point tensors to another dtype.
+
+    Without a glob all of the model. Optimizer state is cast only by a glob that is about nothing
+    else (optimizer.*, *.exp_avg), and step only by one that ends in step. A cast that cannot keep
+    every number is refused without --allow-lossy, and with it says what is lost.
+
+    Examples:
+      dcpctl cast sample_checkpoints/healthy/step-8500 out/bf16 --dtype bf16 --allow-lossy
+      dcpctl cast sample_checkpoints/healthy/step-8500 out/f64 'model.layers.0' --dtype fp64
+    """
+
+    verb = "cast"
+    order = 80
+    together = Together("GLOB=DTYPE", "Cast tensors; DTYPE alone casts the model.", _of_word)
+
+    dtype: str = given(
+        Option(
+            ("--dtype",),
+            text(dtype_named),
+            metavar="DTYPE",
+            help="bf16, fp16, fp32, float8_e4m3fn ...",
+            key="dtype",
+            required=True,
+        )
+    )
+    globs: tuple[str, ...] = given(globs())
+    allow_lossy: bool = given(
+        Option(
+            ("--allow-lossy",),
+            flag(),
+            help="Cast also where numbers are rounded or lost.",
+            key="allow_lossy",
+            beside="also where numbers are rounded.",
+        )
+    )
+
+    def apply(self, draft: Draft, open_: Open) -> Outcome:
+        """Make the edit, as `cast` does."""
+        return cast(draft, self.dtype, self.globs, allow_lossy=self.allow_lossy)
+
+
 def cast(
     draft: Draft, dtype: str, globs: Sequence[str] = (), *, allow_lossy: bool = False
 ) -> Outcome:
@@ -68,6 +117,9 @@ def cast(
         NothingSelected: a glob matches nothing, or nothing that could be cast.
         Refused: numbers would be lost and `allow_lossy` is not given.
     """
+    from dcpctl.model.draft import TensorDraft
+    from dcpctl.surgery.outcome import Change, Outcome
+
     wanted = _wanted(draft, globs)
     made: dict[str, EntryDraft] = dict(draft.entries)
     changes: list[Change] = []
@@ -90,6 +142,11 @@ def cast(
 
 
 def _wanted(draft: Draft, globs: Sequence[str]) -> list[str]:
+    from dcpctl.model.globs import matching
+    from dcpctl.model.sections import MODEL, OPTIMIZER
+    from dcpctl.surgery.names.globs import in_section, selected
+    from dcpctl.surgery.names.survey import survey
+
     sections = survey(draft).sections
     if not globs:
         return in_section(sections, MODEL)
@@ -108,6 +165,8 @@ def _wanted(draft: Draft, globs: Sequence[str]) -> list[str]:
 
 
 def _is_float(entry: EntryDraft) -> bool:
+    from dcpctl.model.draft import TensorDraft
+
     return isinstance(entry, TensorDraft) and dtypes.info(entry.dtype).kind == "float"
 
 

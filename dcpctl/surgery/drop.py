@@ -1,15 +1,54 @@
-"""Dropping entries."""
+"""`drop`: leave out entries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dcpctl.errors import Refused
-from dcpctl.model.draft import Draft
-from dcpctl.surgery.keep import keep, orphaned_state, parameters_at, remaining_names
-from dcpctl.surgery.names import survey
-from dcpctl.surgery.outcome import Outcome
-from dcpctl.surgery.select import choose
+from dcpctl.surgery.verbs import OPTIMIZER_OF, SECTION, Open, Option, Verb, flag, given, globs
+
+if TYPE_CHECKING:
+    from dcpctl.model.draft import Draft
+    from dcpctl.surgery.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Drop(Verb):
+    """Leave out keys.
+
+    A dropped parameter of the model keeps its optimizer state and its place in params lists;
+    --with-state takes them too. --model-only and --optimizer-only choose among the keys of the
+    model or the optimizer, and without a glob all of them.
+
+    Examples:
+      dcpctl drop sample_checkpoints/healthy/step-8500 out/no-scheduler 'lr_scheduler.*'
+      dcpctl drop sample_checkpoints/healthy/step-8500 out/short 'model.layers.1' --with-state
+      dcpctl drop sample_checkpoints/healthy/step-8500 out/weights --optimizer-only
+      dcpctl drop out/weights train_state --in-place
+    """
+
+    verb = "drop"
+    order = 40
+    needs = ("globs", "section")
+
+    globs: tuple[str, ...] = given(globs("Leave these keys out."))
+    section: str | None = given(*SECTION)
+    with_state: bool = given(
+        Option(
+            ("--with-state",),
+            flag(),
+            help="Drop also the optimizer state of dropped parameters.",
+            key="with_state",
+            beside="optimizer state too.",
+        )
+    )
+    optimizer_of: tuple[tuple[str, str], ...] = given(OPTIMIZER_OF)
+
+    def apply(self, draft: Draft, open_: Open) -> Outcome:
+        """Make the edit, as `drop` does."""
+        return drop(draft, self.globs, section=self.section, with_state=self.with_state)
 
 
 def drop(
@@ -30,6 +69,10 @@ def drop(
         NothingSelected: a glob matches nothing, or there is no such section.
         Refused: nothing would be left, or state is known by indices that cannot be renumbered.
     """
+    from dcpctl.surgery.names.globs import choose
+    from dcpctl.surgery.names.keep import keep, orphaned_state, parameters_at, remaining_names
+    from dcpctl.surgery.names.survey import survey
+
     names = survey(draft)
     gone = set(choose(draft, names, globs, section))
     if len(gone) == len(draft.entries):

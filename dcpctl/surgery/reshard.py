@@ -1,260 +1,163 @@
-"""Reshard: the same values on another number of ranks, or on another mesh.
-
-Parameters and their optimizer state get the chunks that FSDP2 and DTensor would write, everything
-else (scalars, buffers, RNG and dataloader state) stays whole and goes to the least loaded rank.
-"""
+"""`reshard`: the same values on another number of ranks, or on another mesh."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import translate
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dcpctl.errors import NothingSelected, Refused, UsageError, listed, quote
-from dcpctl.formats import dtypes
-from dcpctl.model.checkpoint import Checkpoint
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
-from dcpctl.model.entry import BytesEntry, TensorEntry
-from dcpctl.model.optimizer.coverage import Parameter
-from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.model.sections import MODEL, is_buffer
-from dcpctl.surgery import like
-from dcpctl.surgery.balance import ITEM_BYTES, Loads
-from dcpctl.surgery.placements import (
-    Mesh,
-    Placements,
-    Replicate,
-    Shard,
-    parse_placements,
-    usual_placements,
+from dcpctl.errors import UsageError, listed, quote
+from dcpctl.surgery.verbs import (
+    OPTIMIZER_OF,
+    Kind,
+    Open,
+    Option,
+    Verb,
+    given,
+    number,
+    of_type,
+    path,
 )
-from dcpctl.surgery.reshard_grid import Boxes, cut
 
-#: Axis of a mesh that was given by its size only.
-ONE_AXIS = "fsdp"
-_MOST_RANKS = 1 << 20
-#: What a new bytes entry is taken to hold, for the balance.
-_VALUE_BYTES = 64
+if TYPE_CHECKING:
+    from dcpctl.model.draft import Draft
+    from dcpctl.surgery.layouts.placements import Placement
+    from dcpctl.surgery.outcome import Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class ReshardOptions:
-    """What layout is wanted; exactly one of the first two or `like`.
-
-    Attributes:
-        world_size: number of ranks, for FSDP2 over all of them.
-        mesh: axis to size, the last axis fastest.
-        placements: glob over FQNs and parameter names to placements (`parse_placements`), the
-            first that matches counts; beside `world_size` or `mesh`.
-        like: a checkpoint whose chunks are copied, key by key.
-    """
-
-    world_size: int | None = None
-    mesh: Mapping[str, int] | None = None
-    placements: Mapping[str, Any] | None = None
-    like: Checkpoint | None = None
-
-
-def reshard(draft: Draft, options: ReshardOptions) -> Draft:
-    """Lay a checkpoint out anew; all its entries, one file a rank.
-
-    Args:
-        draft: the checkpoint; casts and other edits before it stand.
-        options: the layout.
-
-    Returns:
-        A draft in which every tensor has a grid, every bytes entry a rank, and `world_size` is set.
+def parse_mesh(text: str) -> dict[str, int]:
+    """Read `fsdp=4,tp=2`.
 
     Raises:
-        UsageError: the options contradict each other, or a size is no positive number.
-        NothingSelected: a glob of the placements matches no tensor; `like` shares no key.
-        Refused: a placement does not fit a tensor, or a shape differs in `like`.
+        UsageError: it is not that.
     """
-    return laid_out(draft, options)[0]
-
-
-def laid_out(draft: Draft, options: ReshardOptions) -> tuple[Draft, dict[Placements, list[str]]]:
-    """Do what `reshard` does, and say which placements nobody had asked for.
-
-    Returns:
-        The draft, and the placements that were assumed for a mesh, each with the parameters that
-        got it; none for a world size, over which FSDP2 cuts all alike, or a copied layout.
-
-    Raises:
-        As `reshard`.
-    """
-    mesh = _mesh(options)
-    layout = _Layout(draft, mesh, options.placements or {})
-    fixed: dict[str, Grid] = {}
-    if options.like is not None:
-        fixed = like.grids(draft, options.like, layout.state_of)
-    boxes = {
-        fqn: layout.boxes(entry)
-        for fqn, entry in draft.entries.items()
-        if isinstance(entry, TensorDraft) and fqn not in fixed
-    }
-    layout.refuse_idle_globs()
-    made = _assign(draft, math.prod(mesh.values()), boxes, fixed, options.like)
-    return made, layout.assumed if options.mesh is not None else {}
-
-
-def _mesh(options: ReshardOptions) -> dict[str, int]:
-    ways = [options.world_size is not None, options.mesh is not None, options.like is not None]
-    if sum(ways) != 1:
-        raise UsageError("give one of a world size, a mesh, or a checkpoint whose layout to copy")
-    if options.like is not None:
-        if options.placements:
-            raise UsageError("placements are for a world size or a mesh, not for a copied layout")
-        return {ONE_AXIS: like.world_size(options.like)}
-    mesh = dict(options.mesh or {ONE_AXIS: options.world_size or 0})
-    if not mesh or any(size < 1 for size in mesh.values()):
-        raise UsageError("a mesh has at least one axis, and each axis at least one rank")
-    if math.prod(mesh.values()) > _MOST_RANKS:
-        raise UsageError(f"{math.prod(mesh.values()):,} ranks are more than {_MOST_RANKS:,}")
+    mesh: dict[str, int] = {}
+    for part in text.split(","):
+        axis, _, size = (piece.strip() for piece in part.partition("="))
+        if not axis or axis in mesh or not size.isdecimal() or not int(size[:9]) > 0:
+            raise UsageError(f"{quote(text)} is not a mesh", hint="such as fsdp=4,tp=2")
+        mesh[axis] = int(size[:9])
     return mesh
 
 
-class _Layout:
-    """Decides what each tensor is cut into; remembers shapes that it has cut."""
-
-    def __init__(self, draft: Draft, mesh: Mesh, placements: Mapping[str, Any]) -> None:
-        self.mesh = mesh
-        view = OptimizerView(draft)
-        self.sections = view.sections
-        self.names = {p.fqn: p.name for p in view.model}
-        self.state_of: dict[str, tuple[Parameter, str]] = {
-            entry.fqn: (parameter, slot)
-            for parameter in view.parameters
-            for slot, entry in parameter.slots.items()
-        }
-        self.globs = {glob: re.compile(translate(glob)).match for glob in placements}
-        self.placements = placements
-        self.used: set[str] = set()
-        self.assumed: dict[Placements, list[str]] = {}
-        self._cuts: dict[tuple[Any, ...], Boxes] = {}
-
-    def boxes(self, entry: TensorDraft) -> Boxes:
-        """The boxes of one tensor."""
-        placements = self._placements(entry)
-        key = (entry.shape, placements)
-        if key not in self._cuts:
-            try:
-                self._cuts[key] = cut(entry.shape, self.mesh, placements)
-            except Refused as error:
-                raise Refused(f"{quote(entry.fqn)}: {error}", hint=error.hint) from None
-        return self._cuts[key]
-
-    def refuse_idle_globs(self) -> None:
-        """Raise NothingSelected for globs that matched no tensor."""
-        idle = [glob for glob in self.globs if glob not in self.used]
-        if idle:
-            raise NothingSelected(f"no tensor's name matches {listed(idle)} of the placements")
-
-    def _placements(self, entry: TensorDraft) -> Placements:
-        parameter, _ = self.state_of.get(entry.fqn, (None, ""))
-        name = parameter.name if parameter else self.names.get(entry.fqn, entry.fqn)
-        whole: Placements = tuple(Replicate() for _ in self.mesh)
-        usual = whole
-        if not self._stays_whole(entry, parameter):
-            usual = usual_placements(name, len(entry.shape), self.mesh)
-        called = [entry.fqn, name]
-        if parameter is not None and parameter.fqn is not None:
-            called.append(parameter.fqn)
-        for glob, match in self.globs.items():
-            if any(match(text) for text in called):
-                self.used.add(glob)
-                its_own = match(entry.fqn) is not None
-                if its_own or parameter is None or parameter.shape == entry.shape:
-                    return parse_placements(self.placements[glob], self.mesh, usual)
-        if any(isinstance(p, Shard) and p.dim >= len(entry.shape) for p in usual):
-            return whole
-        if entry.fqn in self.names and usual != whole:
-            self.assumed.setdefault(usual, []).append(name)
-        return usual
-
-    def _stays_whole(self, entry: TensorDraft, parameter: Parameter | None) -> bool:
-        """Whether FSDP2 would leave a tensor whole: scalars, buffers and what is no parameter's.
-
-        What the source has in several chunks is cut again, whatever it is.
-        """
-        if not entry.shape:
-            return True
-        if isinstance(entry.source, TensorEntry) and _chunks(entry.source) > 1:
-            return False
-        if parameter is not None:
-            return parameter.shape != entry.shape and entry.numel <= 1
-        if self.sections.of.get(entry.fqn) != MODEL:
-            return True
-        return is_buffer(entry.fqn, entry)
+def _mesh(value: Any, base: Path) -> Any:
+    whole = isinstance(value, dict) and all(
+        isinstance(size, int) and not isinstance(size, bool) for size in value.values()
+    )
+    if not whole:
+        raise ValueError("is no table of axes and sizes")
+    return value
 
 
-def _chunks(entry: TensorEntry) -> int:
-    """Number of different chunks that are not empty."""
-    chunks = entry.chunks
-    full = (chunks.sizes > 0).all(axis=1)
-    return len(np.unique(chunks.offsets[full], axis=0)) if full.any() else 0
+def _read_placements(path: Path) -> dict[str, Any]:
+    from dcpctl.surgery.layouts.placements import read_placements
+
+    return read_placements(path)
 
 
-def _assign(
-    draft: Draft,
-    world_size: int,
-    boxes: Mapping[str, Boxes],
-    fixed: Mapping[str, Grid],
-    other: Checkpoint | None,
-) -> Draft:
-    """Choose the ranks: first count what only one can write, then spread the rest."""
-    loads = Loads(world_size)
-    for fqn, grid in fixed.items():
-        itemsize = dtypes.itemsize(_tensor(draft, fqn).dtype)
-        nbytes = grid.sizes.prod(axis=1) * itemsize
-        for rank, size in zip(grid.rank.tolist(), nbytes.tolist(), strict=True):
-            loads.add(rank, size)
-    alone: dict[int, bool] = {}
-    for fqn, found in boxes.items():
-        single = alone.setdefault(id(found), all(len(held) == 1 for held in found.holders))
-        if single:
-            ranks = np.concatenate(found.holders)
-            nbytes = found.sizes.prod(axis=1) * dtypes.itemsize(_tensor(draft, fqn).dtype)
-            np.add.at(loads.bytes, ranks, nbytes + ITEM_BYTES)
-    entries: list[EntryDraft] = []
-    shared: dict[int, Grid] = {}
-    for fqn, entry in draft.entries.items():
-        if isinstance(entry, BytesDraft):
-            entries.append(dataclasses.replace(entry, rank=_rank_of_value(entry, loads, other)))
-        elif fqn in fixed:
-            entries.append(dataclasses.replace(entry, grid=fixed[fqn]))
-        else:
-            found = boxes[fqn]
-            if alone[id(found)]:
-                grid = shared.setdefault(
-                    id(found), Grid(found.offsets, found.sizes, np.concatenate(found.holders))
-                )
-            else:
-                nbytes = found.sizes.prod(axis=1) * dtypes.itemsize(entry.dtype)
-                given = loads.spread(zip(nbytes.tolist(), found.holders, strict=True))
-                grid = Grid(found.offsets, found.sizes, np.array(given, dtype=np.int64))
-            entries.append(dataclasses.replace(entry, grid=grid))
-    changed = draft.with_entries(entries, draft.planner_data)
-    return dataclasses.replace(changed, world_size=world_size)
+@dataclass(frozen=True, slots=True)
+class Reshard(Verb):
+    """Lay a checkpoint out for another number of ranks or another mesh; values stay bit for bit.
+
+    The chunks are those that FSDP2 and DTensor would write, one file a rank. torch loads a
+    checkpoint of any layout; one that fits is loaded faster, and some loaders accept no other.
+    Under torchrun, on one machine or several, the ranks share the work: torchrun --nnodes 2
+    --nproc-per-node 4 ... -m dcpctl reshard SRC DST --world-size 64.
+
+    A file of placements says a placement for each axis of the mesh, by glob:
+    "*.wo.weight" = ["S(0)", "S(1)"].
+
+    Examples:
+      dcpctl reshard sample_checkpoints/healthy/step-8500 out/two --world-size 2
+      dcpctl reshard sample_checkpoints/healthy/step-8500 out/mesh --mesh fsdp=2,tp=2
+      dcpctl reshard out/two out/again --like sample_checkpoints/healthy/step-8500
+    """
+
+    verb = "reshard"
+    order = 20
+    anew = "a reshard rewrites tensors"
+    by_options = "one layout can be asked for, and there are several"
+
+    world_size: int | None = given(
+        Option(
+            ("--world-size", "-n"),
+            number(),
+            metavar="N",
+            help="Ranks, under FSDP2 over all.",
+            key="world_size",
+            least=1,
+        )
+    )
+    mesh: Mapping[str, int] | None = given(
+        Option(
+            ("--mesh",),
+            Kind(
+                str,
+                parse_mesh,
+                _mesh,
+                {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
+            ),
+            metavar="AXIS=SIZE,...",
+            help="A device mesh: fsdp=4,tp=2.",
+            key="mesh",
+        )
+    )
+    placements: Mapping[str, Any] | None = given(
+        Option(
+            ("--placements",),
+            Kind(Path, _read_placements, of_type(dict), {"type": "object"}),
+            metavar="FILE",
+            help="Globs to placements, such as S(0) and R; TOML or JSON.",
+            key="placements",
+        )
+    )
+    like: Path | None = given(
+        Option(
+            ("--like",),
+            path(),
+            metavar="PATH",
+            help="A checkpoint whose layout to copy.",
+            key="like",
+        )
+    )
+    optimizer_of: tuple[tuple[str, str], ...] = given(OPTIMIZER_OF)
+
+    def apply(self, draft: Draft, open_: Open) -> Outcome:
+        """Make the edit, as `layouts.layout.reshard` does."""
+        from dcpctl.surgery.layouts.layout import ReshardOptions, laid_out
+        from dcpctl.surgery.layouts.per_rank import kept_by_rank
+        from dcpctl.surgery.outcome import Change, Outcome
+
+        like = None if self.like is None else open_(self.like)
+        options = ReshardOptions(self.world_size, self.mesh, self.placements, like)
+        made, assumed = laid_out(draft, options)
+        ranks = made.world_size or 0
+        note = f"laid out for {ranks:,} rank{'' if ranks == 1 else 's'}"
+        notes = [
+            f"assumed {_on_axes(self.mesh or (), chosen)} for {listed(names, 3)}"
+            for chosen, names in assumed.items()
+        ]
+        if notes:
+            notes.append(
+                "a mesh does not say how a job splits its tensors: --like PATH copies the layout "
+                "of a save of that job, --placements FILE says it by name"
+            )
+        notes += kept_by_rank(draft, ranks)
+        warnings = tuple(_partial_state(draft))
+        return Outcome(made, (Change("resharded", "", note),), tuple(notes), warnings)
 
 
-def _tensor(draft: Draft, fqn: str) -> TensorDraft:
-    entry = draft.entries[fqn]
-    assert isinstance(entry, TensorDraft)
-    return entry
+def _partial_state(draft: Draft) -> Iterator[str]:
+    """What a new layout does not give back: state of which a part is not in the source."""
+    from dcpctl.model.optimizer.verdict import PARTIAL
+    from dcpctl.model.optimizer.view import OptimizerView
+
+    for source in draft.sources:
+        view = OptimizerView(source)
+        if view.verdict == PARTIAL:
+            yield f"{view.sentence} Another layout does not bring it back."
 
 
-def _rank_of_value(entry: BytesDraft, loads: Loads, other: Checkpoint | None) -> int:
-    nbytes = entry.source.length if isinstance(entry.source, BytesEntry) else _VALUE_BYTES
-    theirs = other.entries.get(entry.fqn) if other is not None else None
-    if isinstance(theirs, BytesEntry) and other is not None and theirs.file >= 0:
-        rank = like.rank_of_file(other, theirs.file)
-        loads.add(rank, nbytes)
-        return rank
-    return loads.give(nbytes)
+def _on_axes(axes: Iterable[str], placements: Iterable[Placement]) -> str:
+    return ", ".join(f"{axis} {placed}" for axis, placed in zip(axes, placements, strict=True))

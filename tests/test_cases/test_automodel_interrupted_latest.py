@@ -14,7 +14,8 @@ from dcpctl.inspect.summary import summarize
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.upgrade import UpgradeOptions, upgrade
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.upgrade.engine import upgrade
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
 
@@ -48,9 +49,7 @@ def test_the_gate_gets_a_state_of_zeros_in_the_part_of_the_optimizer(
     case: Path, tmp_path: Path
 ) -> None:
     with open_checkpoint(case / "ok/epoch_0_step_10") as checkpoint:
-        draft, steps = upgrade(
-            Draft.of(checkpoint), UpgradeOptions("2.13", fill_missing_state="zeros")
-        )
+        draft, steps = upgrade(Draft.of(checkpoint), Upgrade("2.13", fill_missing_state="zeros"))
         write(plan(draft, tmp_path / "filled"))
     notes = [step.note for step in steps if step.name == "missing-state"]
     assert notes == ["zeros for 'model.gate.weight': never given a gradient, or lost"]

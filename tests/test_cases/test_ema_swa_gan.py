@@ -12,11 +12,12 @@ from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery import edits
 from dcpctl.surgery.drop import drop
-from dcpctl.surgery.rename import rename
+from dcpctl.surgery.names.renamer import rename
+from dcpctl.surgery.rename import Rename
 from dcpctl.surgery.select import select
-from dcpctl.surgery.upgrade import UpgradeOptions, upgrade
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.upgrade.engine import upgrade
 from tests.test_check.helpers import check
 from tests.test_diff.helpers import differ, made
 
@@ -94,7 +95,7 @@ def test_drop_and_select_take_the_state_of_their_model(gan: Draft) -> None:
 
 def test_upgrade_names_parameters_within_their_model(case: Path) -> None:
     with open_checkpoint(case / "ck-index") as checkpoint:
-        made, _ = upgrade(Draft.of(checkpoint), UpgradeOptions("2.13", optimizer_keys="fqn"))
+        made, _ = upgrade(Draft.of(checkpoint), Upgrade("2.13", optimizer_keys="fqn"))
     names = ["0.weight", "0.bias", "2.weight", "2.bias"]
     assert value(made, "optim_g.param_groups.0.params") == names
     assert value(made, "optim_d.param_groups.0.params") == names
@@ -145,7 +146,7 @@ def test_an_average_follows_its_model(case: Path, name: str, model: str, copy: s
 
 def test_a_rename_in_one_model_is_no_change_of_the_other(gan: Draft, tmp_path: Path) -> None:
     rule = rules.literal("generator.0=generator.in")
-    renamed = made(gan.sources[0].path, tmp_path / "new", edits.Rename((rule,)))
+    renamed = made(gan.sources[0].path, tmp_path / "new", Rename((rule,)))
     found = differ(gan.sources[0].path, renamed)
     assert found.optimizer is not None
     assert len(found.optimizer.changes) == 1

@@ -10,7 +10,7 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.faults import SHARE
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.edits import Reshard
+from dcpctl.surgery.reshard import Reshard
 from tests.test_check.helpers import check
 
 

@@ -12,8 +12,9 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.surgery.drop import drop
-from dcpctl.surgery.rename import rename
-from dcpctl.surgery.upgrade import UpgradeOptions, upgrade
+from dcpctl.surgery.names.renamer import rename
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.upgrade.engine import upgrade
 from tests.test_check.helpers import check
 
 RUNS = ("run", "prun", "reset", "preset")
@@ -37,7 +38,7 @@ def test_its_own_prefix_is_no_wrapper(case: Path, run: str) -> None:
     assert check(path, "DCP403").findings == ()
     with open_checkpoint(path) as checkpoint:
         draft = Draft.of(checkpoint)
-        made, steps = upgrade(draft, UpgradeOptions("2.13"))
+        made, steps = upgrade(draft, Upgrade("2.13"))
         assert OptimizerView(checkpoint).sections.model_of("optimizer").root == "model"
     assert set(draft.entries) <= set(made.entries)
     (told,) = [step for step in steps if step.name == "wrappers"]
@@ -58,5 +59,5 @@ def test_whatever_names_a_parameter_is_renamed_together(grouped: Draft) -> None:
 
 
 def test_the_prefix_goes_everywhere_where_that_is_asked_for(grouped: Draft) -> None:
-    made, _ = upgrade(grouped, UpgradeOptions("2.13", wrappers=True))
+    made, _ = upgrade(grouped, Upgrade("2.13", wrappers=True))
     assert not [fqn for fqn in made.entries if ".module." in fqn]

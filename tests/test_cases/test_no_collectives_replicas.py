@@ -12,7 +12,8 @@ from dcpctl.inspect.summary import summarize
 from dcpctl.model.copies import compare_copies
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery.upgrade import UpgradeOptions, upgrade
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.upgrade.engine import upgrade
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
@@ -43,7 +44,7 @@ def test_copies_are_compared_before_they_are_called_replicas(case: Path) -> None
 
 def test_surgery_keeps_no_copy_unasked(case: Path, tmp_path: Path) -> None:
     with open_checkpoint(case) as checkpoint:
-        draft, _ = upgrade(Draft.of(checkpoint), UpgradeOptions("2.13"))
+        draft, _ = upgrade(Draft.of(checkpoint), Upgrade("2.13"))
         with pytest.raises(Refused, match=r"loader\.pos', and they differ") as refused:
             plan(draft, tmp_path / "out")
         assert "--keep-rank 0" in (refused.value.hint or "")
@@ -58,7 +59,7 @@ def test_keep_rank_takes_that_ranks_copies(
     options = WriteOptions(progress=False, keep_rank=rank)
     with open_checkpoint(case, keep_rank=rank) as checkpoint:
         rng = checkpoint.tensors["rng"].numpy()
-        draft, _ = upgrade(Draft.of(checkpoint), UpgradeOptions("2.13"))
+        draft, _ = upgrade(Draft.of(checkpoint), Upgrade("2.13"))
         write(plan(draft, tmp_path / "out", options), options)
     with open_checkpoint(tmp_path / "out") as made:
         assert made.bytes_entries["loader.pos"].value == position

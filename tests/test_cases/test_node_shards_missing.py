@@ -14,7 +14,7 @@ from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.values import Unknown
 from dcpctl.reports.inspect_json import summary_document
-from dcpctl.surgery.reshard import ReshardOptions, reshard
+from dcpctl.surgery.layouts.layout import ReshardOptions, reshard
 from dcpctl.writing.plan import plan
 from tests.test_check.helpers import check
 from tests.test_diff.helpers import differ

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from dcpctl.model import saves
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery import edits
+from dcpctl.surgery.edits import apply_edits
+from dcpctl.surgery.select import Select
+from dcpctl.surgery.upgrade import Upgrade
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.undo import undo
@@ -29,9 +31,7 @@ def test_every_complete_save_of_every_tree(shared: Path, tmp_path: Path) -> None
             seen += 1
             made = tmp_path / str(seen)
             with open_checkpoint(save.path) as checkpoint:
-                draft, _ = edits.apply_edits(
-                    checkpoint, [edits.Select(("*",))], lambda path: checkpoint
-                )
+                draft, _ = apply_edits(checkpoint, [Select(("*",))], lambda path: checkpoint)
                 planned = plan(draft, made)
                 write(planned)
             assert planned.warnings == (), save.path
@@ -42,9 +42,7 @@ def test_every_complete_save_of_every_tree(shared: Path, tmp_path: Path) -> None
             before = hashes(made)
             options = WriteOptions(in_place=True)
             with open_checkpoint(made) as checkpoint:
-                draft, _ = edits.apply_edits(
-                    checkpoint, [edits.Upgrade("2.9")], lambda path: checkpoint
-                )
+                draft, _ = apply_edits(checkpoint, [Upgrade("2.9")], lambda path: checkpoint)
                 report = write(plan(draft, made, options), options)
             if report.backup is not None:
                 undo(made)

@@ -11,7 +11,7 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.surgery.drop import drop
-from dcpctl.surgery.rename import rename
+from dcpctl.surgery.names.renamer import rename
 from dcpctl.surgery.select import select
 
 #: Root of the average, and of the model that it averages.

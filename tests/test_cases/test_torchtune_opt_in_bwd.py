@@ -11,12 +11,14 @@ from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.add import add
 from dcpctl.surgery.drop import drop
-from dcpctl.surgery.rename import rename
+from dcpctl.surgery.names.renamer import rename
 from dcpctl.surgery.select import select
-from dcpctl.surgery.set import Assignment, assign, assignment
-from dcpctl.surgery.upgrade import UpgradeOptions, upgrade
+from dcpctl.surgery.set import Assignment, assignment
+from dcpctl.surgery.settings.add import add
+from dcpctl.surgery.settings.assign import assign
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.upgrade.engine import upgrade
 
 
 @pytest.fixture
@@ -61,23 +63,23 @@ def test_hyperparameters_are_set_in_all_of_them(draft: Draft) -> None:
 
 
 def test_another_way_to_name_parameters_can_be_had(draft: Draft) -> None:
-    made, _ = upgrade(draft, UpgradeOptions("2.13", optimizer_keys="fqn"))
+    made, _ = upgrade(draft, Upgrade("2.13", optimizer_keys="fqn"))
     view = OptimizerView(made)
     assert (view.verdict, view.style) == ("complete", "one entry per parameter and slot")
     assert [len(group.params) for group in view.param_groups] == [6]
-    flat, _ = upgrade(draft, UpgradeOptions("2.13", optimizer_keys="flat"))
+    flat, _ = upgrade(draft, Upgrade("2.13", optimizer_keys="flat"))
     assert "optimizer.param_groups.layers.0.bias.lr" in flat.entries
-    index, _ = upgrade(draft, UpgradeOptions("2.13", optimizer_keys="index"))
+    index, _ = upgrade(draft, Upgrade("2.13", optimizer_keys="index"))
     assert "optimizer.state.5.exp_avg" in index.entries
 
 
 @pytest.mark.torch
 def test_torch_loads_what_a_rename_makes(shared: Path, tmp_path: Path, torch: object) -> None:
-    from dcpctl.surgery import edits
+    from dcpctl.surgery.rename import Rename
     from tests.test_surgery import oracle
 
     path = shared / "reports" / "torchtune-opt-in-bwd" / "bwd" / "epoch_0"
     before = oracle.by_torch(path)
     rule = rules.literal("layers.0=blocks.0")
-    after = oracle.by_torch(oracle.made(path, tmp_path / "new", edits.Rename((rule,))))
+    after = oracle.by_torch(oracle.made(path, tmp_path / "new", Rename((rule,))))
     assert {fqn.replace("layers.0", "blocks.0"): value for fqn, value in before.items()} == after

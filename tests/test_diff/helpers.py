@@ -12,7 +12,8 @@ from dcpctl.diff.engine import diff
 from dcpctl.diff.options import DiffOptions
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery.edits import Edit, apply_edits
+from dcpctl.surgery.edits import apply_edits
+from dcpctl.surgery.verbs import Verb
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
@@ -29,7 +30,7 @@ def differ(
     return found
 
 
-def made(source: Path, target: Path, *edits: Edit) -> Path:
+def made(source: Path, target: Path, *edits: Verb) -> Path:
     """Apply edits and write the result."""
     options = WriteOptions(progress=False)
     with ExitStack() as opened:

@@ -13,8 +13,15 @@ from dcpctl.cli.app import app
 from dcpctl.diff.difference import Difference
 from dcpctl.model import rename_rules as rules
 from dcpctl.reports.diff_keys import command_of
-from dcpctl.surgery import edits
-from dcpctl.surgery.set import assignment
+from dcpctl.surgery.cast import Cast
+from dcpctl.surgery.drop import Drop
+from dcpctl.surgery.merge import Merge
+from dcpctl.surgery.rename import Rename
+from dcpctl.surgery.reshard import Reshard
+from dcpctl.surgery.select import Select
+from dcpctl.surgery.set import Set, assignment
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.verbs import Verb
 from tests.test_diff.helpers import assert_mirrored, counted, differ, made
 
 
@@ -23,7 +30,7 @@ def healthy(samples: Path) -> Path:
     return samples / "healthy" / "step-8500"
 
 
-def after(source: Path, tmp_path: Path, *done: edits.Edit, **options: Any) -> Difference:
+def after(source: Path, tmp_path: Path, *done: Verb, **options: Any) -> Difference:
     return differ(source, made(source, tmp_path / "made", *done), **options)
 
 
@@ -43,7 +50,7 @@ def perform(found: Difference, target: Path) -> Path:
 
 
 def test_upgrade_adds_group_keys(samples: Path, tmp_path: Path) -> None:
-    found = after(samples / "legacy", tmp_path, edits.Upgrade("2.13", "adamw", None, None))
+    found = after(samples / "legacy", tmp_path, Upgrade("2.13", "adamw", None, None))
     assert counted(found) == {"keys": 2, "optimizer": 2}
     assert found.pairing.added == tuple(
         f"optimizer.param_groups.{group}.decoupled_weight_decay" for group in (0, 1)
@@ -64,7 +71,7 @@ def upgrade_to(keys: str) -> tuple[str, ...]:
 
 
 def test_upgrade_to_other_names_in_the_optimizer(healthy: Path, tmp_path: Path) -> None:
-    found = after(healthy, tmp_path, edits.Upgrade("2.13", None, "index", None))
+    found = after(healthy, tmp_path, Upgrade("2.13", None, "index", None))
     assert counted(found) == {"keys": 63}
     assert len(found.pairing.renamed) == 63
     assert commands(found) == (upgrade_to("index"),)
@@ -78,9 +85,9 @@ def test_upgrade_to_other_names_in_the_optimizer(healthy: Path, tmp_path: Path) 
 def test_upgrade_to_other_forms_of_groups(
     healthy: Path, tmp_path: Path, form: str, keys: int
 ) -> None:
-    result = made(healthy, tmp_path / "flat", edits.Upgrade("2.13", None, "flat", None))
+    result = made(healthy, tmp_path / "flat", Upgrade("2.13", None, "flat", None))
     if form != "flat":
-        result = made(result, tmp_path / form, edits.Upgrade("2.13", None, form, None))
+        result = made(result, tmp_path / form, Upgrade("2.13", None, form, None))
     found = differ(healthy, result)
     assert found.counts["keys"] == keys
     assert not found.counts["optimizer"]
@@ -91,7 +98,7 @@ def test_upgrade_to_other_forms_of_groups(
 
 
 def test_reshard(healthy: Path, tmp_path: Path) -> None:
-    found = after(healthy, tmp_path, edits.Reshard(world_size=2))
+    found = after(healthy, tmp_path, Reshard(world_size=2))
     assert counted(found) == {"layout": 63}
     layout = found.layout
     assert layout is not None
@@ -105,7 +112,7 @@ def test_reshard(healthy: Path, tmp_path: Path) -> None:
 
 
 def test_reshard_to_a_grid(healthy: Path, tmp_path: Path) -> None:
-    grid = edits.Reshard(None, {"dp": 2, "tp": 2}, {"*.wo.weight": ["S(0)", "S(1)"]})
+    grid = Reshard(None, {"dp": 2, "tp": 2}, {"*.wo.weight": ["S(0)", "S(1)"]})
     found = after(healthy, tmp_path, grid)
     assert set(counted(found)) == {"layout"}
     assert found.layout is not None
@@ -142,7 +149,7 @@ RENAMES = [
 def test_rename(
     healthy: Path, tmp_path: Path, rule: rules.Rule, keys: int, arguments: tuple[str, ...]
 ) -> None:
-    found = after(healthy, tmp_path, edits.Rename((rule,)))
+    found = after(healthy, tmp_path, Rename((rule,)))
     assert found.counts["keys"] == keys == len(found.pairing.renamed)
     assert commands(found) == (("rename", *arguments),)
     assert sum(found.counts.values()) - found.counts["contents"] == keys
@@ -157,7 +164,7 @@ def test_several_renames_are_one_command(healthy: Path, tmp_path: Path) -> None:
         rules.regex(r"\battention\b=attn"),
         rules.regex(r"layers\.(\d+)\.=layers.\1._checkpoint_wrapped_module."),
     )
-    found = after(healthy, tmp_path, edits.Rename(done))
+    found = after(healthy, tmp_path, Rename(done))
     assert set(counted(found)) == {"keys"}
     assert len(found.pairing.rules) == 4
     assert commands(found) == (
@@ -177,8 +184,8 @@ def test_several_renames_are_one_command(healthy: Path, tmp_path: Path) -> None:
 
 def test_a_layer_taken_out_before_others(healthy: Path, tmp_path: Path) -> None:
     """The keys are those of a model whose last layer was taken out; the checksums tell."""
-    drop = edits.Drop(("model.layers.0",), with_state=True)
-    down = edits.Rename((rules.literal("layers.1=layers.0"),))
+    drop = Drop(("model.layers.0",), with_state=True)
+    down = Rename((rules.literal("layers.1=layers.0"),))
     found = after(healthy, tmp_path, drop, down)
     pairing = found.pairing
     assert len(pairing.renamed) == len(pairing.removed) == 36 and not pairing.added
@@ -191,7 +198,7 @@ def test_a_layer_taken_out_before_others(healthy: Path, tmp_path: Path) -> None:
 
 
 def test_a_last_layer_taken_out(healthy: Path, tmp_path: Path) -> None:
-    found = after(healthy, tmp_path, edits.Drop(("model.layers.1",), with_state=True))
+    found = after(healthy, tmp_path, Drop(("model.layers.1",), with_state=True))
     assert not found.pairing.renamed and not found.misplaced
     assert [group.words for group in found.removed] == [
         "optimizer.state.layers.1.*",
@@ -200,13 +207,13 @@ def test_a_last_layer_taken_out(healthy: Path, tmp_path: Path) -> None:
 
 
 def test_renames_of_keys_alone(healthy: Path, tmp_path: Path) -> None:
-    done = edits.Rename((rules.regex(r"^model\.layers=model.blocks"),), keys_only=True)
+    done = Rename((rules.regex(r"^model\.layers=model.blocks"),), keys_only=True)
     found = after(healthy, tmp_path, done)
     assert counted(found) == {"keys": 18}
 
 
 def test_drop(healthy: Path, tmp_path: Path) -> None:
-    found = after(healthy, tmp_path, edits.Drop(("lr_scheduler", "*.norm.weight.exp_avg")))
+    found = after(healthy, tmp_path, Drop(("lr_scheduler", "*.norm.weight.exp_avg")))
     assert found.counts["keys"] == 9 == len(found.pairing.removed)
     assert [group.words for group in found.removed] == [
         "lr_scheduler.*",
@@ -219,7 +226,7 @@ def test_drop(healthy: Path, tmp_path: Path) -> None:
 
 
 def test_select(healthy: Path, tmp_path: Path) -> None:
-    found = after(healthy, tmp_path, edits.Select(section="model"))
+    found = after(healthy, tmp_path, Select(section="model"))
     assert found.counts["keys"] == 99
     assert found.load is not None and found.load.skipped_optimizer is not None
     assert found.load.skipped_optimizer.whole and len(found.anew) == 21
@@ -228,7 +235,7 @@ def test_select(healthy: Path, tmp_path: Path) -> None:
 
 
 def test_set(healthy: Path, tmp_path: Path) -> None:
-    done = edits.Set((assignment("lr=0.125"), assignment("train_state.step=7")))
+    done = Set((assignment("lr=0.125"), assignment("train_state.step=7")))
     found = after(healthy, tmp_path, done)
     assert counted(found) == {"optimizer": 2, "objects": 1}
     assert found.optimizer is not None
@@ -241,7 +248,7 @@ def test_set(healthy: Path, tmp_path: Path) -> None:
 
 
 def test_cast(healthy: Path, tmp_path: Path) -> None:
-    found = after(healthy, tmp_path, edits.Cast("bfloat16", ("model",), allow_lossy=True))
+    found = after(healthy, tmp_path, Cast("bfloat16", ("model",), allow_lossy=True))
     assert counted(found) == {"shapes": 22}
     assert {(c.a.dtype, c.b.dtype) for c in found.specs} == {("float32", "bfloat16")}
     assert found.load is not None and len(found.load.converted) == 22
@@ -251,9 +258,9 @@ def test_cast(healthy: Path, tmp_path: Path) -> None:
 
 
 def test_merge_of_the_halves_is_the_whole(healthy: Path, tmp_path: Path) -> None:
-    model = made(healthy, tmp_path / "model", edits.Select(section="model"))
-    rest = made(healthy, tmp_path / "rest", edits.Drop(section="model"))
-    found = after(model, tmp_path, edits.Merge((rest,)))
+    model = made(healthy, tmp_path / "model", Select(section="model"))
+    rest = made(healthy, tmp_path / "rest", Drop(section="model"))
+    found = after(model, tmp_path, Merge((rest,)))
     assert found.counts["keys"] == 99 == len(found.pairing.added)
     assert not found.pairing.removed
     whole = differ(healthy, tmp_path / "made")
@@ -265,9 +272,9 @@ def test_edit_does_several_things(healthy: Path, tmp_path: Path) -> None:
     found = after(
         healthy,
         tmp_path,
-        edits.Rename((rules.literal("tok_embeddings=embed"),)),
-        edits.Drop(("lr_scheduler",)),
-        edits.Set((assignment("lr=0.5"),)),
-        edits.Reshard(world_size=1),
+        Rename((rules.literal("tok_embeddings=embed"),)),
+        Drop(("lr_scheduler",)),
+        Set((assignment("lr=0.5"),)),
+        Reshard(world_size=1),
     )
     assert counted(found) == {"keys": 12, "layout": 63, "optimizer": 2}

@@ -10,58 +10,63 @@ from typing import Any
 
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.rename_rules import literal
-from dcpctl.surgery import edits
-from dcpctl.surgery.set import assignment
+from dcpctl.surgery.edits import apply_edits
+from dcpctl.surgery.rename import Rename
+from dcpctl.surgery.reshard import Reshard
+from dcpctl.surgery.select import Select
+from dcpctl.surgery.set import Set, assignment
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.verbs import Verb
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.undo import undo
 from dcpctl.writing.write import write
 
 
-def carry_out(source: Path, target: Path | None, *made: edits.Edit) -> Path:
+def carry_out(source: Path, target: Path | None, *made: Verb) -> Path:
     """Make edits as the command line does; without `target` in place."""
     options = WriteOptions(in_place=target is None)
     with ExitStack() as held:
         checkpoint = held.enter_context(open_checkpoint(source))
-        draft, _ = edits.apply_edits(
+        draft, _ = apply_edits(
             checkpoint, made, lambda path: held.enter_context(open_checkpoint(path))
         )
         write(plan(draft, target or source, options), options)
     return target or source
 
 
-def in_place(source: Path, target: Path, *made: edits.Edit) -> Path:
+def in_place(source: Path, target: Path, *made: Verb) -> Path:
     """Make edits in place of a copy."""
     shutil.copytree(source, target)
     return carry_out(target, None, *made)
 
 
-def undone(source: Path, target: Path, *made: edits.Edit) -> Path:
+def undone(source: Path, target: Path, *made: Verb) -> Path:
     """Make edits in place of a copy, and take them back."""
     in_place(source, target, *made)
     undo(target)
     return target
 
 
-def rename(old: str, new: str) -> edits.Rename:
+def rename(old: str, new: str) -> Rename:
     """A rename of a module, with its optimizer state."""
-    return edits.Rename((literal(f"{old}={new}"),))
+    return Rename((literal(f"{old}={new}"),))
 
 
 #: Edits that keep every name, so that the same job loads the result.
 SAME_NAMES: dict[str, Callable[[Path, Path], Path]] = {
     "as it is": lambda source, target: source,
-    "select": lambda source, target: carry_out(source, target, edits.Select(("*",))),
-    "one rank": lambda source, target: carry_out(source, target, edits.Reshard(1)),
-    "three ranks": lambda source, target: carry_out(source, target, edits.Reshard(3)),
-    "upgrade": lambda source, target: carry_out(source, target, edits.Upgrade("2.13")),
-    "downgrade": lambda source, target: carry_out(source, target, edits.Upgrade("2.9")),
+    "select": lambda source, target: carry_out(source, target, Select(("*",))),
+    "one rank": lambda source, target: carry_out(source, target, Reshard(1)),
+    "three ranks": lambda source, target: carry_out(source, target, Reshard(3)),
+    "upgrade": lambda source, target: carry_out(source, target, Upgrade("2.13")),
+    "downgrade": lambda source, target: carry_out(source, target, Upgrade("2.9")),
 }
 
 
-def set_to(*texts: str) -> edits.Set:
+def set_to(*texts: str) -> Set:
     """Set values."""
-    return edits.Set(tuple(map(assignment, texts)))
+    return Set(tuple(map(assignment, texts)))
 
 
 def module_of(path: Path, root: str, *, outside: str = "\0") -> Any:

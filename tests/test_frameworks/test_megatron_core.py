@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dcpctl.surgery import edits
+from dcpctl.surgery.cast import Cast
+from dcpctl.surgery.select import Select
 from tests.test_frameworks import results
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
@@ -78,7 +79,7 @@ def test_what_keeps_the_names(shared: Path, tmp_path: Path, verb: str) -> None:
 def test_edits(shared: Path, tmp_path: Path) -> None:
     rename = results.rename("decoder.layers.mlp", "decoder.layers.ffn")
     loaded(results.carry_out(shared / SAVE, tmp_path / "renamed", rename))
-    made = results.carry_out(shared / SAVE, tmp_path / "bf16", edits.Cast("float64", ()))
+    made = results.carry_out(shared / SAVE, tmp_path / "bf16", Cast("float64", ()))
     loaded(made)
 
 
@@ -90,7 +91,7 @@ def test_in_place_and_undone(shared: Path, tmp_path: Path) -> None:
 
 def test_without_metadata_json_it_is_no_checkpoint(shared: Path, tmp_path: Path) -> None:
     """Why files beside the shards are carried over."""
-    made = results.carry_out(shared / SAVE, tmp_path / "out", edits.Select(("*",)))
+    made = results.carry_out(shared / SAVE, tmp_path / "out", Select(("*",)))
     (made / "metadata.json").unlink()
     with pytest.raises(Exception, match="not a distributed checkpoint"):
         loaded(made)

@@ -7,18 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from dcpctl.surgery import edits
+from dcpctl.surgery.cast import Cast
+from dcpctl.surgery.drop import Drop
+from dcpctl.surgery.reshard import Reshard
+from dcpctl.surgery.select import Select
+from dcpctl.surgery.verbs import Verb
 from tests.test_frameworks import results
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 pytest.importorskip("safetensors")
 SAVES = ["hf_consolidated", "hf_rank0_two_files", "hf_sharded"]
-EDITS: dict[str, tuple[edits.Edit, ...]] = {
-    "select": (edits.Select(("*",)),),
+EDITS: dict[str, tuple[Verb, ...]] = {
+    "select": (Select(("*",)),),
     "rename": (results.rename("layers", "blocks"),),
-    "drop": (edits.Drop(("layers.1",)),),
-    "cast": (edits.Cast("float32", ("*.wq.weight",)),),
-    "three ranks": (edits.Reshard(3),),
+    "drop": (Drop(("layers.1",)),),
+    "cast": (Cast("float32", ("*.wq.weight",)),),
+    "three ranks": (Reshard(3),),
 }
 
 

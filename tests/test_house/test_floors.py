@@ -36,6 +36,7 @@ ANYWHERE: dict[str, set[str]] = {
     "errors": set(),
     "limits": set(),
     "parallel": {"errors"},
+    "plugins": set(),
     "progress": set(),
     "text": set(),
     "torch_bridge": {"errors"},

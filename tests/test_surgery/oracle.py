@@ -13,7 +13,8 @@ from typing import Any
 
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery.edits import Edit, apply_edits
+from dcpctl.surgery.edits import apply_edits
+from dcpctl.surgery.verbs import Verb
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
@@ -25,7 +26,7 @@ Truth = dict[str, Any]
 _UNTOLD = re.compile(r'"__(?!tuple)|"\d+":')
 
 
-def made(source: Path, target: Path, *edits: Edit) -> Path:
+def made(source: Path, target: Path, *edits: Verb) -> Path:
     """Apply edits and write the result as DCP; with `target` equal to `source`, in place."""
     in_place = target == source
     options = WriteOptions(in_place=in_place, progress=False, to="dcp")

@@ -11,8 +11,7 @@ import pytest
 
 from dcpctl.errors import NothingSelected, Refused
 from dcpctl.model.draft import BytesDraft, Draft, Literal
-from dcpctl.surgery.edits import Set
-from dcpctl.surgery.set import assignment
+from dcpctl.surgery.set import Set, assignment
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
 
@@ -196,7 +195,7 @@ def test_one_optimizer_per_parameter(torch, tmp_path, opened):
 
 
 def test_in_an_edits_file(samples, opened, tmp_path):
-    from dcpctl.surgery.edits_file import read_edits
+    from dcpctl.surgery.edits.file import read_edits
 
     (tmp_path / "e.toml").write_text('[[edits]]\nverb = "set"\nadd = { initial_lr = "@lr" }\n')
     (edit,) = read_edits(tmp_path / "e.toml")

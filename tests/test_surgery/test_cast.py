@@ -7,8 +7,7 @@ import pytest
 
 from dcpctl.errors import NothingSelected, Refused, UsageError
 from dcpctl.model.draft import Draft
-from dcpctl.surgery.cast import cast, dtype_named, loss
-from dcpctl.surgery.edits import Cast
+from dcpctl.surgery.cast import Cast, cast, dtype_named, loss
 from tests.test_surgery import oracle
 
 

@@ -9,8 +9,7 @@ import pytest
 from dcpctl.errors import NothingSelected, Refused, UsageError
 from dcpctl.model.draft import Draft
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.drop import drop
-from dcpctl.surgery.edits import Drop
+from dcpctl.surgery.drop import Drop, drop
 from tests.test_surgery import oracle
 
 

@@ -8,10 +8,16 @@ import pytest
 from dcpctl.errors import DcpctlError, NothingSelected, ReadFailed, UsageError
 from dcpctl.model import rename_rules as rules
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery import edits
+from dcpctl.surgery.cast import Cast
+from dcpctl.surgery.drop import Drop
 from dcpctl.surgery.edits import apply_edits
-from dcpctl.surgery.edits_file import read_edits
-from dcpctl.surgery.set import Assignment, assignment
+from dcpctl.surgery.edits.file import read_edits
+from dcpctl.surgery.merge import Merge
+from dcpctl.surgery.rename import Rename
+from dcpctl.surgery.reshard import Reshard
+from dcpctl.surgery.select import Select
+from dcpctl.surgery.set import Assignment, Set, assignment
+from dcpctl.surgery.upgrade import Upgrade
 from tests.test_surgery import oracle
 
 EVERYTHING = """
@@ -74,16 +80,16 @@ def test_every_verb_as_toml(tmp_path: Path) -> None:
     path.write_text(EVERYTHING)
     (tmp_path / "names.txt").write_text("a b\n")
     found = read_edits(path)
-    assert found[0] == edits.Merge((tmp_path / "other",))
-    assert isinstance(found[1], edits.Rename)
+    assert found[0] == Merge((tmp_path / "other",))
+    assert isinstance(found[1], Rename)
     assert found[1].keys_only
     assert found[1].optimizer_of == (("optim_d", "discriminator"),)
     assert [type(rule).__name__ for rule in found[1].rules] == [
         *("Literal", "Prefix", "Regex", "Table")
     ]
-    assert found[2] == edits.Drop(("lr_scheduler.*",), None, True)
-    assert found[3] == edits.Select((), "model", False)
-    assert found[4] == edits.Set(
+    assert found[2] == Drop(("lr_scheduler.*",), None, True)
+    assert found[3] == Select((), "model", False)
+    assert found[4] == Set(
         (
             Assignment("lr", 1e-4),
             Assignment("betas", [0.9, 0.99]),
@@ -92,9 +98,9 @@ def test_every_verb_as_toml(tmp_path: Path) -> None:
         ),
         fill=True,
     )
-    assert found[5] == edits.Cast("bfloat16", ("model.*",), True)
-    assert found[6] == edits.Upgrade("2.13", "adamw", wrappers=False)
-    assert found[7] == edits.Reshard(mesh={"fsdp": 2, "tp": 2}, optimizer_of=(("a.o", ""),))
+    assert found[5] == Cast("bfloat16", ("model.*",), True)
+    assert found[6] == Upgrade("2.13", "adamw", wrappers=False)
+    assert found[7] == Reshard(mesh={"fsdp": 2, "tp": 2}, optimizer_of=(("a.o", ""),))
 
 
 @pytest.mark.parametrize(
@@ -134,8 +140,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_order_counts(samples: Path) -> None:
-    names = edits.Rename((rules.literal("layers=blocks"),))
-    late, early = (edits.Drop((glob,)) for glob in ("model.blocks.0", "model.layers.0"))
+    names = Rename((rules.literal("layers=blocks"),))
+    late, early = (Drop((glob,)) for glob in ("model.blocks.0", "model.layers.0"))
     with open_checkpoint(samples / "healthy" / "step-8500") as checkpoint:
         draft, done = apply_edits(checkpoint, [names, late], no_other)
         other, _ = apply_edits(checkpoint, [early, names], no_other)
@@ -150,14 +156,14 @@ def test_one_edit_s_error_is_its_own(samples: Path) -> None:
         open_checkpoint(samples / "healthy" / "step-8500") as checkpoint,
         pytest.raises(DcpctlError, match=r"^no key matches"),
     ):
-        apply_edits(checkpoint, [edits.Drop(("nothing",))], no_other)
+        apply_edits(checkpoint, [Drop(("nothing",))], no_other)
 
 
 def test_the_same_edits_give_the_same_bytes(samples: Path, tmp_path: Path) -> None:
     listed = (
-        edits.Rename((rules.literal("layers=blocks"),)),
-        edits.Set((assignment("lr=1e-4"), assignment("step=9"))),
-        edits.Drop(("lr_scheduler",)),
+        Rename((rules.literal("layers=blocks"),)),
+        Set((assignment("lr=1e-4"), assignment("step=9"))),
+        Drop(("lr_scheduler",)),
     )
     source = samples / "healthy" / "step-8500"
     one, other = (oracle.made(source, tmp_path / name, *listed) for name in "ab")
@@ -173,14 +179,14 @@ def test_torch_loads_ten_edits_at_once(samples: Path, tmp_path: Path) -> None:
     target = oracle.made(
         source,
         tmp_path / "made",
-        edits.Rename((rules.literal("layers=blocks"),)),
-        edits.Rename((rules.prefix("model.=net."),)),
-        edits.Set((assignment("step=1"),)),
-        edits.Set((assignment("step=2"), assignment("weight_decay=0.5"))),
-        edits.Drop(("lr_scheduler",)),
-        edits.Drop(("net.blocks.1",), with_state=True),
-        edits.Cast("float64", ("net.norm",)),
-        edits.Reshard(world_size=3),
+        Rename((rules.literal("layers=blocks"),)),
+        Rename((rules.prefix("model.=net."),)),
+        Set((assignment("step=1"),)),
+        Set((assignment("step=2"), assignment("weight_decay=0.5"))),
+        Drop(("lr_scheduler",)),
+        Drop(("net.blocks.1",), with_state=True),
+        Cast("float64", ("net.norm",)),
+        Reshard(world_size=3),
     )
     found, wanted = oracle.by_torch(target), {}
     for fqn, held in oracle.truth(source).items():

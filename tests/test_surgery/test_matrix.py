@@ -20,8 +20,14 @@ from dcpctl.errors import NothingSelected
 from dcpctl.formats.dtypes import info
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.rename_rules import prefix
-from dcpctl.surgery.edits import Cast, Drop, Edit, Rename, Reshard, Select, Set, Upgrade
-from dcpctl.surgery.set import assignment
+from dcpctl.surgery.cast import Cast
+from dcpctl.surgery.drop import Drop
+from dcpctl.surgery.rename import Rename
+from dcpctl.surgery.reshard import Reshard
+from dcpctl.surgery.select import Select
+from dcpctl.surgery.set import Set, assignment
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.verbs import Verb
 from tests.test_surgery import oracle
 
 pytestmark = [
@@ -105,7 +111,7 @@ def every(
     shared: Path,
     release: str,
     target: Path,
-    edit: Callable[[Path], Edit | None],
+    edit: Callable[[Path], Verb | None],
     check: Callable[[Path, oracle.Truth, oracle.Truth, oracle.Truth | None], None],
 ) -> None:
     """Apply an edit to each checkpoint and check the result.
@@ -171,7 +177,7 @@ def test_upgrade(shared: Path, tmp_path: Path, release: str) -> None:
     every(shared, release, tmp_path, _upgrade, check)
 
 
-def _upgrade(checkpoint: Path) -> Edit | None:
+def _upgrade(checkpoint: Path) -> Verb | None:
     import torch
 
     with open_checkpoint(checkpoint) as opened:
@@ -194,7 +200,7 @@ def test_rename(shared: Path, tmp_path: Path, release: str) -> None:
         swapped = {re.sub(r"\bmodel\.", "net.", fqn): v for fqn, v in tensors(saved).items()}
         assert tensors(found) == swapped, checkpoint
 
-    def edit(checkpoint: Path) -> Edit:
+    def edit(checkpoint: Path) -> Verb:
         return Rename((prefix("model.=net."),), keys_only=True)
 
     every(shared, release, tmp_path, edit, check)
@@ -234,7 +240,7 @@ def test_set(shared: Path, tmp_path: Path) -> None:
         same = set(found) - rates - {fqn for fqn in found if fqn.endswith("lr")}
         assert {f: repr(found[f]) for f in same} == {f: repr(read[f]) for f in same}, checkpoint
 
-    def edit(checkpoint: Path) -> Edit | None:
+    def edit(checkpoint: Path) -> Verb | None:
         if by_torch(checkpoint) is None:
             return None
         return Set((assignment("lr=0.125"),))

@@ -10,8 +10,12 @@ import pytest
 from dcpctl import open_checkpoint
 from dcpctl.errors import NothingSelected
 from dcpctl.model.rename_rules import literal
-from dcpctl.surgery import edits
-from dcpctl.surgery.set import assignment
+from dcpctl.surgery.drop import Drop
+from dcpctl.surgery.edits import apply_edits
+from dcpctl.surgery.rename import Rename
+from dcpctl.surgery.reshard import Reshard
+from dcpctl.surgery.set import Set, assignment
+from dcpctl.surgery.verbs import Verb
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.undo import undo
@@ -33,10 +37,10 @@ def save(tmp_path: Path) -> Path:
     return tmp_path / "step-7"
 
 
-def made(source: Path, target: Path | None, *wanted: edits.Edit) -> list[Any]:
+def made(source: Path, target: Path | None, *wanted: Verb) -> list[Any]:
     options = WriteOptions(in_place=target is None)
     with open_checkpoint(source) as checkpoint:
-        draft, done = edits.apply_edits(checkpoint, wanted, lambda path: checkpoint)
+        draft, done = apply_edits(checkpoint, wanted, lambda path: checkpoint)
         write(plan(draft, target or source, options), options)
     return done
 
@@ -50,7 +54,7 @@ def keys(path: Path) -> dict[str, set[str]]:
 
 
 def test_a_rename_goes_through_all_and_each_keeps_its_numbers(save: Path, tmp_path: Path) -> None:
-    (done,) = made(save, tmp_path / "out", edits.Rename((literal("w=v"),)))
+    (done,) = made(save, tmp_path / "out", Rename((literal("w=v"),)))
     found = keys(tmp_path / "out")
     assert set(found) == {"actor/model", "actor/optim", "critic/model", "critic/optim"}
     assert found["critic/model"] == {"model.v", "model.head", "step"}
@@ -66,17 +70,17 @@ def test_a_rename_goes_through_all_and_each_keeps_its_numbers(save: Path, tmp_pa
 
 
 def test_what_only_one_has(save: Path, tmp_path: Path) -> None:
-    (done,) = made(save, tmp_path / "out", edits.Drop(("model.head",)))
+    (done,) = made(save, tmp_path / "out", Drop(("model.head",)))
     assert "model.head" not in keys(tmp_path / "out")["critic/model"]
     assert_same(save / "actor", tmp_path / "out/actor")
     assert done.outcome.notes == ("actor has nothing of that name and stays as it is",)
     with pytest.raises(NothingSelected):
-        made(save, tmp_path / "no", edits.Drop(("nowhere",)))
+        made(save, tmp_path / "no", Drop(("nowhere",)))
 
 
 def test_several_edits_and_new_keys(save: Path, tmp_path: Path) -> None:
-    lr = edits.Set((assignment("lr=0.5"),), added=(assignment("initial_lr=0.5"),))
-    made(save, tmp_path / "out", lr, edits.Reshard(3), edits.Set((assignment("step=9"),)))
+    lr = Set((assignment("lr=0.5"),), added=(assignment("initial_lr=0.5"),))
+    made(save, tmp_path / "out", lr, Reshard(3), Set((assignment("step=9"),)))
     for who in ("actor", "critic"):
         with open_checkpoint(tmp_path / "out" / who / "optim") as part:
             assert part["optimizer.param_groups.0.lr"].value == 0.5
@@ -88,7 +92,7 @@ def test_several_edits_and_new_keys(save: Path, tmp_path: Path) -> None:
 
 def test_in_place(save: Path) -> None:
     before = hashes(save)
-    made(save, None, edits.Set((assignment("lr=0.5"),)))
+    made(save, None, Set((assignment("lr=0.5"),)))
     changed = {n.rpartition("/")[0] for n, h in hashes(save).items() if before.get(n) != h}
     assert changed == {"actor/optim", "critic/optim"}
     undo(save)
@@ -97,6 +101,6 @@ def test_in_place(save: Path) -> None:
 
 def test_one_of_them_by_its_own_path(save: Path) -> None:
     before = hashes(save)
-    made(save / "critic", None, edits.Set((assignment("lr=0.5"),)))
+    made(save / "critic", None, Set((assignment("lr=0.5"),)))
     changed = {n.rpartition("/")[0] for n, h in hashes(save).items() if before.get(n) != h}
     assert changed == {"critic/optim"}

@@ -13,7 +13,7 @@ from dcpctl.formats.pickles.standins import Record
 from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import BytesDraft, Draft, Literal, TensorDraft
 from dcpctl.surgery.drop import drop
-from dcpctl.surgery.rename import rename
+from dcpctl.surgery.names.renamer import rename
 
 RULE = rules.literal("model.layers.0=model.blocks.0")
 

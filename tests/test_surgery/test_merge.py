@@ -11,11 +11,13 @@ from dcpctl.errors import Refused
 from dcpctl.model.draft import BytesDraft, Draft, Literal
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.drop import drop
-from dcpctl.surgery.edits import Drop, Merge, Select, draft_of
-from dcpctl.surgery.merge import merge, parted
-from dcpctl.surgery.select import select
-from dcpctl.surgery.set import Assignment, assign
+from dcpctl.surgery.drop import Drop, drop
+from dcpctl.surgery.edits import draft_of
+from dcpctl.surgery.merge import Merge
+from dcpctl.surgery.parts.joining import merge, parted
+from dcpctl.surgery.select import Select, select
+from dcpctl.surgery.set import Assignment
+from dcpctl.surgery.settings.assign import assign
 from tests.test_surgery import oracle
 
 Open = Callable[[Path], Draft]

@@ -13,9 +13,14 @@ from dcpctl.errors import NothingSelected, Refused
 from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery import edits
+from dcpctl.surgery.cast import Cast
+from dcpctl.surgery.drop import Drop
 from dcpctl.surgery.edits import apply_edits
-from dcpctl.surgery.set import assignment
+from dcpctl.surgery.merge import Merge
+from dcpctl.surgery.rename import Rename
+from dcpctl.surgery.select import Select
+from dcpctl.surgery.set import Set, assignment
+from dcpctl.surgery.verbs import Verb
 from tests.test_surgery import oracle
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.torch]
@@ -28,33 +33,33 @@ def checkpoints() -> Iterator[Any]:
         yield pytest.param(path, id=f"{path.parents[1].name}-{path.parent.name}")
 
 
-VERBS: dict[str, edits.Edit] = {
-    "rename": edits.Rename((rules.regex(r"\b(weight|w)\b=kernel"),)),
-    "drop": edits.Drop(("*bias", "model.*norm*", "*.b", "*.exp_avg_sq"), with_state=False),
-    "select": edits.Select(section="model"),
-    "set": edits.Set((assignment("lr=0.125"),)),
-    "merge": edits.Merge(),
+VERBS: dict[str, Verb] = {
+    "rename": Rename((rules.regex(r"\b(weight|w)\b=kernel"),)),
+    "drop": Drop(("*bias", "model.*norm*", "*.b", "*.exp_avg_sq"), with_state=False),
+    "select": Select(section="model"),
+    "set": Set((assignment("lr=0.125"),)),
+    "merge": Merge(),
 }
 
 
-def drafted(path: Path, edit: edits.Edit) -> tuple[Draft, Draft]:
+def drafted(path: Path, edit: Verb) -> tuple[Draft, Draft]:
     with open_checkpoint(path) as checkpoint:
         made, _ = apply_edits(checkpoint, [edit], open_checkpoint)
         return Draft.of(checkpoint), made
 
 
-def only_what_matches(path: Path, edit: edits.Edit) -> edits.Edit:
+def only_what_matches(path: Path, edit: Verb) -> Verb:
     """The globs of a drop that this checkpoint has keys for."""
-    if not isinstance(edit, edits.Drop):
+    if not isinstance(edit, Drop):
         return edit
     found = []
     for glob in edit.globs:
         with contextlib.suppress(NothingSelected):
-            drafted(path, edits.Drop((glob,)))
+            drafted(path, Drop((glob,)))
             found.append(glob)
     if not found:
         pytest.skip("it has no key to drop")
-    return edits.Drop(tuple(found))
+    return Drop(tuple(found))
 
 
 def wanted(path: Path, truth: oracle.Truth, made: Draft) -> oracle.Truth:
@@ -93,11 +98,11 @@ def test_torch_loads_what_was_parted_and_merged(path: Path, tmp_path: Path) -> N
     if path.parent.name == "pp_like_w4" and path.parents[1].name < "2.4":
         pytest.skip("torch itself did not save what the truth says")
     try:
-        model = oracle.made(path, tmp_path / "model", edits.Select(section="model"))
-        rest = oracle.made(path, tmp_path / "rest", edits.Drop(section="model"))
+        model = oracle.made(path, tmp_path / "model", Select(section="model"))
+        rest = oracle.made(path, tmp_path / "rest", Drop(section="model"))
     except (NothingSelected, Refused) as error:
         pytest.skip(str(error))
-    merged = oracle.made(model, tmp_path / "merged", edits.Merge((rest,)))
+    merged = oracle.made(model, tmp_path / "merged", Merge((rest,)))
     found = oracle.by_torch(merged)
     truth = oracle.truth(path)
     with open_checkpoint(path) as checkpoint:
@@ -111,7 +116,7 @@ def test_torch_casts_alike(path: Path, tmp_path: Path) -> None:
     import torch
 
     try:
-        cast = edits.Cast("bfloat16", allow_lossy=True)
+        cast = Cast("bfloat16", allow_lossy=True)
         _, made = drafted(path, cast)
     except NothingSelected as error:
         pytest.skip(str(error))

@@ -12,8 +12,13 @@ from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.rename_rules import literal
 from dcpctl.repair.engine import NothingToRepair, repair
 from dcpctl.repair.options import RepairOptions
-from dcpctl.surgery.edits import Cast, Drop, Edit, Rename, Reshard, Set, Upgrade
-from dcpctl.surgery.set import assignment
+from dcpctl.surgery.cast import Cast
+from dcpctl.surgery.drop import Drop
+from dcpctl.surgery.rename import Rename
+from dcpctl.surgery.reshard import Reshard
+from dcpctl.surgery.set import Set, assignment
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.verbs import Verb
 from tests.hostile.draft import Draft, healthy
 from tests.test_check.helpers import check
 from tests.test_diff.helpers import differ
@@ -71,7 +76,7 @@ def items(path: Path, fqn: str) -> list[bytes]:
     ],
     ids=["rename", "drop", "set", "upgrade", "reshard to as many ranks"],
 )
-def test_edits_keep_it_whole(source: Path, tmp_path: Path, edit: Edit, fqn: str) -> None:
+def test_edits_keep_it_whole(source: Path, tmp_path: Path, edit: Verb, fqn: str) -> None:
     result = made(source, tmp_path / "result", edit)
     assert items(result, fqn) == [packed_item(1), packed_item(2)]
     assert {found.severity for found in check(result, "DCP3", verify_data=True).findings} <= {
@@ -87,7 +92,7 @@ def test_in_place(source: Path) -> None:
 @pytest.mark.parametrize(
     "edit", [Reshard(1), Cast("float64", ("state.*",))], ids=["reshard", "cast"]
 )
-def test_what_would_cut_or_change_it_refuses(source: Path, tmp_path: Path, edit: Edit) -> None:
+def test_what_would_cut_or_change_it_refuses(source: Path, tmp_path: Path, edit: Verb) -> None:
     with pytest.raises(Refused, match=r"'state\.packed' \(Packed\)"):
         made(source, tmp_path / "result", edit)
     assert not (tmp_path / "result").exists()

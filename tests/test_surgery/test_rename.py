@@ -11,8 +11,8 @@ from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Literal, TensorDraft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.surgery.drop import drop
-from dcpctl.surgery.edits import Rename
-from dcpctl.surgery.rename import rename
+from dcpctl.surgery.names.renamer import rename
+from dcpctl.surgery.rename import Rename
 from tests.test_surgery import oracle
 
 Open = Callable[[Path], Draft]

@@ -13,8 +13,8 @@ from dcpctl.errors import NothingSelected, Refused, UsageError
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery.placements import Replicate, Shard, parse_placement, read_placements
-from dcpctl.surgery.reshard import ReshardOptions, reshard
+from dcpctl.surgery.layouts.layout import ReshardOptions, reshard
+from dcpctl.surgery.layouts.placements import Replicate, Shard, parse_placement, read_placements
 
 Boxes = set[tuple[tuple[int, ...], tuple[int, ...], int]]
 

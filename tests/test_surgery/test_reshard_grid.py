@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from dcpctl.errors import Refused
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery.placements import Mesh, Placements, Replicate, Shard, parse_placement
-from dcpctl.surgery.reshard_grid import Boxes, cut
+from dcpctl.surgery.layouts.grid import Boxes, cut
+from dcpctl.surgery.layouts.placements import Mesh, Placements, Replicate, Shard, parse_placement
 
 Listed = list[tuple[tuple[int, ...], tuple[int, ...]]]
 

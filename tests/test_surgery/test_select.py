@@ -9,8 +9,7 @@ import pytest
 from dcpctl.errors import NothingSelected, Refused
 from dcpctl.model.draft import Draft
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.edits import Select
-from dcpctl.surgery.select import select
+from dcpctl.surgery.select import Select, select
 from tests.test_surgery import oracle
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from dcpctl.errors import DcpctlError, NothingSelected, Refused, UsageError
 from dcpctl.model.draft import Draft, TensorDraft
-from dcpctl.surgery.edits import Set
-from dcpctl.surgery.literals import parse
-from dcpctl.surgery.set import Assignment, assign, assignment
+from dcpctl.surgery.set import Assignment, Set, assignment
+from dcpctl.surgery.settings.assign import assign
+from dcpctl.surgery.settings.literals import parse
 from tests.test_surgery import oracle
 
 

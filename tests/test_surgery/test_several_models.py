@@ -13,10 +13,13 @@ from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery import edits
-from dcpctl.surgery.optimizer_of import with_pairs
-from dcpctl.surgery.rename import rename
-from dcpctl.surgery.upgrade import UpgradeOptions, upgrade
+from dcpctl.surgery.drop import Drop
+from dcpctl.surgery.names.optimizer_of import with_pairs
+from dcpctl.surgery.names.renamer import rename
+from dcpctl.surgery.rename import Rename
+from dcpctl.surgery.select import Select
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.upgrade.engine import upgrade
 from tests.test_surgery import oracle
 
 torch = pytest.importorskip("torch")
@@ -155,7 +158,7 @@ def test_a_rename_in_one_model_leaves_the_other_alone(
     job = saved(tree, style, tmp_path / "old")
     root = ROOTS[tree][0]
     rule = rules.literal(f"{root}.first={root}.entry")
-    made = oracle.made(tmp_path / "old", tmp_path / "new", edits.Rename((rule,)))
+    made = oracle.made(tmp_path / "old", tmp_path / "new", Rename((rule,)))
     other = Job(tree, style, net(6, "entry", "last"), net(6, "first", "last"))
     other.load(made)
     for number in (0, 1):
@@ -166,7 +169,7 @@ def test_a_rename_in_one_model_leaves_the_other_alone(
 @pytest.mark.parametrize(("tree", "style"), some(list(TREES), ["fqn", "flat"]))
 def test_a_drop_takes_the_state_of_its_own_model(tree: str, style: str, tmp_path: Path) -> None:
     job = saved(tree, style, tmp_path / "old")
-    edit = edits.Drop((f"{ROOTS[tree][1]}.last",), with_state=True)
+    edit = Drop((f"{ROOTS[tree][1]}.last",), with_state=True)
     made = oracle.made(tmp_path / "old", tmp_path / "new", edit)
     other = Job(tree, style, net(6, "first", "last"), net(6, "first"))
     other.load(made)
@@ -181,9 +184,7 @@ def test_a_drop_takes_the_state_of_its_own_model(tree: str, style: str, tmp_path
 @pytest.mark.parametrize("style", ["fqn", "flat", "index"])
 def test_a_select_keeps_one_model_and_its_optimizer(style: str, tmp_path: Path) -> None:
     job = saved("siblings", style, tmp_path / "old")
-    made = oracle.made(
-        tmp_path / "old", tmp_path / "new", edits.Select(("disc.*",), with_state=True)
-    )
+    made = oracle.made(tmp_path / "old", tmp_path / "new", Select(("disc.*",), with_state=True))
     with open_checkpoint(made) as checkpoint:
         assert {fqn.partition(".")[0] for fqn in checkpoint} == {"disc", "optD"}
     other = Job("siblings", style, net(6, "first", "last"), net(6, "first", "last"))
@@ -197,7 +198,7 @@ def test_an_upgrade_names_parameters_as_torch_asks(
 ) -> None:
     before, after = change
     job = saved(tree, before, tmp_path / "old", out=1)
-    edit = edits.Upgrade(torch="2.13", optimizer_keys=after)
+    edit = Upgrade(torch="2.13", optimizer_keys=after)
     made = oracle.made(tmp_path / "old", tmp_path / "new", edit)
     other = Job(tree, after, net(6, "first", "last"), net(1, "first", "last"))
     other.load(made)
@@ -239,8 +240,8 @@ def test_what_cannot_be_told_is_said_and_refused(
         rename(draft, [rule])
     assert error.value.hint == "say which: --optimizer-of one=actor"
     for edit in (
-        edits.Drop(("actor.first",), with_state=True),
-        edits.Select(("actor",), None, True),
+        Drop(("actor.first",), with_state=True),
+        Select(("actor",), None, True),
     ):
         with pytest.raises(Refused, match="ambiguous"):
             edit.apply(draft, open_checkpoint)
@@ -249,7 +250,7 @@ def test_what_cannot_be_told_is_said_and_refused(
 def test_an_option_decides(tmp_path: Path) -> None:
     old = ambiguous(tmp_path / "old")
     pairs = (("one", "actor"), ("two", "critic"))
-    edit = edits.Rename((rules.literal("critic.first=critic.entry"),), optimizer_of=pairs)
+    edit = Rename((rules.literal("critic.first=critic.entry"),), optimizer_of=pairs)
     with open_checkpoint(oracle.made(old, tmp_path / "new", edit)) as made:
         assert "two.state.entry.weight.exp_avg" in made
         assert "one.state.first.weight.exp_avg" in made
@@ -316,7 +317,7 @@ def test_two_optimizers_share_one_model(tmp_path: Path) -> None:
     state = {"net": model.state_dict(), "optims": [by_name(o) for o in optimizers]}
     dcp.save(state, checkpoint_id=tmp_path / "old", no_dist=True)
     rule = rules.literal("net.first=net.entry")
-    made = oracle.made(tmp_path / "old", tmp_path / "new", edits.Rename((rule,)))
+    made = oracle.made(tmp_path / "old", tmp_path / "new", Rename((rule,)))
     with open_checkpoint(made) as checkpoint:
         assert "optims.0.state.entry.weight.momentum_buffer" in checkpoint
         assert "optims.1.state.entry.bias.exp_avg" in checkpoint
@@ -343,7 +344,7 @@ def test_an_upgrade_refuses_indices_that_two_models_fit(
 ) -> None:
     draft = opened(ambiguous(tmp_path / "old", "index"))
     with pytest.raises(Refused, match="ambiguous between 'actor' and 'critic'"):
-        upgrade(draft, UpgradeOptions("2.13", optimizer_keys="fqn"))
+        upgrade(draft, Upgrade("2.13", optimizer_keys="fqn"))
 
 
 def test_master_weights_tell_whose_optimizer_it_is(

@@ -19,7 +19,9 @@ from dcpctl.model.draft import BytesDraft, Draft, Literal, TensorDraft
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.tree import closed, grow, is_opened, leaves, value_of
-from dcpctl.surgery.upgrade import StepReport, UpgradeOptions, upgrade
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.upgrade.engine import upgrade
+from dcpctl.surgery.upgrade.registry import StepReport
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
 from tests.test_surgery.oracle import by_torch, tensor_truth, truth
@@ -104,7 +106,7 @@ def test_an_old_checkpoint_has_the_keys_of_a_new_one(
     new = shared / "checkpoints" / "2.4.1" / layout / "ckpt"
     if not old.is_dir():
         pytest.skip("this release did not write this layout")
-    draft, steps = upgrade(opened(old), UpgradeOptions("2.4"))
+    draft, steps = upgrade(opened(old), Upgrade("2.4"))
     assert report(steps).changed > 0
     theirs = opened(new)
     # 2.0 to 2.3 keep `momentum_buffer: None`, which 2.4 does not make.
@@ -116,9 +118,7 @@ def test_an_old_checkpoint_has_the_keys_of_a_new_one(
 
 
 def test_order_follows_the_dict_that_was_opened(shared: Path, opened: Open) -> None:
-    draft, _ = upgrade(
-        opened(shared / "checkpoints/2.2.2/single_gsd_list/ckpt"), UpgradeOptions("2.6")
-    )
+    draft, _ = upgrade(opened(shared / "checkpoints/2.2.2/single_gsd_list/ckpt"), Upgrade("2.6"))
     keys = [f.rpartition(".")[2] for f in draft.entries if f.startswith("optimizer.param_groups.0")]
     assert keys[:3] == ["weight_decay", "lr", "betas"]
     assert keys[-1] == "params"
@@ -126,7 +126,7 @@ def test_order_follows_the_dict_that_was_opened(shared: Path, opened: Open) -> N
 
 def test_dicts_of_a_new_checkpoint_are_let_alone(samples: Path, opened: Open) -> None:
     source = opened(samples / "healthy" / "step-8500")
-    draft, steps = upgrade(source, UpgradeOptions("2.13"))
+    draft, steps = upgrade(source, Upgrade("2.13"))
     assert draft is source
     assert [step.changed for step in steps] == [0] * len(steps)
     assert {step.name for step in steps} == {
@@ -147,7 +147,7 @@ def test_nothing_is_opened_where_something_cannot_be(samples: Path, opened: Open
         [*source.entries.values(), odd],
         {**(source.planner_data or {}), "scheduler": ("scheduler",)},
     )
-    draft, steps = upgrade(source, UpgradeOptions("2.13"))
+    draft, steps = upgrade(source, Upgrade("2.13"))
     assert "my.lambda" in report(steps).note
     assert report(steps).changed == 0
     groups = draft.entries["optimizer.param_groups"]
@@ -160,7 +160,7 @@ def test_a_collision_is_refused(samples: Path, opened: Open) -> None:
     twin = BytesDraft("optimizer.param_groups.0.lr", Literal(0.5))
     source = source.with_entries([*source.entries.values(), twin], source.planner_data)
     with pytest.raises(Refused, match="there already"):
-        upgrade(source, UpgradeOptions("2.13"))
+        upgrade(source, Upgrade("2.13"))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_collision_is_refused(samples: Path, opened: Open) -> None:
 )
 def test_back_to_the_form_of_2_3(shared: Path, opened: Open, layout: str) -> None:
     new = opened(shared / "checkpoints/2.4.1" / layout / "ckpt")
-    draft, _ = upgrade(new, UpgradeOptions("2.2"))
+    draft, _ = upgrade(new, Upgrade("2.2"))
     assert draft.form == "2.2"
     old = opened(shared / "checkpoints/2.2.2" / layout / "ckpt")
     assert set(draft.entries) == set(old.entries)
@@ -186,8 +186,8 @@ def test_back_to_the_form_of_2_3(shared: Path, opened: Open, layout: str) -> Non
 
 def test_there_and_back_gives_the_same_objects(shared: Path, opened: Open) -> None:
     source = opened(shared / "checkpoints/2.2.2/extras_w4/ckpt")
-    new, _ = upgrade(source, UpgradeOptions("2.6"))
-    back, _ = upgrade(new, UpgradeOptions("2.2"))
+    new, _ = upgrade(source, Upgrade("2.6"))
+    back, _ = upgrade(new, Upgrade("2.2"))
     before, after = objects(source), objects(back)
     assert before.pop("empty_dict") == {}
     assert after.keys() == before.keys()
@@ -222,7 +222,7 @@ def test_tensors_inside_dicts_of_1_13(torch: Any, tmp_path: Path, opened: Open) 
             "epoch": 3,
         },
     )
-    draft, steps = upgrade(opened(source), UpgradeOptions("2.13"))
+    draft, steps = upgrade(opened(source), Upgrade("2.13"))
     assert report(steps).changed == 2
     entry = draft.entries["model.w"]
     assert isinstance(entry, TensorDraft)
@@ -247,7 +247,7 @@ def test_tensors_inside_dicts_of_1_13(torch: Any, tmp_path: Path, opened: Open) 
 def test_a_large_tensor_inside_a_dict(torch: Any, tmp_path: Path, opened: Open) -> None:
     big = tensor(300, 100)
     source = old_checkpoint(tmp_path / "old", {"model": {"w": big, "pair": (1, 2)}})
-    draft, _ = upgrade(opened(source), UpgradeOptions("2.13"))
+    draft, _ = upgrade(opened(source), Upgrade("2.13"))
     write(plan(draft, tmp_path / "new"))
     assert by_torch(tmp_path / "new")["model.w"] == tensor_truth(
         "float32", (300, 100), big.array.tobytes()
@@ -256,7 +256,7 @@ def test_a_large_tensor_inside_a_dict(torch: Any, tmp_path: Path, opened: Open) 
 
 def test_a_large_tensor_inside_a_tuple_keeps_all_as_it_is(tmp_path: Path, opened: Open) -> None:
     source = old_checkpoint(tmp_path / "old", {"model": {"w": (tensor(300, 100),)}, "epoch": 3})
-    draft, steps = upgrade(opened(source), UpgradeOptions("2.13"))
+    draft, steps = upgrade(opened(source), Upgrade("2.13"))
     assert "torch.Tensor" in report(steps).note
     assert set(draft.entries) == {"model", "epoch"}
 
@@ -267,7 +267,7 @@ def test_a_flat_checkpoint_of_1_13_loads(
 ) -> None:
     source = samples / "releases" / layout
     with open_checkpoint(source) as checkpoint:
-        draft, _ = upgrade(Draft.of(checkpoint), UpgradeOptions("2.13"))
+        draft, _ = upgrade(Draft.of(checkpoint), Upgrade("2.13"))
         write(plan(draft, tmp_path / "new"))
     found = by_torch(tmp_path / "new")
     for fqn, value in truth(source).items():

@@ -13,7 +13,9 @@ from dcpctl.model.draft import BytesDraft, Draft, Fill, Literal, TensorDraft
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.tree import leaves
-from dcpctl.surgery.upgrade import StepReport, UpgradeOptions, upgrade
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.upgrade.engine import upgrade
+from dcpctl.surgery.upgrade.registry import StepReport
 
 Open = Callable[[Path], Draft]
 
@@ -56,13 +58,13 @@ def report(steps: list[StepReport], name: str = "param-group-keys") -> StepRepor
 
 @pytest.mark.parametrize(("order", "default"), [(ADAM, False), (ADAMW, True)])
 def test_the_order_of_the_keys_tells_adam_from_adamw(order: tuple[str, ...], default: bool) -> None:
-    draft, steps = upgrade(draft_of(group(order, "w")), UpgradeOptions("2.13"))
+    draft, steps = upgrade(draft_of(group(order, "w")), Upgrade("2.13"))
     assert values(draft)[f"0.{KEY}"] is default
     assert report(steps).changed == 1
 
 
 def test_each_group_by_itself() -> None:
-    draft, _ = upgrade(draft_of(group(ADAMW, "w"), group(ADAM, "b")), UpgradeOptions("2.13"))
+    draft, _ = upgrade(draft_of(group(ADAMW, "w"), group(ADAM, "b")), Upgrade("2.13"))
     found = values(draft)
     assert (found[f"0.{KEY}"], found[f"1.{KEY}"]) == (True, False)
 
@@ -70,54 +72,54 @@ def test_each_group_by_itself() -> None:
 def test_what_cannot_be_told_is_refused_and_told_by_the_user() -> None:
     torn = draft_of(group(SORTED, "w"), group(SORTED, "b"))
     with pytest.raises(Refused, match=r"group 0, 1 may be Adam or AdamW.*False for Adam") as error:
-        upgrade(torn, UpgradeOptions("2.13"))
+        upgrade(torn, Upgrade("2.13"))
     assert "--optimizer adamw" in str(error.value.hint)
     for named, default in (("adamw", True), ("Adam", False), ("torch.optim.AdamW", True)):
-        draft, _ = upgrade(torn, UpgradeOptions("2.13", optimizer=named))
+        draft, _ = upgrade(torn, Upgrade("2.13", optimizer=named))
         assert values(draft)[f"0.{KEY}"] is default
         assert values(draft)[f"1.{KEY}"] is default
 
 
 def test_nothing_is_ambiguous_where_the_target_asks_for_nothing_new() -> None:
     torn = draft_of(group(SORTED, "w"))
-    draft, steps = upgrade(torn, UpgradeOptions("2.6"))
+    draft, steps = upgrade(torn, Upgrade("2.6"))
     assert list(draft.entries) == list(torn.entries)
     assert report(steps).changed == 0
 
 
 def test_a_user_may_overrule_the_order_and_nothing_else() -> None:
-    draft, _ = upgrade(draft_of(group(ADAM, "w")), UpgradeOptions("2.13", optimizer="adamw"))
+    draft, _ = upgrade(draft_of(group(ADAM, "w")), Upgrade("2.13", optimizer="adamw"))
     assert values(draft)[f"0.{KEY}"] is True
     sgd = draft_of({"lr": 0.1, "momentum": 0.9, "dampening": 0, "params": ["w"]})
     with pytest.raises(Refused, match="no param group can be one of AdamW"):
-        upgrade(sgd, UpgradeOptions("2.13", optimizer="adamw"))
+        upgrade(sgd, Upgrade("2.13", optimizer="adamw"))
     told = draft_of(group(ADAM, "w", decoupled_weight_decay=False))
     with pytest.raises(Refused, match="no param group can be one of AdamW"):
-        upgrade(told, UpgradeOptions("2.13", optimizer="adamw"))
+        upgrade(told, Upgrade("2.13", optimizer="adamw"))
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        UpgradeOptions("2.13", optimizer="adamwww"),
-        UpgradeOptions("two"),
-        UpgradeOptions("1.12"),
-        UpgradeOptions("2.13", optimizer_keys="names"),
-        UpgradeOptions("2.13", fill_missing_state="ones"),
+        Upgrade("2.13", optimizer="adamwww"),
+        Upgrade("two"),
+        Upgrade("1.12"),
+        Upgrade("2.13", optimizer_keys="names"),
+        Upgrade("2.13", fill_missing_state="ones"),
     ],
 )
-def test_unknown_choices(options: UpgradeOptions) -> None:
+def test_unknown_choices(options: Upgrade) -> None:
     with pytest.raises(UsageError):
         upgrade(draft_of(group(ADAM, "w")), options)
 
 
 def test_an_optimizer_that_the_target_does_not_have() -> None:
     with pytest.raises(Refused, match="has no Muon"):
-        upgrade(draft_of(group(ADAM, "w")), UpgradeOptions("2.8", optimizer="muon"))
+        upgrade(draft_of(group(ADAM, "w")), Upgrade("2.8", optimizer="muon"))
 
 
 def test_a_new_key_stands_where_the_optimizer_has_it() -> None:
-    draft, _ = upgrade(draft_of(group(ADAMW[:-2], "w")), UpgradeOptions("2.13", "adamw"))
+    draft, _ = upgrade(draft_of(group(ADAMW[:-2], "w")), Upgrade("2.13", "adamw"))
     new = [name for name in draft.entries if name.startswith("optimizer.param_groups.0.")]
     keys = [name.rpartition(".")[2] for name in new]
     assert keys == [*ADAMW, KEY, "params"]
@@ -139,7 +141,7 @@ def test_pickled_groups_of_an_old_target_stay_pickled(stateless: bool) -> None:
         state = TensorDraft(fqn, (2,), "float32", Fill(0.0))
         places = {fqn: ("optimizer", "state", "w", "exp_avg"), **(source.planner_data or {})}
         source = source.with_entries([state, *source.entries.values()], places)
-    draft, steps = upgrade(source, UpgradeOptions("2.2", optimizer="adamw"))
+    draft, steps = upgrade(source, Upgrade("2.2", optimizer="adamw"))
     *_, entry = draft.entries.values()
     assert isinstance(entry, BytesDraft)
     assert entry.fqn == ("optimizer" if stateless else "optimizer.param_groups")
@@ -154,14 +156,14 @@ def test_pickled_groups_of_an_old_target_stay_pickled(stateless: bool) -> None:
 
 def test_keys_that_an_older_target_does_not_know_are_left_and_said() -> None:
     told = draft_of(group(ADAM, "w", decoupled_weight_decay=False))
-    draft, steps = upgrade(told, UpgradeOptions("2.4"))
+    draft, steps = upgrade(told, Upgrade("2.4"))
     assert draft.entries.keys() == told.entries.keys()
     assert f"does not know {KEY}" in report(steps).note
 
 
 def test_flattened_by_name(shared: Path, opened: Open) -> None:
     source = opened(shared / "checkpoints/2.4.1/fsdp2_flat_fp32/ckpt")
-    draft, steps = upgrade(source, UpgradeOptions("2.13"))
+    draft, steps = upgrade(source, Upgrade("2.13"))
     new = draft.entries.keys() - source.entries.keys()
     params = {fqn.split(".exp_avg")[0] for fqn in source.entries if fqn.endswith(".exp_avg")}
     assert new == {f"{p.replace('.state.', '.param_groups.', 1)}.{KEY}" for p in params}
@@ -183,7 +185,7 @@ def test_every_optimizer_gets_what_the_target_asks_for(
 ) -> None:
     seen = 0
     for where in real(shared, release):
-        draft, _ = upgrade(opened(where / "ckpt"), UpgradeOptions(target))
+        draft, _ = upgrade(opened(where / "ckpt"), Upgrade(target))
         view = OptimizerView(draft)
         assert view.missing_group_keys(target) == [], where.name
         name = where.name.removeprefix("optim_").split("_")[0]
@@ -201,7 +203,7 @@ def test_the_defaults_are_the_optimizers_own(torch: Any, shared: Path, opened: O
     compared = 0
     for where in real(shared, "2.0.1"):
         name = where.name.removeprefix("optim_").split("_")[0]
-        draft, steps = upgrade(opened(where / "ckpt"), UpgradeOptions(release))
+        draft, steps = upgrade(opened(where / "ckpt"), Upgrade(release))
         if not report(steps).changed:
             continue
         theirs = getattr(torch.optim, name)([weight], lr=0.1).state_dict()["param_groups"][0]

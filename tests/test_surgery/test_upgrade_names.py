@@ -12,7 +12,9 @@ from dcpctl.errors import Refused
 from dcpctl.model.draft import BytesDraft, Draft, Literal, TensorDraft
 from dcpctl.model.fqn import wrappers_in
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.upgrade import StepReport, UpgradeOptions, upgrade
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.upgrade.engine import upgrade
+from dcpctl.surgery.upgrade.registry import StepReport
 
 Open = Callable[[Path], Draft]
 Flat = dict[str, tuple[Any, ...]]
@@ -40,7 +42,7 @@ RELEASES = ("2.0.1", "2.2.2", "2.4.1", "2.6.0", "2.9.1", "2.13.0")
 def test_no_wrapper_name_is_left(shared: Path, opened: Open, release: str, layout: str) -> None:
     source = opened(shared / "checkpoints" / release / layout / "ckpt")
     asked = True if layout == "ddp_w4" else None
-    draft, steps = upgrade(source, UpgradeOptions("2.13", wrappers=asked))
+    draft, steps = upgrade(source, Upgrade("2.13", wrappers=asked))
     assert report(steps, "wrappers").changed > 0
     assert not [fqn for fqn in draft.entries if wrappers_in(fqn)]
     planner = draft.planner_data or {}
@@ -56,17 +58,17 @@ def test_a_prefix_of_all_names_is_stripped_only_where_that_is_asked_for(
 ) -> None:
     """DDP leaves `module.` in all names alike, and so does a job that calls its model so."""
     source = opened(shared / "checkpoints/2.13.0/ddp_w4/ckpt")
-    draft, steps = upgrade(source, UpgradeOptions("2.13"))
+    draft, steps = upgrade(source, Upgrade("2.13"))
     assert report(steps, "wrappers").changed == 0
     assert "--wrappers strips it" in report(steps, "wrappers").note
     assert draft.entries.keys() == source.entries.keys()
-    _, steps = upgrade(source, UpgradeOptions("2.13", wrappers=True))
+    _, steps = upgrade(source, Upgrade("2.13", wrappers=True))
     assert "'module.' taken out of" in report(steps, "wrappers").note
 
 
 def test_wrappers_stay_where_that_is_asked_for(shared: Path, opened: Open) -> None:
     source = opened(shared / "checkpoints/2.13.0/wrapped_names_w4/ckpt")
-    draft, steps = upgrade(source, UpgradeOptions("2.13", wrappers=False))
+    draft, steps = upgrade(source, Upgrade("2.13", wrappers=False))
     assert draft.entries.keys() == source.entries.keys()
     assert report(steps, "wrappers").changed == 0
 
@@ -81,7 +83,7 @@ def test_a_key_of_the_state_dict_is_no_wrapper(samples: Path, opened: Open) -> N
         *source.entries.values(),
     ]
     source = source.with_entries(entries, {**kept, **(source.planner_data or {})})
-    draft, _ = upgrade(source, UpgradeOptions("2.13"))
+    draft, _ = upgrade(source, Upgrade("2.13"))
     assert "module.w" in draft.entries
 
 
@@ -92,7 +94,7 @@ def test_names_that_would_meet_are_refused(shared: Path, opened: Open) -> None:
     planner = {**(source.planner_data or {}), fqn: ("model", "norm.weight")}
     source = source.with_entries([*source.entries.values(), twin], planner)
     with pytest.raises(Refused, match="wrapper names cannot be stripped"):
-        upgrade(source, UpgradeOptions("2.13"))
+        upgrade(source, Upgrade("2.13"))
 
 
 #: (layout, how it names parameters), of the same model and optimizer.
@@ -111,7 +113,7 @@ def test_every_style_becomes_every_other(
 ) -> None:
     where = shared / "checkpoints" / release
     source = opened(where / SAME[style] / "ckpt")
-    draft, steps = upgrade(source, UpgradeOptions(release[:-2], optimizer_keys=wanted))
+    draft, steps = upgrade(source, Upgrade(release[:-2], optimizer_keys=wanted))
     theirs = opened(where / SAME[wanted] / "ckpt")
     mine = [f for f in draft.entries if f.startswith("optimizer.")]
     real = [f for f in theirs.entries if f.startswith("optimizer.")]
@@ -134,8 +136,8 @@ def test_every_style_becomes_every_other(
 @pytest.mark.parametrize("wanted", ["fqn", "flat"])
 def test_there_and_back(shared: Path, opened: Open, wanted: str) -> None:
     source = opened(shared / "checkpoints/2.13.0/single_raw_osd_fp32/ckpt")
-    there, _ = upgrade(source, UpgradeOptions("2.13", optimizer_keys=wanted))
-    back, _ = upgrade(there, UpgradeOptions("2.13", optimizer_keys="index"))
+    there, _ = upgrade(source, Upgrade("2.13", optimizer_keys=wanted))
+    back, _ = upgrade(there, Upgrade("2.13", optimizer_keys="index"))
     assert described(back) == described(source)
     assert back.planner_data == source.planner_data
 
@@ -145,7 +147,7 @@ def test_indices_without_a_model_are_refused(shared: Path, opened: Open) -> None
     bare = [e for e in source.entries.values() if e.fqn.startswith("optimizer.")]
     draft = source.with_entries(bare, {e.fqn: (source.planner_data or {})[e.fqn] for e in bare})
     with pytest.raises(Refused, match="cannot be told"):
-        upgrade(draft, UpgradeOptions("2.13", optimizer_keys="fqn"))
+        upgrade(draft, Upgrade("2.13", optimizer_keys="fqn"))
 
 
 def test_state_outside_the_groups_has_no_index(samples: Path, opened: Open) -> None:
@@ -156,4 +158,4 @@ def test_state_outside_the_groups_has_no_index(samples: Path, opened: Open) -> N
     planner = {**(source.planner_data or {}), fqn: ("optimizer", "state", "lost.weight", "exp_avg")}
     draft = source.with_entries([*source.entries.values(), extra], planner)
     with pytest.raises(Refused, match="belongs to no param group"):
-        upgrade(draft, UpgradeOptions("2.13", optimizer_keys="index"))
+        upgrade(draft, Upgrade("2.13", optimizer_keys="index"))

@@ -19,8 +19,9 @@ from dcpctl.model.draft import BytesDraft, Draft, Fill, TensorDraft
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.edits import Upgrade
-from dcpctl.surgery.upgrade import StepReport, UpgradeOptions, upgrade
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.upgrade.engine import upgrade
+from dcpctl.surgery.upgrade.registry import StepReport
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
 from tests.test_surgery import oracle
@@ -37,7 +38,7 @@ def report(steps: list[StepReport], name: str) -> StepReport:
 
 def test_steps_become_tensors(shared: Path, opened: Open) -> None:
     source = opened(shared / "checkpoints/2.6.0/step_int_float/ckpt")
-    draft, steps = upgrade(source, UpgradeOptions("2.13"))
+    draft, steps = upgrade(source, Upgrade("2.13"))
     assert report(steps, "step-tensor").changed == 21
     for fqn, entry in draft.entries.items():
         if fqn.endswith(".step"):
@@ -61,7 +62,7 @@ def test_the_step_is_what_the_target_keeps(
     shared: Path, opened: Open, release: str, name: str, target: str, tensor: bool
 ) -> None:
     source = opened(shared / "checkpoints" / release / f"optim_{name}" / "ckpt")
-    draft, _ = upgrade(source, UpgradeOptions(target))
+    draft, _ = upgrade(source, Upgrade(target))
     slots = OptimizerView(draft).parameters[0].slots
     assert (slots["step"].shape == ()) is tensor
     before = OptimizerView(source).parameters[0].slots["step"].value()
@@ -87,9 +88,9 @@ def test_parameters_that_never_trained_get_zeros(
     whole = opened(shared / "checkpoints/2.13.0/fsdp2_list_fp32/ckpt")
     names = [p.name for p in OptimizerView(whole).parameters if p.name.startswith("layers.1.")]
     source = without_state(whole, *names)
-    same, steps = upgrade(source, UpgradeOptions("2.13"))
+    same, steps = upgrade(source, Upgrade("2.13"))
     assert same is source
-    draft, steps = upgrade(source, UpgradeOptions("2.13", fill_missing_state="zeros"))
+    draft, steps = upgrade(source, Upgrade("2.13", fill_missing_state="zeros"))
     assert report(steps, "missing-state").changed == 3 * len(names)
     assert OptimizerView(draft).verdict == "complete"
     assert set(draft.entries) == set(whole.entries)
@@ -109,7 +110,7 @@ def test_parameters_that_never_trained_get_zeros(
 def test_a_parameter_without_a_gradient_gets_zeros_too(samples: Path, opened: Open) -> None:
     whole = opened(samples / "healthy" / "step-8500")
     source = without_state(whole, "layers.0.attention.wq.weight")
-    draft, steps = upgrade(source, UpgradeOptions("2.13", fill_missing_state="zeros"))
+    draft, steps = upgrade(source, Upgrade("2.13", fill_missing_state="zeros"))
     assert set(draft.entries) == set(whole.entries)
     note = report(steps, "missing-state").note
     assert note == "zeros for 'layers.0.attention.wq.weight': never given a gradient, or lost"
@@ -122,20 +123,18 @@ def test_state_that_was_lost_is_not_made_up(samples: Path, opened: Open) -> None
     planner = dict(whole.planner_data or {})
     del planner[slot]
     with pytest.raises(Refused, match="was made and is lost"):
-        upgrade(
-            whole.with_entries(kept, planner), UpgradeOptions("2.13", fill_missing_state="zeros")
-        )
+        upgrade(whole.with_entries(kept, planner), Upgrade("2.13", fill_missing_state="zeros"))
     gone = [e for f, e in whole.entries.items() if not f.startswith(slot.removesuffix("exp_avg"))]
     with pytest.raises(Refused, match="was made and is lost"):
         upgrade(
             whole.with_entries(gone, whole.planner_data),
-            UpgradeOptions("2.13", fill_missing_state="zeros"),
+            Upgrade("2.13", fill_missing_state="zeros"),
         )
 
 
 def test_nothing_missing_is_nothing_filled(samples: Path, opened: Open) -> None:
     source = opened(samples / "healthy" / "step-8500")
-    draft, _ = upgrade(source, UpgradeOptions("2.13", fill_missing_state="zeros"))
+    draft, _ = upgrade(source, Upgrade("2.13", fill_missing_state="zeros"))
     assert draft is source
 
 
@@ -157,7 +156,7 @@ def test_metadata_in_the_form_of_the_target(
     samples: Path, opened: Open, tmp_path: Path, sample: str, target: str, form: str | None
 ) -> None:
     source = opened(samples / "releases" / sample)
-    draft, steps = upgrade(source, UpgradeOptions(target))
+    draft, steps = upgrade(source, Upgrade(target))
     assert draft.form == form
     assert (report(steps, "metadata").changed > 0) is (sample != "2.13.0-optim_Muon")
     write(plan(draft, tmp_path / "new"))
@@ -166,7 +165,7 @@ def test_metadata_in_the_form_of_the_target(
 
 
 def test_no_collectives_are_joined(samples: Path, opened: Open, tmp_path: Path) -> None:
-    draft, steps = upgrade(opened(samples / "no_collectives"), UpgradeOptions("2.13"))
+    draft, steps = upgrade(opened(samples / "no_collectives"), Upgrade("2.13"))
     assert report(steps, "metadata").changed == 1
     write(plan(draft, tmp_path / "new"))
     options = CheckOptions(ignore=("DCP501",), torch="2.13")  # it holds no optimizer
@@ -176,7 +175,7 @@ def test_no_collectives_are_joined(samples: Path, opened: Open, tmp_path: Path) 
 def test_compressed_items_for_a_release_that_cannot_read_them(
     samples: Path, opened: Open, tmp_path: Path
 ) -> None:
-    draft, steps = upgrade(opened(samples / "zstd"), UpgradeOptions("2.6"))
+    draft, steps = upgrade(opened(samples / "zstd"), Upgrade("2.6"))
     assert "decompressed" in report(steps, "metadata").note
     write(plan(draft, tmp_path / "new"))
     with open_checkpoint(tmp_path / "new") as made, open_checkpoint(samples / "zstd") as source:
@@ -189,25 +188,25 @@ def test_compressed_items_for_a_release_that_cannot_read_them(
 
 def test_dtypes_that_the_target_does_not_know(shared: Path, opened: Open) -> None:
     with pytest.raises(Refused, match=r"knows uint16 from 2\.6 on"):
-        upgrade(opened(shared / "checkpoints/2.13.0/dtensor_zoo/ckpt"), UpgradeOptions("2.4"))
+        upgrade(opened(shared / "checkpoints/2.13.0/dtensor_zoo/ckpt"), Upgrade("2.4"))
 
 
 def test_a_frameworks_own_classes_are_written_out(shared: Path, opened: Open) -> None:
     where = shared / "frameworks/olmo_core/flattened_skipstep_w2/step3"
     if not where.is_dir():
         pytest.skip("no such checkpoint")
-    _, steps = upgrade(opened(where), UpgradeOptions("2.13"))
+    _, steps = upgrade(opened(where), Upgrade("2.13"))
     assert "olmo_core" in report(steps, "metadata").note
 
 
 def test_fields_that_are_filled_in(samples: Path, opened: Open) -> None:
-    draft, _ = upgrade(opened(samples / "releases" / "2.2.2-optim_AdamW"), UpgradeOptions("2.13"))
+    draft, _ = upgrade(opened(samples / "releases" / "2.2.2-optim_AdamW"), Upgrade("2.13"))
     assert draft.fields is not None
     meta = draft.fields["storage_meta"]
     assert isinstance(meta, Record)
     assert list(meta.fields) == ["checkpoint_id", "save_id", "load_id", "modules"]
     assert draft.fields["version"] == "1.0.0"
-    older, _ = upgrade(opened(samples / "releases" / "2.2.2-optim_AdamW"), UpgradeOptions("2.5"))
+    older, _ = upgrade(opened(samples / "releases" / "2.2.2-optim_AdamW"), Upgrade("2.5"))
     assert older.fields is not None
     assert list(older.fields["storage_meta"].fields) == ["checkpoint_id", "save_id", "load_id"]
     assert "version" not in older.fields
@@ -220,10 +219,10 @@ def test_the_default_target_is_the_installed_torch(
 
     source = opened(samples / "releases" / "2.2.2-optim_AdamW")
     monkeypatch.setattr(torch_bridge, "installed_version", lambda: "2.2.2")
-    assert upgrade(source, UpgradeOptions())[0].form == "2.2"
+    assert upgrade(source, Upgrade())[0].form == "2.2"
     monkeypatch.setattr(torch_bridge, "installed_version", lambda: None)
     with pytest.raises(UsageError, match="not installed"):
-        upgrade(source, UpgradeOptions())
+        upgrade(source, Upgrade())
 
 
 # -- everything, on real checkpoints -------------------------------------------------------------
@@ -276,7 +275,7 @@ def test_every_target_makes_a_checkpoint_or_says_why_not(
     for layout in ("extras_w4", "single_raw_osd_bf16", "fsdp2_flat_bf16", "zstd", "dtensor_zoo"):
         with open_checkpoint(shared / "checkpoints/2.13.0" / layout / "ckpt") as checkpoint:
             try:
-                draft, _ = upgrade(Draft.of(checkpoint), UpgradeOptions(target))
+                draft, _ = upgrade(Draft.of(checkpoint), Upgrade(target))
             except DcpctlError as error:
                 assert layout == "dtensor_zoo", error
                 continue
@@ -291,7 +290,7 @@ def test_every_target_makes_a_checkpoint_or_says_why_not(
 @pytest.mark.parametrize("target", ["2.99", "1.12", "3.0", "2", "soon", ""])
 def test_a_release_that_nobody_knows_is_refused(samples: Path, opened: Open, target: str) -> None:
     with pytest.raises(UsageError, match="no torch release") as raised:
-        upgrade(opened(samples / "legacy"), UpgradeOptions(target))
+        upgrade(opened(samples / "legacy"), Upgrade(target))
     assert "1.13 to 2.15" in (raised.value.hint or "")
 
 
@@ -299,6 +298,6 @@ def test_nothing_of_the_source_is_touched(shared: Path, opened: Open) -> None:
     source = opened(shared / "checkpoints/2.2.2/extras_w4/ckpt")
     before = [dataclasses.replace(e) for e in source.entries.values() if isinstance(e, BytesDraft)]
     shown = {entry.fqn: repr(entry.value) for entry in before}
-    upgrade(source, UpgradeOptions("2.13"))
-    upgrade(source, UpgradeOptions("2.2"))
+    upgrade(source, Upgrade("2.13"))
+    upgrade(source, Upgrade("2.2"))
     assert {entry.fqn: repr(entry.value) for entry in before} == shown

@@ -100,10 +100,11 @@ def test_an_optimizer_that_is_not_torchs() -> None:
 def test_the_legacy_sample_is_filled_as_upgrade_does(samples: Path) -> None:
     from dcpctl.model.draft import Draft
     from dcpctl.model.opening import open_checkpoint
-    from dcpctl.surgery.upgrade.engine import UpgradeOptions, upgrade
+    from dcpctl.surgery.upgrade import Upgrade
+    from dcpctl.surgery.upgrade.engine import upgrade
 
     with open_checkpoint(samples / "legacy") as legacy:
-        upgraded, _ = upgrade(Draft.of(legacy), UpgradeOptions(torch="2.13"))
+        upgraded, _ = upgrade(Draft.of(legacy), Upgrade(torch="2.13"))
         new = [fqn for fqn in upgraded.entries if fqn not in legacy]
         assert new
         paths = {fqn: upgraded.planner_data[fqn] for fqn in new}

@@ -19,7 +19,8 @@ from dcpctl.model.draft import Draft  # noqa: E402
 from dcpctl.model.entry import TensorEntry  # noqa: E402
 from dcpctl.model.opening import open_checkpoint  # noqa: E402
 from dcpctl.model.optimizer.view import OptimizerView  # noqa: E402
-from dcpctl.surgery.upgrade.engine import UpgradeOptions, upgrade  # noqa: E402
+from dcpctl.surgery.upgrade import Upgrade  # noqa: E402
+from dcpctl.surgery.upgrade.engine import upgrade  # noqa: E402
 from dcpctl.training import StrictLoadPlanner  # noqa: E402
 
 pytestmark = [
@@ -113,7 +114,7 @@ def filled_like_upgrade(path: Path) -> int:
     """How many keys the planner fills, with the values that `dcpctl upgrade` gives them."""
     with open_checkpoint(path) as checkpoint:
         try:
-            upgraded, _ = upgrade(Draft.of(checkpoint), UpgradeOptions(torch="2.13"))
+            upgraded, _ = upgrade(Draft.of(checkpoint), Upgrade(torch="2.13"))
         except Refused:
             return 0
         new = [fqn for fqn in upgraded.entries if fqn not in checkpoint]

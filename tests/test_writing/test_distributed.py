@@ -14,7 +14,7 @@ import pytest
 
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery.reshard import ReshardOptions, reshard
+from dcpctl.surgery.layouts.layout import ReshardOptions, reshard
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write

@@ -15,8 +15,16 @@ from dcpctl.errors import Refused, UsageError
 from dcpctl.formats.safetensors_emit import Piece, emit_header, emit_index
 from dcpctl.model.draft import Draft, Fill
 from dcpctl.model.rename_rules import literal
-from dcpctl.surgery import edits
-from dcpctl.surgery.set import assignment
+from dcpctl.surgery.cast import Cast
+from dcpctl.surgery.drop import Drop
+from dcpctl.surgery.edits import apply_edits
+from dcpctl.surgery.merge import Merge
+from dcpctl.surgery.rename import Rename
+from dcpctl.surgery.reshard import Reshard
+from dcpctl.surgery.select import Select
+from dcpctl.surgery.set import Set, assignment
+from dcpctl.surgery.upgrade import Upgrade
+from dcpctl.surgery.verbs import Verb
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import Plan, plan
 from dcpctl.writing.write import write
@@ -93,10 +101,10 @@ def sharded(tmp_path: Path) -> Path:
     return path
 
 
-def edited(source: Path, target: Path, *wanted: edits.Edit, to: str | None = None) -> Plan:
+def edited(source: Path, target: Path, *wanted: Verb, to: str | None = None) -> Plan:
     options = WriteOptions(to=to)
     with open_checkpoint(source) as checkpoint:
-        draft, _ = edits.apply_edits(checkpoint, wanted, lambda path: checkpoint)
+        draft, _ = apply_edits(checkpoint, wanted, lambda path: checkpoint)
         made = plan(draft, target, options)
         write(made, options)
     return made
@@ -108,7 +116,7 @@ def weights(path: Path) -> dict[str, bytes]:
 
 
 def test_what_is_untouched_is_the_same_file(consolidated: Path, tmp_path: Path) -> None:
-    made = edited(consolidated, tmp_path / "out", edits.Select(("*",)))
+    made = edited(consolidated, tmp_path / "out", Select(("*",)))
     assert made.counts.files_whole == 2
     before, after = hashes(consolidated), hashes(tmp_path / "out")
     assert before.pop("model.safetensors.index.json")
@@ -117,7 +125,7 @@ def test_what_is_untouched_is_the_same_file(consolidated: Path, tmp_path: Path) 
 
 
 def test_a_rename_rewrites_its_file_and_the_index(consolidated: Path, tmp_path: Path) -> None:
-    made = edited(consolidated, tmp_path / "out", edits.Rename((literal("l.0=m"),)))
+    made = edited(consolidated, tmp_path / "out", Rename((literal("l.0=m"),)))
     assert (made.counts.files, made.counts.files_whole) == (2, 1)
     tensors, metadata = read(tmp_path / "out/model-00001-of-00002.safetensors")
     assert metadata == {"format": "pt"}
@@ -135,9 +143,9 @@ def test_a_rename_rewrites_its_file_and_the_index(consolidated: Path, tmp_path: 
 
 def test_drop_cast_and_fill(consolidated: Path, tmp_path: Path) -> None:
     wanted = [
-        edits.Drop(("l.1.b",)),
-        edits.Cast("float64", ("l.0.w",)),
-        edits.Set((assignment("l.0.e=7"),), fill=True),
+        Drop(("l.1.b",)),
+        Cast("float64", ("l.0.w",)),
+        Set((assignment("l.0.e=7"),), fill=True),
     ]
     made = edited(consolidated, tmp_path / "out", *wanted)
     tensors, _ = read(tmp_path / "out/model-00001-of-00002.safetensors")
@@ -150,7 +158,7 @@ def test_drop_cast_and_fill(consolidated: Path, tmp_path: Path) -> None:
 def test_one_file_without_an_index_stays_one(tmp_path: Path) -> None:
     (tmp_path / "hf").mkdir()
     file(tmp_path / "hf/model.safetensors", {"w": W, "e": E})
-    edited(tmp_path / "hf", tmp_path / "out", edits.Rename((literal("w=v"),)))
+    edited(tmp_path / "hf", tmp_path / "out", Rename((literal("w=v"),)))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.safetensors"]
     assert set(read(tmp_path / "out/model.safetensors")[0]) == {"v", "e"}
 
@@ -159,7 +167,7 @@ def test_two_models_become_one_with_an_index(consolidated: Path, tmp_path: Path)
     (tmp_path / "more").mkdir()
     file(tmp_path / "more/model-00001-of-00002.safetensors", {"head": W})
     with open_checkpoint(consolidated) as a, open_checkpoint(tmp_path / "more") as b:
-        draft = edits.Merge((tmp_path / "more",)).apply(Draft.of(a), lambda path: b).draft
+        draft = Merge((tmp_path / "more",)).apply(Draft.of(a), lambda path: b).draft
         run(draft, tmp_path / "out")
     index = json.loads((tmp_path / "out/model.safetensors.index.json").read_text())["weight_map"]
     assert index["head"] == "model-00001-of-00002-2.safetensors"
@@ -167,10 +175,10 @@ def test_two_models_become_one_with_an_index(consolidated: Path, tmp_path: Path)
 
 
 def test_shards_stay_shards(sharded: Path, tmp_path: Path) -> None:
-    made = edited(sharded, tmp_path / "same", edits.Select(("*",)))
+    made = edited(sharded, tmp_path / "same", Select(("*",)))
     assert made.counts.files_whole == 2 and hashes(tmp_path / "same") == hashes(sharded)
-    edited(sharded, tmp_path / "v", edits.Rename((literal("w=v"),)))
-    edited(sharded, tmp_path / "three", edits.Reshard(3))
+    edited(sharded, tmp_path / "v", Rename((literal("w=v"),)))
+    edited(sharded, tmp_path / "three", Reshard(3))
     assert weights(tmp_path / "v") == {"v": W.tobytes()}
     assert weights(tmp_path / "three") == {"w": W.tobytes()}
     for rank in range(3):
@@ -186,7 +194,7 @@ def test_dcp_where_it_is_asked_for(
     request: pytest.FixtureRequest, tmp_path: Path, name: str
 ) -> None:
     source = request.getfixturevalue(name)
-    made = edited(source, tmp_path / "out", edits.Select(("*",)), to="dcp")
+    made = edited(source, tmp_path / "out", Select(("*",)), to="dcp")
     assert (tmp_path / "out/.metadata").is_file() and made.warnings == ()
     with open_checkpoint(tmp_path / "out") as checkpoint:
         assert checkpoint.format == "dcp"
@@ -196,7 +204,7 @@ def test_dcp_where_it_is_asked_for(
 
 
 def test_a_layout_that_it_cannot_say(consolidated: Path, tmp_path: Path) -> None:
-    made = edited(consolidated, tmp_path / "out", edits.Reshard(2))
+    made = edited(consolidated, tmp_path / "out", Reshard(2))
     assert made.parts[0].stored.format == "dcp"
     assert "cannot say which rank holds what" in made.warnings[0]
 
@@ -204,8 +212,8 @@ def test_a_layout_that_it_cannot_say(consolidated: Path, tmp_path: Path) -> None
 def test_upgrade_changes_the_form_only_where_the_release_cannot_read_it(
     consolidated: Path, tmp_path: Path
 ) -> None:
-    edited(consolidated, tmp_path / "new", edits.Upgrade("2.13"))
-    edited(consolidated, tmp_path / "old", edits.Upgrade("2.6"))
+    edited(consolidated, tmp_path / "new", Upgrade("2.13"))
+    edited(consolidated, tmp_path / "old", Upgrade("2.6"))
     assert (tmp_path / "new/model.safetensors.index.json").is_file()
     assert (tmp_path / "old/.metadata").is_file()
 

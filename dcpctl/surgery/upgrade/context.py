@@ -20,7 +20,7 @@ class Context:
         optimizer: class name in torch.optim that the user gave, or None.
         optimizer_keys: `fqn`, `index`, `flat` or None.
         fill_missing_state: `zeros` or None.
-        wrappers: as `UpgradeOptions` has it.
+        wrappers: as `Upgrade` has it.
     """
 
     torch: str

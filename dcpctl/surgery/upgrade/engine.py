@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dcpctl import torch_bridge
 from dcpctl.errors import UsageError, quote
 from dcpctl.model.draft import Draft
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.releases import check_release
+from dcpctl.surgery.upgrade import FILLS, OPTIMIZER_KEYS, Upgrade
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import StepReport, all_steps
 
-OPTIMIZER_KEYS = ("fqn", "index", "flat")
-FILLS = ("zeros",)
 
-
-@dataclass(frozen=True, slots=True)
-class UpgradeOptions:
-    """What is wanted of an upgrade.
-
-    Attributes:
-        torch: the release that shall load the result; None for the one installed here, told
-            without importing it.
-        optimizer: class of the optimizer in torch.optim, in any case (`adamw`); needed where the
-            checkpoint does not tell and defaults differ.
-        optimizer_keys: name parameters in the optimizer by `fqn` (get_state_dict), by `index`
-            (optimizer.state_dict()) or `flat` (flatten_optimizer_state_dict); None leaves them.
-        fill_missing_state: `zeros` gives parameters that were never trained a new state.
-        wrappers: strip wrapper names from keys: True also a `module.` that all names have, None
-            what leaked, as far as names show it, False nothing.
-    """
-
-    torch: str | None = None
-    optimizer: str | None = None
-    optimizer_keys: str | None = None
-    fill_missing_state: str | None = None
-    wrappers: bool | None = None
-
-
-def upgrade(draft: Draft, options: UpgradeOptions) -> tuple[Draft, list[StepReport]]:
+def upgrade(draft: Draft, options: Upgrade) -> tuple[Draft, list[StepReport]]:
     """Bring a checkpoint into the form that a torch release loads; newer or older than its own.
 
     Args:
@@ -63,7 +36,7 @@ def upgrade(draft: Draft, options: UpgradeOptions) -> tuple[Draft, list[StepRepo
     return draft, reports
 
 
-def _context(options: UpgradeOptions) -> Context:
+def _context(options: Upgrade) -> Context:
     torch = torch_bridge.installed_version() if options.torch is None else options.torch
     if torch is None:
         raise UsageError(

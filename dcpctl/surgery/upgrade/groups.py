@@ -13,7 +13,7 @@ from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.kind import Kind, tell_kind
 from dcpctl.model.optimizer.source import LazyValues, RawGroup, RawOptimizer
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.names import GROUP, GROUPS, NAME_LISTS, STATE_DICT, Holder, survey
+from dcpctl.surgery.names.survey import GROUP, GROUPS, NAME_LISTS, STATE_DICT, Holder, survey
 from dcpctl.writing.side_files import beside
 
 Key = str | int

@@ -19,7 +19,7 @@ from dcpctl.model.fqn import is_index
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.source import BACKWARD, FLAT, INDEXED, PICKLED, PLAIN, RawOptimizer
-from dcpctl.surgery.names import NAME_LISTS, every_name
+from dcpctl.surgery.names.survey import NAME_LISTS, every_name
 
 INDEX, FQN, FLATTENED = "index", "fqn", "flat"
 BY_PARAMETER = "one optimizer per parameter"

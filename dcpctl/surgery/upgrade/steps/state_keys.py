@@ -7,7 +7,7 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.fqn import is_index
 from dcpctl.model.optimizer.source import RawOptimizer
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.names import ambiguous
+from dcpctl.surgery.names.survey import ambiguous
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 from dcpctl.surgery.upgrade.renaming import (

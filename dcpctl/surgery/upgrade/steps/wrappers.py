@@ -8,8 +8,8 @@ from dcpctl.errors import Refused, quote
 from dcpctl.model.draft import Draft
 from dcpctl.model.fqn import DDP_WRAPPER, WRAPPERS, wrappers_in
 from dcpctl.model.wrappers import ddp_leaked, without_wrappers
-from dcpctl.surgery.names import Names, every_name, survey
-from dcpctl.surgery.rename import Mapped, renamed
+from dcpctl.surgery.names.renamer import Mapped, renamed
+from dcpctl.surgery.names.survey import Names, every_name, survey
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 

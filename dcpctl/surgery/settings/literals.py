@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from dcpctl.errors import Refused, UsageError, quote
 from dcpctl.formats import dtypes
 from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.optimizer.catalogue import catalogue
+from dcpctl.surgery.set import Text
 
 _WORDS: dict[str, Any] = {
     "true": True,
@@ -38,13 +38,6 @@ _COUNTS = frozenset({"step", "_step_count"})
 _FRACTIONS = frozenset({"betas"})
 #: Those that are null until somebody decides.
 _SWITCHES = frozenset({"foreach", "fused"})
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A value as it was typed; what it means depends on what it replaces."""
-
-    text: str
 
 
 def parse(text: str) -> Any:

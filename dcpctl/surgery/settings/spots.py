@@ -9,7 +9,7 @@ from typing import Any
 from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
 from dcpctl.model.globs import matching
 from dcpctl.model.optimizer import naming
-from dcpctl.surgery.names import GROUP, GROUPS, PARAMS, SLOTS_BY_NAME, Holder, Names
+from dcpctl.surgery.names.survey import GROUP, GROUPS, PARAMS, SLOTS_BY_NAME, Holder, Names
 
 Key = str | int
 

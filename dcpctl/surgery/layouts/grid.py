@@ -15,7 +15,7 @@ import numpy as np
 
 from dcpctl.errors import Refused
 from dcpctl.formats.records import Int64s
-from dcpctl.surgery.placements import Mesh, Placements, Shard
+from dcpctl.surgery.layouts.placements import Mesh, Placements, Shard
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dcpctl.errors import NothingSelected, listed
+from dcpctl.errors import NothingSelected, UsageError, listed
 from dcpctl.model.draft import Draft
 from dcpctl.model.globs import matching
 from dcpctl.model.sections import Sections
+from dcpctl.surgery.names.survey import Names
 
 
 def selected(draft: Draft, globs: Sequence[str], among: Collection[str] | None = None) -> list[str]:
@@ -47,6 +48,21 @@ def in_section(sections: Sections, section: str) -> list[str]:
             f"the checkpoint has no {section}", hint=f"its sections: {', '.join(have)}"
         )
     return found
+
+
+def choose(draft: Draft, names: Names, globs: Sequence[str], section: str | None) -> list[str]:
+    """Return the FQNs that globs match among a section's, or all of the section.
+
+    Raises:
+        NothingSelected: a glob matches nothing, or there is no such section.
+        UsageError: neither globs nor a section.
+    """
+    among = None if section is None else in_section(names.sections, section)
+    if not globs:
+        if among is None:
+            raise UsageError("no keys are asked for", hint="dcpctl inspect --keys lists them")
+        return among
+    return selected(draft, globs, None if among is None else set(among))
 
 
 def _nearest(draft: Draft, name: str) -> str:

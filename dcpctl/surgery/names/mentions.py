@@ -11,8 +11,8 @@ from dcpctl.model.draft import BytesDraft, Draft, Literal
 from dcpctl.model.entry import BytesEntry
 from dcpctl.model.optimizer.naming import is_job_name
 from dcpctl.model.sections import EMA, OTHER, SCHEDULER
-from dcpctl.surgery.names import Names
-from dcpctl.surgery.values import alike
+from dcpctl.surgery.names.survey import Names
+from dcpctl.surgery.names.values import alike
 
 # A value that lists parameters is no larger; what is larger is data.
 _MAX_BYTES = 1 << 20

@@ -17,10 +17,10 @@ from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal, TensorDra
 from dcpctl.model.fqn import Path
 from dcpctl.model.globs import matching
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.surgery.literals import Text, converted, parse
-from dcpctl.surgery.names import NAME_LISTS
+from dcpctl.surgery.names.survey import NAME_LISTS
 from dcpctl.surgery.outcome import Change
-from dcpctl.surgery.set import Assignment
+from dcpctl.surgery.set import Assignment, Text
+from dcpctl.surgery.settings.literals import converted, parse
 from dcpctl.surgery.upgrade.groups import Group, groups_elsewhere, groups_of, sibling, with_keys
 
 _REFERENCE = re.compile(r"@(\w+)")

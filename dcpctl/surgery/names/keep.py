@@ -9,8 +9,8 @@ from dcpctl.model.draft import Draft, EntryDraft
 from dcpctl.model.fqn import is_index, strip_wrappers
 from dcpctl.model.optimizer.pairing import Model
 from dcpctl.model.optimizer.source import RawOptimizer
-from dcpctl.surgery import values
-from dcpctl.surgery.names import Names, Site, ambiguous
+from dcpctl.surgery.names import values
+from dcpctl.surgery.names.survey import Names, Site, ambiguous
 from dcpctl.surgery.outcome import Change, Outcome
 
 #: Model root -> names of its parameters, without wrappers.

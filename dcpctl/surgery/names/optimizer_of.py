@@ -5,24 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from dcpctl.errors import UsageError, listed, quote
+from dcpctl.errors import UsageError, listed
 from dcpctl.model.draft import Draft
 from dcpctl.model.sections import classify
 
 #: Optimizer root and model root.
 Pair = tuple[str, str]
-
-
-def pair_of(text: str) -> Pair:
-    """Read `OPTIMIZER=MODEL`; the model at top level has an empty name.
-
-    Raises:
-        UsageError: it has no `=`, or no optimizer.
-    """
-    optimizer, sign, model = text.partition("=")
-    if not sign or not optimizer:
-        raise UsageError(f"expected OPTIMIZER=MODEL, got {quote(text)}")
-    return optimizer, model
 
 
 def with_pairs(draft: Draft, pairs: Iterable[Pair]) -> Draft:

@@ -1,0 +1,1 @@
+"""Checkpoints of several parts: each edited alone, or all put together."""

@@ -1,0 +1,1 @@
+"""Hyperparameters, steps and other values: finding them, reading new ones, setting them."""
