@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 
 from dcpctl.cli.app import app
 from dcpctl.reports import rule_pages
-from tools import docs, reference, site
+from tools import console, docs, reference, site
 
 
 def test_every_command_has_its_page() -> None:
@@ -65,6 +67,27 @@ def test_the_sites_pages_lead_to_each_other(tmp_path: Path) -> None:
     )
     for page in tmp_path.rglob("*.md"):
         assert [*docs.broken_links(page, page.read_text())] == [], page
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="ruff is not installed")
+def test_the_code_of_worked_examples_is_as_ours(repository: Path, tmp_path: Path) -> None:
+    shown = {
+        name: text
+        for page in docs.documents()
+        for name, text in console.files(page.text).items()
+        if name.endswith(".py")
+    }
+    assert "dcpctl/check/rules/balance.py" in shown
+    for name, text in shown.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    ruff = (sys.executable, "-m", "ruff")
+    for command in (("check",), ("format", "--diff")):
+        done = subprocess.run(
+            [*ruff, *command, "--config", repository / "pyproject.toml", "."],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_rules_have_an_address_that_the_site_has(repository: Path) -> None:

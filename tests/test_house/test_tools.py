@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,58 @@ def test_broken_links_and_samples_are_found() -> None:
         "link to ../README.md#no: README.md has no such heading",
     ]
     assert "sample hostile is not in the table" in [*docs.unlisted_samples("healthy")]
+
+
+WORKED = """
+```python title="lab/lab_greeting.py"
+def greet():
+    print("hello from", __name__)
+```
+
+```toml title="lab/pyproject.toml"
+[project]
+name = "lab-greeting"
+
+[project.entry-points."dcpctl.greetings"]
+greet = "lab_greeting:greet"
+```
+
+```json title="sample_checkpoints/fsdp_tp_2x2.expected.json"
+{"added": 1}
+```
+
+````markdown title="docs/page.md"
+```console
+$ not an example
+```
+````
+
+```console
+$ cat docs/page.md | head -1
+```console
+```
+"""
+
+
+def test_files_that_a_document_shows_stand_where_its_examples_run(repository: Path) -> None:
+    shown = console.files(WORKED)
+    assert list(shown) == [
+        *("lab/lab_greeting.py", "lab/pyproject.toml"),
+        *("sample_checkpoints/fsdp_tp_2x2.expected.json", "docs/page.md"),
+    ]
+    (example,) = console.examples(WORKED)
+    assert example.command == "cat docs/page.md | head -1"
+    code = (
+        "from importlib.metadata import entry_points; import json, dcpctl; "
+        "(one,) = entry_points(group='dcpctl.greetings'); one.load()(); "
+        "known = json.load(open('sample_checkpoints/fsdp_tp_2x2.expected.json')); "
+        "print(known['added'], len(known) > 1)"
+    )
+    with console.shell(repository) as environment, console.workplace(repository, shown) as place:
+        assert console.run(example, place, environment) == ["```console"]
+        asked = console.Example(0, f'{sys.executable} -c "{code}"', [])
+        assert console.run(asked, place, environment) == ["hello from lab_greeting", "1 True"]
+    assert not (repository / "docs" / "page.md").exists()
 
 
 def test_wrong_python_sessions_are_found() -> None:
