@@ -94,7 +94,7 @@ def _blocks(storage: Storage, name: str, offset: int, length: int) -> Iterator[b
 
 
 def _zstd(blocks: Iterator[bytes], subject: str) -> Iterator[bytes]:
-    """Yield the decompressed parts of the one frame that the blocks make, at most 1 MiB each.
+    """Yield the decompressed parts of the frame that the blocks make, at most 1 MiB each.
 
     A block of 64 KiB of input can stand for gigabytes of zeros, so the output is drawn through a
     reader that is asked for bounded pieces.
@@ -107,82 +107,82 @@ def _zstd(blocks: Iterator[bytes], subject: str) -> Iterator[bytes]:
             hint="pip install zstandard",
         ) from None
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-    frame = _Frame(subject)
-    source = cast(BinaryIO, _Source(map(frame.feed, blocks)))
+    frames = _Frames(subject)
+    source = cast(BinaryIO, _Source(map(frames.feed, blocks)))
     reader = decompressor.stream_reader(source, read_size=_INPUT_BLOCK)
     try:
         while part := reader.read(1 << 20):
             yield part
         while source.read(_INPUT_BLOCK):
             pass
-        frame.finish()
+        frames.finish()
     except zstandard.ZstdError as error:
         if "memory" in str(error):
             raise LimitExceeded(f"{subject}: its zstd window is over {_MAX_WINDOW} bytes") from None
         raise MalformedItem(f"{subject}: not a zstd stream: {error}") from None
 
 
-class _Frame:
-    """Follows the blocks of a zstd frame (RFC 8878, 3.1.1) and sees that it is all there is.
+class _Frames:
+    """Follows the blocks of zstd frames (RFC 8878, 3.1.1): one, and empty ones behind it.
 
-    torch writes one frame an item. Whether what follows it is read depends on the decoder that is
-    installed, and on its release.
+    torch writes one frame an item with the package zstandard, and with pyzstd empty ones behind it.
+    Whether more than the first is read depends on the decoder that is installed, and on its
+    release, so that there shall be nothing in them.
     """
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
-        self._steps = self._walk()
         self._held = b""
         self._skip = 0
+        self._ended = True
+        self._steps = self._walk()
         self._wanted = next(self._steps)
-        self._done = False
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the item, and return them.
 
         Raises:
-            MalformedItem: they are no frame's, or lie behind its end.
+            MalformedItem: they are no frame's, or those of a second one with content.
         """
         rest = self._held + data
-        while not self._done:
+        while True:
             skipped = min(self._skip, len(rest))
             self._skip -= skipped
             rest = rest[skipped:]
             if self._skip or len(rest) < self._wanted:
                 break
             taken, rest = rest[: self._wanted], rest[self._wanted :]
-            try:
-                self._wanted = self._steps.send(taken)
-            except StopIteration:
-                self._done = True
-        if self._done and rest:
-            self._fail(
-                f"{len(rest)} bytes or more behind the zstd frame, of which torch writes one"
-            )
+            self._wanted = self._steps.send(taken)
         self._held = rest
         return data
 
     def finish(self) -> None:
-        """Raise MalformedItem if the frame has not ended."""
-        if not self._done:
-            self._fail("the zstd frame has no end")
+        """Raise MalformedItem if a frame has not ended."""
+        if not self._ended or self._held:
+            self._fail("the last zstd frame has no end")
 
-    def _walk(self) -> Generator[int, bytes, None]:
+    def _walk(self) -> Generator[int, bytes, NoReturn]:
         """Ask for the next bytes by their number; `_skip` are passed over before them."""
-        head = yield 5
-        if head[:4] != b"\x28\xb5\x2f\xfd":
-            self._fail("not a zstd stream")
-        flags = head[4]
-        single = flags >> 5 & 1
-        content = (single, 2, 4, 8)[flags >> 6]
-        self._skip = (1 - single) + (0, 1, 2, 4)[flags & 3] + content
-        last = 0
-        while not last:
-            header = int.from_bytes((yield 3), "little")
-            last, kind, size = header & 1, header >> 1 & 3, header >> 3
-            self._skip = 1 if kind == 1 else size
-        self._skip += 4 * (flags >> 2 & 1)
-        yield 0
+        first = True
+        while True:
+            head = yield 5
+            self._ended = False
+            if head[:4] != b"\x28\xb5\x2f\xfd":
+                self._fail("not a zstd stream")
+            flags = head[4]
+            single = flags >> 5 & 1
+            content = (single, 2, 4, 8)[flags >> 6]
+            self._skip = (1 - single) + (0, 1, 2, 4)[flags & 3] + content
+            last = 0
+            while not last:
+                header = int.from_bytes((yield 3), "little")
+                last, kind, size = header & 1, header >> 1 & 3, header >> 3
+                if size and not first:
+                    self._fail("a second zstd frame, which not every reader reads")
+                self._skip = 1 if kind == 1 else size
+            self._skip += 4 * (flags >> 2 & 1)
+            yield 0
+            self._ended, first = True, False
 
     def _fail(self, what: str) -> NoReturn:
         raise MalformedItem(f"{self._subject}: {what}")

@@ -33,7 +33,12 @@ def whole(decoded: BufferStorage) -> bytes:
 def test_one_frame_and_several():
     packed = zstandard.ZstdCompressor().compress(DATA)
     assert whole(decode(packed)) == DATA
-    assert whole(decode(packed + packed)) == DATA * 2
+    empty = zstandard.ZstdCompressor().compress(b"")
+    assert whole(decode(packed + empty + empty)) == DATA  # as pyzstd leaves them
+    with pytest.raises(MalformedItem, match="a second zstd frame"):
+        decode(packed + packed)
+    with pytest.raises(MalformedItem, match="no end"):
+        decode(packed[:-1])
     writer = zstandard.ZstdCompressor().compressobj()
     assert whole(decode(writer.compress(DATA) + writer.flush())) == DATA
     assert whole(decode(b"")) == b""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dcpctl.formats.pickles import policy
-from dcpctl.formats.pickles.imports import CALLED, MADE, NAMED, Import
+from dcpctl.formats.pickles.imports import CALLED, MADE, NAMED, VALUED, Import
 from dcpctl.formats.pickles.vm import Machine
 from tests.hostile.opcodes import call, name, text
 
@@ -43,8 +43,10 @@ def new(path: str, state: bytes = b"") -> bytes:
         ("torch.package.package_importer.PackageImporter", MADE, True),
         ("torch._C._nn.gelu", NAMED, False),
         ("torch.fx.graph_module.reduce_graph_module", CALLED, True),
-        ("torch.distributed.fsdp.api.ShardingStrategy", CALLED, False),
-        ("megatron.core.transformer.enums.AttnBackend", CALLED, False),
+        ("torch.distributed.fsdp.api.ShardingStrategy", VALUED, False),
+        ("megatron.core.transformer.enums.AttnBackend", VALUED, False),
+        ("torch.distributed.FileStore", CALLED, True),
+        ("sympy.core.sets.FiniteSet", MADE, True),
         ("torchao.quantization.granularity.PerRow", MADE, False),
         ("torch.utils.collect_env.run", CALLED, True),
         ("numpy.testing._private.utils.runstring", CALLED, True),
@@ -71,6 +73,12 @@ def test_harmless_machinery_is_no_finding() -> None:
     assert uses(call("builtins:getattr", name("my.own:Mode"), text("TRAIN"))) == {
         "my.own.Mode": False
     }
+    # Older ones and others by its value.
+    path = "torch.distributed.fsdp.api.ShardingStrategy"
+    for value in (b"K\x01", text("FULL_SHARD")):
+        assert uses(name("torch.distributed.fsdp.api:ShardingStrategy") + value + b"\x85R") == {
+            path: False
+        }
     assert uses(new("argparse:Namespace", b"}" + text("append") + b"\x88s")) == {}
     assert uses(new("my.own:Config", b"}" + text("append") + b"\x88s")) == {"my.own.Config": False}
 
@@ -128,6 +136,12 @@ GETTER = call("builtins:getattr", name("my.own:Mode"), text("run"))
         ),
         (call("builtins:map", name("my.own:run"), b"]"), "builtins.map"),
         (call("my.own:Class", text("x")), "my.own.Class"),
+        (call("torch.distributed:FileStore", text("/x")), "torch.distributed.FileStore"),
+        (
+            call("collections:OrderedDict")
+            + (b"}" + text("__setstate__") + name("torch.nn:run") + b"sb"),
+            "builtins.dict.__setstate__",
+        ),
         (b"c__builtin__\nreduce\n", "functools.reduce"),
         (b"ccommands\ngetoutput\n(X\x04\x00\x00\x00truetR", "subprocess.getoutput"),
     ],
