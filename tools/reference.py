@@ -2,15 +2,15 @@
 
 A document marks such a part with `<!-- made: NAME -->` and `<!-- end -->`; what stands between is
 written by `python -m tools.docs --made` and compared by `python -m tools.docs`. The parts are
-`verbs` (a table of all commands), and of one command `help VERB` (what its help says, usage and
-examples) and `options VERB`.
+`verbs` (a table of all commands), `fields` (what stands in `edits.toml`), and of one command `help
+VERB` (what its help says, usage and examples) and `options VERB`.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -43,9 +43,14 @@ def renewed(markdown: str, place: str) -> str:
     """
 
     def part(match: re.Match[str]) -> str:
-        make = {"verbs": lambda: _verbs(place), "help": lambda: _help(match[3]),
-                "options": lambda: _options(match[3])}  # fmt: skip
-        return f"{match[1]}\n{make[match[2]]()}\n\n<!-- end -->"
+        kind, name = match[2], match[3] or ""
+        if kind == "help":
+            made = _help(name)
+        elif kind == "options":
+            made = _options(name)
+        else:
+            made = _fields() if kind == "fields" else _verbs(place)
+        return f"{match[1]}\n{made}\n\n<!-- end -->"
 
     return _PART.sub(part, markdown)
 
@@ -68,6 +73,35 @@ def _verbs(place: str) -> str:
         example = next(own).replace("|", "\\|")
         rows.append(f"| [{name}]({place}{name}.md) | {_prose(sentence)} | `{example}` |")
     return "\n".join(rows)
+
+
+def _fields() -> str:
+    """A table of what the verbs of surgery take in a file."""
+    from dcpctl.surgery.verbs import all_verbs, options_of
+
+    rows = ["| verb | field | is | |", "|---|---|---|---|"]
+    for name, verb in all_verbs().items():
+        shown = f"`{name}`"
+        for _, option in options_of(verb):
+            if option.key:
+                what = _prose(option.help).replace("\n", " ")
+                rows.append(
+                    f"| {shown} | `{option.key}` | {_written(option.kind.schema)} | {what} |"
+                )
+                shown = ""
+    return "\n".join(rows)
+
+
+def _written(schema: Mapping[str, Any]) -> str:
+    """How a value is written in TOML, in words."""
+    if "enum" in schema:
+        return " or ".join(f'`"{value}"`' for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(_written(one) for one in schema["anyOf"])
+    words = {"string": "text", "boolean": "true or false", "integer": "integer", "object": "table"}
+    if schema.get("type") == "array":
+        return f"list of {_written(schema['items'])}s"
+    return words.get(schema.get("type", ""), "any value")
 
 
 def _help(name: str) -> str:

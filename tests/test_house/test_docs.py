@@ -47,6 +47,13 @@ def test_options_are_those_of_the_help() -> None:
     assert "dcpctl set SRC [DST] [KEY=VALUE]... [OPTIONS]\n" in made
 
 
+def test_fields_are_those_of_the_verbs() -> None:
+    made = reference.renewed("<!-- made: fields -->\n<!-- end -->", "")
+    assert "| `drop` | `keys` | text or list of texts | Keys, as a shell has it" in made
+    assert '|  | `section` | `"model"` or `"optimizer"` | Only keys of this section. |' in made
+    assert "\n| `reshard` | `world_size` | integer |" in made
+
+
 def test_the_long_readme_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docs, "README_LINES", 3)
     (readme, *_) = docs.documents()
