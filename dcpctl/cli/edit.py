@@ -17,7 +17,8 @@ from dcpctl.cli.parsing import Command
 from dcpctl.cli.surgery_options import Run, SourceArgument, TargetArgument, with_run
 from dcpctl.cli.verbs import flags_of, parameter_of, values
 from dcpctl.errors import UsageError
-from dcpctl.surgery.verbs import OPTIMIZER_OF, Option, Verb, all_verbs, build, words_of
+from dcpctl.surgery.options import OPTIMIZER_OF, Option
+from dcpctl.surgery.verbs import Verb, all_verbs, build, words_of
 
 _ARGUMENTS = "dcpctl.arguments"
 _PANEL = "Edits, made in the order given"

@@ -17,7 +17,8 @@ from dcpctl.cli.surgery_options import (
     with_run_anew,
 )
 from dcpctl.errors import UsageError
-from dcpctl.surgery.verbs import Option, Verb, build, find, help_of, options_of, words_of
+from dcpctl.surgery.options import Option
+from dcpctl.surgery.verbs import Verb, build, find, help_of, options_of, words_of
 
 #: A field of a verb, an option of it, and what the option gives.
 Given = tuple[str, Option, Any]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dcpctl.errors import NothingSelected, Refused, UsageError, listed, quote
 from dcpctl.formats import dtypes
-from dcpctl.surgery.verbs import Open, Option, Together, Verb, flag, given, globs, text
+from dcpctl.surgery.options import Option, Together, flag, given, globs, text
+from dcpctl.surgery.verbs import Open, Verb
 
 if TYPE_CHECKING:
     from dcpctl.model.draft import Draft, EntryDraft

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcpctl.surgery.verbs import Open, Option, Verb, given, paths
+from dcpctl.surgery.options import Option, given, paths
+from dcpctl.surgery.verbs import Open, Verb
 
 if TYPE_CHECKING:
     from dcpctl.model.draft import Draft

@@ -15,7 +15,8 @@ from dcpctl.model.rename_rules import (
     regex,
     table,
 )
-from dcpctl.surgery.verbs import OPTIMIZER_OF, Open, Option, Verb, flag, given, pairs, paths
+from dcpctl.surgery.options import OPTIMIZER_OF, Option, flag, given, pairs, paths
+from dcpctl.surgery.verbs import Open, Verb
 
 if TYPE_CHECKING:
     from dcpctl.model.draft import Draft

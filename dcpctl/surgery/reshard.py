@@ -8,17 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcpctl.errors import UsageError, listed, quote
-from dcpctl.surgery.verbs import (
-    OPTIMIZER_OF,
-    Kind,
-    Open,
-    Option,
-    Verb,
-    given,
-    number,
-    of_type,
-    path,
-)
+from dcpctl.surgery.options import OPTIMIZER_OF, Kind, Option, given, number, of_type, path
+from dcpctl.surgery.verbs import Open, Verb
 
 if TYPE_CHECKING:
     from dcpctl.model.draft import Draft

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dcpctl.surgery.verbs import OPTIMIZER_OF, SECTION, Open, Option, Verb, flag, given, globs
+from dcpctl.surgery.options import OPTIMIZER_OF, SECTION, Option, flag, given, globs
+from dcpctl.surgery.verbs import Open, Verb
 
 if TYPE_CHECKING:
     from dcpctl.model.draft import Draft

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dcpctl.errors import UsageError, quote
-from dcpctl.surgery.verbs import Open, Option, Verb, flag, given, settings, texts
+from dcpctl.surgery.options import Option, flag, given, settings, texts
+from dcpctl.surgery.verbs import Open, Verb
 
 if TYPE_CHECKING:
     from dcpctl.model.draft import Draft

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dcpctl.surgery.verbs import OPTIMIZER_OF, Open, Option, Verb, given, switch, text
+from dcpctl.surgery.options import OPTIMIZER_OF, Option, given, switch, text
+from dcpctl.surgery.verbs import Open, Verb
 
 if TYPE_CHECKING:
     from dcpctl.model.draft import Draft
