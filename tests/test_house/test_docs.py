@@ -54,6 +54,13 @@ def test_fields_are_those_of_the_verbs() -> None:
     assert "\n| `reshard` | `world_size` | integer |" in made
 
 
+def test_every_schema_is_in_the_reference(repository: Path) -> None:
+    page = (repository / "docs/reference/index.md").read_text()
+    names = [path.name for path in (repository / "dcpctl/_data").glob("*.schema.json")]
+    assert len(names) > 5
+    assert [name for name in names if f"({'../' * 2}dcpctl/_data/{name})" not in page] == []
+
+
 def test_the_long_readme_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docs, "README_LINES", 3)
     (readme, *_) = docs.documents()
