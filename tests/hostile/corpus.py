@@ -12,13 +12,14 @@ from tests.hostile import (
     path_cases,
     pickle_cases,
     safetensors_cases,
+    side_cases,
     value_cases,
 )
 from tests.hostile.registry import CASES, Case
 
 MODULES = (
     *(pickle_cases, bomb_cases, metadata_cases, path_cases, name_cases, item_cases),
-    *(safetensors_cases, block_cases, value_cases, numpy_cases),
+    *(safetensors_cases, block_cases, value_cases, numpy_cases, side_cases),
 )
 
 __all__ = ["CASES", "MODULES", "Case"]

@@ -20,7 +20,7 @@ def test_a_sound_checkpoint_has_no_finding(checkpoint: Path) -> None:
     result = check(checkpoint, "DCP2")
     assert result.findings == ()
     assert result.skipped == ()
-    assert len(result.rules_run) == 12
+    assert len(result.rules_run) == 13
 
 
 def test_missing(checkpoint: Path) -> None:
