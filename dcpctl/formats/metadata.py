@@ -338,7 +338,38 @@ def _planner_data(
             raise MalformedMetadata(
                 f"{subject}: planner data of {quote(fqn)}: a path of other than names and numbers"
             )
-    return {k: tuple(v) for k, v in paths.items()}
+        # torch fills a list up to its highest index (`_traverse.set_element`).
+        if any(type(part) is int and not 0 <= part < limits.REPEATED + size for part in path):
+            raise MalformedMetadata(
+                f"{subject}: planner data of {quote(fqn)}: a path through no list that was saved"
+            )
+    made = {k: tuple(v) for k, v in paths.items()}
+    _check_paths(made, subject)
+    return made
+
+
+def _check_paths(paths: dict[str, tuple[Any, ...]], subject: str) -> None:
+    """See that the paths make one tree, in which every key is a leaf of its own."""
+    kinds: dict[tuple[Any, ...], type] = {}
+    leaves: dict[tuple[Any, ...], str] = {}
+    for fqn, path in paths.items():
+        other = leaves.setdefault(path, fqn)
+        if other != fqn:
+            raise MalformedMetadata(
+                f"{subject}: planner data of {quote(other)} and {quote(fqn)} have one path, so "
+                "that one takes the other's place"
+            )
+        for depth, part in enumerate(path):
+            if kinds.setdefault(path[:depth], type(part)) is not type(part):
+                raise MalformedMetadata(
+                    f"{subject}: planner data of {quote(fqn)}: a path through what is a list for "
+                    "other keys and a dict for it, or the other way round"
+                )
+    for path, fqn in leaves.items():
+        if path in kinds:
+            raise MalformedMetadata(
+                f"{subject}: planner data of {quote(fqn)}: other keys' paths lead through it"
+            )
 
 
 def _type_name(value: Any) -> str:

@@ -43,6 +43,27 @@ def planner_data_of_a_planner_of_ones_own(directory: Path) -> None:
     _with_metadata(directory, planner_data={1: 2, "tokens": 3})
 
 
+def _paths(label: str, **paths: tuple[object, ...]) -> None:
+    """Register paths of `bias`, `weight` and `step` that torch cannot make one state dict of."""
+
+    def write(directory: Path) -> None:
+        names = {"bias": "model.bias", "weight": "model.weight", "step": "step"}
+        planner = {"model.bias": ("b",), "model.weight": ("w",), "step": ("s",)}
+        planner |= {names[key]: path for key, path in paths.items()}
+        _with_metadata(directory, planner_data=planner)
+
+    write.__name__ = f"planner_{label}"
+    case(opens="malformed-metadata", subject="planner data of")(write)
+
+
+_paths("path_to_one_place", bias=("model", "w"), weight=("model", "w"))
+_paths("path_through_another_key", bias=("model",), weight=("model", "w"))
+_paths("index_of_a_billion", bias=("model", 1 << 30))
+_paths("index_below_zero", bias=("model", -1))
+_paths("list_that_is_a_dict", bias=("model", 0), weight=("model", "w"))
+_paths("empty_path", bias=())
+
+
 @case(opens="malformed-metadata")
 def key_is_a_number(directory: Path) -> None:
     draft = healthy()
