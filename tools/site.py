@@ -23,6 +23,7 @@ from tools import console
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = "docs"
 RULES = "dcpctl/check/pages"
+SCHEMAS = "dcpctl/_data"
 #: The page on which all rules are to be listed, and where on it.
 RULES_PAGE, RULES_MARK = "rules.md", "<!-- all rules -->"
 _LINK = re.compile(r"(?<=\]\()(?!#|[a-z]+:)([^)\s#]+)(#[^)\s]*)?(?=\))")
@@ -40,6 +41,12 @@ def pages() -> dict[str, str]:
     return found
 
 
+def schemas() -> dict[str, str]:
+    """Return JSON Schema in the repository -> file of the site, which has them at their `$id`."""
+    paths = sorted((REPOSITORY / SCHEMAS).glob("*.schema.json"))
+    return {f"{SCHEMAS}/{path.name}": f"schemas/{path.name}" for path in paths}
+
+
 def write_pages(directory: Path, repository_url: str) -> None:
     """Write the tree of pages, and what in docs/ is no page, into a directory.
 
@@ -48,8 +55,11 @@ def write_pages(directory: Path, repository_url: str) -> None:
         repository_url: where links to files that are no pages lead.
     """
     shutil.copytree(REPOSITORY / DOCS, directory, dirs_exist_ok=True)
-    known = pages()
-    for name, page in known.items():
+    known = {**pages(), **schemas()}
+    for name, file in schemas().items():
+        (directory / file).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, directory / file)
+    for name, page in pages().items():
         text = (REPOSITORY / name).read_text()
         if page == RULES_PAGE:
             text = text.replace(RULES_MARK, _rules())

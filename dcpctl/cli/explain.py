@@ -30,6 +30,7 @@ def explain(
     out = Output.of(form, json, output, None, color)
     from dcpctl.check.engine import all_rules
     from dcpctl.check.engine import explain as page_of
+    from dcpctl.documents.addresses import rule_page
     from dcpctl.reports import rule_pages
     from dcpctl.reports.json_lines import document
 
@@ -43,7 +44,7 @@ def explain(
     page = page_of(rule)
     if out.is_json:
         name = rule.strip().upper()
-        facts = {"rule": name, "page": page, "page_url": rule_pages.address(name)}
+        facts = {"rule": name, "page": page, "page_url": rule_page(name)}
         out.pieces(document({**rule_pages.HEAD, **facts}))
     elif out.is_markdown:
         out.pieces([page])

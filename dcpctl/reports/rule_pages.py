@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dcpctl.check.registry import Rule
+from dcpctl.documents.addresses import rule_page
 from dcpctl.reports.blocks import (
     NAME,
     Block,
@@ -22,16 +23,9 @@ from dcpctl.reports.blocks import (
 )
 from dcpctl.reports.check_blocks import TONES
 
-#: Where the documentation lives; OWNER is a placeholder, as in pyproject.toml and mkdocs.yml.
-SITE = "https://OWNER.github.io/dcpctl/"
 HEAD: dict[str, Any] = {"schema": "dcpctl.explain/1"}
 
 _CODE = re.compile(r"`([^`]+)`")
-
-
-def address(rule_id: str) -> str:
-    """Return where the page of a rule is found in the documentation."""
-    return f"{SITE}rules/{rule_id}.html"
 
 
 def rule_documents(rules: Iterable[Rule]) -> Iterator[dict[str, str]]:
@@ -41,7 +35,7 @@ def rule_documents(rules: Iterable[Rule]) -> Iterator[dict[str, str]]:
             "rule": rule.id,
             "severity": rule.severity,
             "title": rule.title,
-            "page_url": address(rule.id),
+            "page_url": rule_page(rule.id),
         }
 
 

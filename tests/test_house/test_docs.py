@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dcpctl.cli.app import app
-from dcpctl.reports import rule_pages
+from dcpctl.documents import addresses
 from tools import console, docs, reference, site
 
 
@@ -61,6 +61,16 @@ def test_every_schema_is_in_the_reference(repository: Path) -> None:
     assert [name for name in names if f"({'../' * 2}dcpctl/_data/{name})" not in page] == []
 
 
+def test_schemas_are_where_they_say(repository: Path, tmp_path: Path) -> None:
+    site.write_pages(tmp_path, "https://repository")
+    for path in (repository / "dcpctl/_data").glob("*.schema.json"):
+        document = json.loads(path.read_text())
+        name = path.name.removesuffix(".schema.json")
+        assert document["$id"] == addresses.schema(name.replace("-", "/"))
+        there = tmp_path / document["$id"].removeprefix(addresses.SITE)
+        assert there.read_bytes() == path.read_bytes()
+
+
 def test_the_long_readme_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docs, "README_LINES", 3)
     (readme, *_) = docs.documents()
@@ -106,7 +116,7 @@ def test_the_code_of_worked_examples_is_as_ours(repository: Path, tmp_path: Path
 
 def test_rules_have_an_address_that_the_site_has(repository: Path) -> None:
     (address,) = re.findall(r"^site_url: (\S+)$", (repository / "mkdocs.yml").read_text(), re.M)
-    page = rule_pages.address("DCP103")
+    page = addresses.rule_page("DCP103")
     assert page == f"{address}rules/DCP103.html"
     assert page.removeprefix(address).replace(".html", ".md") in site.pages().values()
     done = CliRunner().invoke(app, ["explain", "DCP103", "--json"])

@@ -26,11 +26,11 @@ from dcpctl.check.finding import (
 )
 from dcpctl.check.fix import fix_for
 from dcpctl.check.registry import Rule, all_rules, explain
+from dcpctl.documents.addresses import rule_page
 from dcpctl.errors import DcpctlError, printable
 from dcpctl.reports.check_formats import Look
 from dcpctl.reports.finding_text import place, relative, sentence
 from dcpctl.reports.json_lines import document
-from dcpctl.reports.rule_pages import address
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -82,7 +82,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "id": rule.id,
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": " ".join(meaning.split()) or rule.title},
-        "helpUri": address(rule.id),
+        "helpUri": rule_page(rule.id),
         "help": {"text": page, "markdown": page},
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
         "properties": {

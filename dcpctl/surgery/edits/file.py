@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dcpctl import limits
+from dcpctl.documents import addresses
 from dcpctl.documents.fields import Document, Table, shown, suggestion
 from dcpctl.documents.files import Kind
 from dcpctl.errors import DcpctlError, UsageError, quote
@@ -97,7 +98,7 @@ def edits_schema() -> dict[str, Any]:
     """Return the JSON Schema of `edits.toml`, of the verbs that there are."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": SCHEMA,
+        "$id": addresses.schema(SCHEMA),
         "title": "edits.toml",
         "description": "Edits in their order, for dcpctl edit --edits.",
         "type": "object",
