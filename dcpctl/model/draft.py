@@ -18,27 +18,16 @@ from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from dcpctl.formats import dtypes
 from dcpctl.formats.records import Int64s
 from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.entry import BytesEntry, TensorEntry
+from dcpctl.model.source import TensorSource, ValueSource
 from dcpctl.model.values import type_name
 
 Path = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """A tensor whose elements are all one number; nothing of it is stored anywhere yet.
-
-    Attributes:
-        number: the number.
-    """
-
-    number: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +56,7 @@ class TensorDraft:
         fqn: its key in the result.
         shape: elements per dimension; of `source`, where that is an entry.
         dtype: dtype in the result; one that differs from the source's is a cast.
-        source: the entry that its numbers come from, or the number that fills it.
+        source: where its numbers come from.
         grid: the chunks of the result; None keeps the source's.
         rank: the rank whose file gets a filled tensor without a grid.
     """
@@ -75,7 +64,7 @@ class TensorDraft:
     fqn: str
     shape: tuple[int, ...]
     dtype: str
-    source: TensorEntry | Fill
+    source: TensorSource
     grid: Grid | None = None
     rank: int = 0
 
@@ -94,25 +83,27 @@ class TensorDraft:
     @property
     def untouched(self) -> bool:
         """Whether its storage items reach the result as they stand."""
+        entry = self.source.entry
         return (
-            isinstance(self.source, TensorEntry)
+            entry is not None
             and self.grid is None
-            and self.dtype == self.source.dtype
-            and self.source.stored.encoding == "torch"
+            and self.dtype == entry.dtype
+            and entry.stored.encoding == "torch"
         )
+
+    @property
+    def reads(self) -> tuple[TensorEntry, ...]:
+        """The entries that its numbers are made of."""
+        entry = self.source.entry
+        if entry is not None:
+            return (entry,)
+        zeros = (0,) * len(self.shape)
+        return tuple(entry for entry, _, _ in self.source.boxes(zeros, self.shape))
 
     def numpy(self) -> NDArray[Any]:
         """Read the tensor as it was before any cast."""
-        if isinstance(self.source, TensorEntry):
-            return self.source.numpy()
-        return np.full(self.shape, self.source.number, dtype=dtypes.numpy_dtype(self.dtype))
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    """A new value of a bytes entry: plain Python values and `formats.pickles.standins`."""
-
-    value: Any
+        zeros = (0,) * len(self.shape)
+        return self.source.read(zeros, self.shape, self.dtype, TensorEntry.read_box)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +117,7 @@ class BytesDraft:
     """
 
     fqn: str
-    source: BytesEntry | Literal
+    source: ValueSource
     rank: int | None = None
 
     kind = "bytes"
@@ -137,6 +128,11 @@ class BytesDraft:
         return self.source.value
 
     @property
+    def reads(self) -> tuple[BytesEntry, ...]:
+        """The entry that it is; none where its value is new."""
+        return () if self.source.entry is None else (self.source.entry,)
+
+    @property
     def type(self) -> str:
         """The object's type as `module.Class`."""
         return type_name(self.source.value)
@@ -144,7 +140,8 @@ class BytesDraft:
     @property
     def untouched(self) -> bool:
         """Whether its storage item reaches the result as it stands."""
-        return isinstance(self.source, BytesEntry) and self.source.stored.encoding == "torch"
+        entry = self.source.entry
+        return entry is not None and entry.stored.encoding == "torch"
 
 
 EntryDraft = TensorDraft | BytesDraft

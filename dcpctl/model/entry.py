@@ -37,6 +37,11 @@ from dcpctl.storage.local import LocalStorage
 if TYPE_CHECKING:
     import torch
 
+    from dcpctl.model.source import Box, Fetch
+
+#: An index in each dimension.
+Point = tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
@@ -207,6 +212,23 @@ class TensorEntry:
         box: NDArray[Any] = self._read(starts, stops)
         part: NDArray[Any] = box[view]
         return part
+
+    @property
+    def entry(self) -> TensorEntry:
+        """Itself: as a source of a result's entry it has items that can be copied."""
+        return self
+
+    def boxes(self, starts: Point, stops: Point) -> tuple[Box, ...]:
+        """The box of itself; see `source.TensorSource`."""
+        return ((self, starts, stops),)
+
+    def read(self, starts: Point, stops: Point, dtype: str, fetch: Fetch) -> NDArray[Any]:
+        """Read a box by `fetch`, in its own dtype; see `source.TensorSource`."""
+        return fetch(self, starts, stops)
+
+    def read_box(self, starts: Point, stops: Point) -> NDArray[Any]:
+        """Read the box [starts, stops); errors as `__getitem__`."""
+        return self._read(starts, stops)
 
     def numpy(self) -> NDArray[Any]:
         """Read the whole tensor, of `shape`, in NumPy's or ml_dtypes' type for `dtype`."""
@@ -401,6 +423,11 @@ class BytesEntry:
 
     def __repr__(self) -> str:
         return f"BytesEntry({self.fqn!r}, {self.length} bytes)"
+
+    @property
+    def entry(self) -> BytesEntry:
+        """Itself: as a source of a result's entry it has an item that can be copied."""
+        return self
 
     @property
     def ranks(self) -> tuple[int, ...]:

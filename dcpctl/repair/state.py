@@ -9,10 +9,11 @@ import numpy as np
 
 from dcpctl.errors import Refused, listed
 from dcpctl.formats.records import StoredTensor
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Grid, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
 from dcpctl.model.optimizer.source import StateEntry
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.shard_file import rank_and_number
+from dcpctl.model.source import Fill, Literal
 from dcpctl.repair.options import RepairOptions
 from dcpctl.repair.remedy import DROPPED, FILLED, Remedy
 from dcpctl.repair.survey import Lost, Survey

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dcpctl.model.draft import Draft, Fill, Literal, TensorDraft
+from dcpctl.model.draft import Draft, TensorDraft
 from dcpctl.writing.segments import CopyItem, NewTensor, OutputFile
 from dcpctl.writing.side_files import SideFile
 
@@ -84,12 +84,12 @@ def count(
     """
     before = [entry for source in draft.sources for entry in source.entries.values()]
     known = {entry.fqn for entry in before}
-    used = {id(entry.source) for entry in draft.entries.values()}
-    fresh = [e for e in draft.entries.values() if isinstance(e.source, (Fill, Literal))]
+    used = {id(read) for entry in draft.entries.values() for read in entry.reads}
+    fresh = [entry for entry in draft.entries.values() if entry.source.entry is None]
     renamed = [
-        (entry.source.fqn, entry.fqn)
+        (entry.source.entry.fqn, entry.fqn)
         for entry in draft.entries.values()
-        if not isinstance(entry.source, (Fill, Literal)) and entry.source.fqn != entry.fqn
+        if entry.source.entry is not None and entry.source.entry.fqn != entry.fqn
     ]
     tensors = [e for e in draft.entries.values() if isinstance(e, TensorDraft)]
     whole = [file for file in files if file.link is not None]
@@ -107,7 +107,7 @@ def count(
         renamed=tuple(renamed),
         replaced=tuple(entry.fqn for entry in fresh if entry.fqn in known),
         cast=tuple(
-            e.fqn for e in tensors if not isinstance(e.source, Fill) and e.dtype != e.source.dtype
+            e.fqn for e in tensors if e.source.entry is not None and e.dtype != e.source.entry.dtype
         ),
         elements=sum(entry.numel for entry in tensors),
         tensor_bytes=sum(entry.nbytes for entry in tensors),

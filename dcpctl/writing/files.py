@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from dcpctl.formats import dtypes
-from dcpctl.formats.crc import crc32, crc32_range
+from dcpctl.formats.crc import crc32_range
 from dcpctl.formats.torch_zip_emit import tensor_item
-from dcpctl.model.draft import Fill
 from dcpctl.parallel import Threads, run_streams
 from dcpctl.writing.batches import Batch, batches_of
 from dcpctl.writing.copying import ItemCopier
@@ -150,9 +147,9 @@ class FileWriter:
     def expect(self, segments: Iterable[Segment]) -> None:
         """Have the checksums of all that was written by an earlier run compared."""
         for segment in segments:
-            if isinstance(segment, NewTensor) and not isinstance(segment.source, Fill):
+            if isinstance(segment, NewTensor) and segment.entries:
                 with self._transforming:
-                    self._gatherer.parts(segment.source, segment.starts, segment.sizes)
+                    self._gatherer.expect(segment)
 
     # -- one file ---------------------------------------------------------------------------------
 
@@ -258,7 +255,7 @@ class FileWriter:
             self._copier.copy(segment, sink)
         elif isinstance(segment, NewBytes):
             sink.put(segment.data)
-        elif not isinstance(segment.source, Fill) and segment.source.stored.transforms:
+        elif any(entry.stored.transforms for entry in segment.entries):
             with self._transforming:
                 self._tensor(segment, sink)
         else:
@@ -269,24 +266,8 @@ class FileWriter:
         nbytes = segment.length if layout is None else layout.data_bytes
         if layout is not None:
             sink.put(layout.prefix)
-        if isinstance(segment.source, Fill):
-            crc = _fill(segment.source, segment.dtype, nbytes, sink)
-        else:
-            crc = self._gatherer.write(segment, segment.source, sink)
+        crc = self._gatherer.write(segment, sink)
         if layout is not None:
             sink.put(layout.suffix(crc))
         with self._lock:
             self.tally.elements += nbytes // dtypes.itemsize(segment.dtype)
-
-
-def _fill(fill: Fill, dtype: str, length: int, sink: Sink) -> int:
-    """Write one number over and over and return the CRC-32 of it all."""
-    one = np.full(1, fill.number, dtype=dtypes.numpy_dtype(dtype)).tobytes()
-    crc = 0
-    block = one * max(1, min(length, BUFFER_BYTES // 2) // len(one))
-    while length > 0:
-        part = block[: min(length, len(block))]
-        crc = crc32(part, crc)
-        sink.put(part)
-        length -= len(part)
-    return crc

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from dcpctl.formats.crc import combine, crc32
 from dcpctl.formats.strided import row_major
 from dcpctl.formats.tensor_read import read_box
 from dcpctl.model import boxes
-from dcpctl.model.entry import TensorEntry
+from dcpctl.model.entry import Point, TensorEntry
 from dcpctl.writing.casting import cast
 from dcpctl.writing.copying import copy_range
 from dcpctl.writing.ledger import Ledger
@@ -33,8 +34,6 @@ from dcpctl.writing.sink import Sink
 BLOCK_BYTES = 1 << 20
 #: Bytes of the source that are read at once to fill a block, what lies between included.
 SPAN_BYTES = 9 << 20
-
-Point = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +96,56 @@ class Gatherer:
             raise _torn(entry, "do not cover", starts, stops)
         return list(found.values())
 
-    def write(self, segment: NewTensor, entry: TensorEntry, sink: Sink) -> int:
+    def expect(self, segment: NewTensor) -> None:
+        """Have the checksums compared of all that a segment is made of, without reading it.
+
+        Raises:
+            As `parts`.
+        """
+        for entry, starts, stops in segment.source.boxes(segment.starts, _stops(segment)):
+            self.parts(entry, starts, tuple(b - a for a, b in zip(starts, stops, strict=True)))
+
+    def write(self, segment: NewTensor, sink: Sink) -> int:
         """Write the numbers of a segment and return their CRC-32.
 
         Raises:
             ChecksumMismatch: a record that was read in full does not have its checksum.
             As `parts` and `Sink.put`.
         """
+        entry = segment.source.entry
+        if entry is None:
+            return self._made(segment, sink)
+        return self._copied(segment, entry, sink)
+
+    def _made(self, segment: NewTensor, sink: Sink) -> int:
+        """Write what a source makes, block by block."""
+        source = segment.source
+        crc = 0
+        for low, high in _blocks_of(segment, source.dtype or segment.dtype):
+            block = source.read(low, high, segment.dtype, self._fetch)
+            crc = _put(block, source.dtype or segment.dtype, segment.dtype, crc, sink)
+        return crc
+
+    def _fetch(self, entry: TensorEntry, starts: Point, stops: Point) -> NDArray[Any]:
+        """Read a box of an entry, and note what was read of its records."""
+        sizes = tuple(b - a for a, b in zip(starts, stops, strict=True))
+        parts = self.parts(entry, starts, sizes)
+        if _overlap(parts):
+            raise _torn(entry, "overlap in", starts, stops)
+        block = np.empty(sizes, dtypes.numpy_dtype(entry.dtype))
+        for part in parts:
+            self._fill(block, starts, stops, part)
+        return block
+
+    def _copied(self, segment: NewTensor, entry: TensorEntry, sink: Sink) -> int:
+        """Write a box of one entry."""
         parts = self.parts(entry, segment.starts, segment.sizes)
         if segment.dtype == entry.dtype:
             runs = _runs(parts, segment, dtypes.itemsize(entry.dtype))
             if runs is not None:
                 return self._stream(runs, sink)
         if _overlap(parts):
-            stops = tuple(a + n for a, n in zip(segment.starts, segment.sizes, strict=True))
-            raise _torn(entry, "overlap in", segment.starts, stops)
+            raise _torn(entry, "overlap in", segment.starts, _stops(segment))
         return self._blocks(parts, segment, entry.dtype, sink)
 
     def _stream(self, runs: list[_Run], sink: Sink) -> int:
@@ -128,18 +162,12 @@ class Gatherer:
     def _blocks(self, parts: list[Part], segment: NewTensor, dtype: str, sink: Sink) -> int:
         kind = dtypes.numpy_dtype(dtype)
         crc = 0
-        most = max(1, BLOCK_BYTES // kind.itemsize)
-        for starts, stops in boxes.split(segment.sizes, most):
-            low = tuple(a + b for a, b in zip(segment.starts, starts, strict=True))
-            high = tuple(a + b for a, b in zip(segment.starts, stops, strict=True))
+        for low, high in _blocks_of(segment, dtype):
             sizes = tuple(b - a for a, b in zip(low, high, strict=True))
             block = self._scratch("block", sizes, kind)
             for part in parts:
                 self._fill(block, low, high, part)
-            made = np.ascontiguousarray(cast(block, dtype, segment.dtype))
-            data = made.reshape(-1).view(np.uint8).data
-            crc = crc32(data, crc)
-            sink.put(data)
+            crc = _put(block, dtype, segment.dtype, crc, sink)
         return crc
 
     def _fill(self, block: NDArray[Any], low: Point, high: Point, part: Part) -> None:
@@ -180,6 +208,26 @@ class Gatherer:
             held = bytearray(max(needed, BLOCK_BYTES))
             setattr(self._local, name, held)
         return np.frombuffer(held, np.uint8, needed).view(kind).reshape(sizes)
+
+
+def _stops(segment: NewTensor) -> Point:
+    return tuple(a + n for a, n in zip(segment.starts, segment.sizes, strict=True))
+
+
+def _blocks_of(segment: NewTensor, dtype: str) -> Iterator[tuple[Point, Point]]:
+    """The boxes of a segment, in row order, that are put together one at a time."""
+    most = max(1, BLOCK_BYTES // dtypes.itemsize(dtype))
+    for starts, stops in boxes.split(segment.sizes, most):
+        low = tuple(a + b for a, b in zip(segment.starts, starts, strict=True))
+        yield low, tuple(a + b for a, b in zip(segment.starts, stops, strict=True))
+
+
+def _put(block: NDArray[Any], dtype: str, to: str, crc: int, sink: Sink) -> int:
+    """Write a block in another dtype, and return the checksum of all up to it."""
+    made = np.ascontiguousarray(cast(block, dtype, to))
+    data = made.reshape(-1).view(np.uint8).data
+    sink.put(data)
+    return crc32(data, crc)
 
 
 def _torn(entry: TensorEntry, what: str, starts: Point, stops: Point) -> MalformedItem:

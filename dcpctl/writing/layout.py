@@ -10,7 +10,7 @@ import numpy as np
 from dcpctl.errors import Refused, quote
 from dcpctl.formats.metadata_forms import metadata_form
 from dcpctl.formats.torch_zip_emit import tensor_item, value_item
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Grid, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.writing.casting import check_cast
 from dcpctl.writing.kept import Staying
@@ -54,7 +54,7 @@ def lay_out(draft: Draft, sources: Sources, *, in_place: bool) -> Layout:
     sorter = _Sorter(draft, sources)
     for entry in draft.entries.values():
         if isinstance(entry, TensorDraft):
-            if in_place and not (entry.untouched or isinstance(entry.source, Fill)):
+            if in_place and not entry.untouched and entry.source.entry is not None:
                 raise Refused(
                     f"{quote(entry.fqn)} would be rewritten; in place, no tensor is",
                     hint="write a new directory instead",
@@ -82,10 +82,10 @@ class _Sorter:
 
     def stands(self, draft: EntryDraft) -> bool:
         """Whether an entry's items can be in the result as they stand."""
-        source = draft.source
-        if not draft.untouched or isinstance(source, (Fill, Literal)):
+        entry = draft.source.entry
+        if entry is None or not draft.untouched:
             return False
-        return self.keeps_transforms or not source.stored.transforms
+        return self.keeps_transforms or not entry.stored.transforms
 
     def rank_of(self, entry: TensorEntry | BytesEntry, file: int) -> int:
         """The rank of an entry's file, as far as the result has that rank."""
@@ -99,8 +99,8 @@ class _Sorter:
         places = Places.of(1)
         empty = np.zeros((1, 0), dtype=np.int64)
         made = self.layout.made[draft.fqn] = Made(draft, places, empty, empty)
-        source = draft.source
-        if isinstance(source, Literal):
+        source = draft.source.entry
+        if source is None:
             self.new_value(draft, places, draft.rank or 0)
             return
         rank = self.rank_of(source, source.file) if source.file >= 0 else 0
@@ -141,10 +141,10 @@ class _Sorter:
     # -- tensors ----------------------------------------------------------------------------------
 
     def tensor(self, draft: TensorDraft) -> None:
-        source, grid = draft.source, draft.grid
-        if not isinstance(source, Fill) and draft.dtype != source.dtype:
-            check_cast(source.dtype, draft.dtype, quote(draft.fqn))
-        if isinstance(source, Fill):
+        source, grid, dtype = draft.source.entry, draft.grid, draft.source.dtype
+        if dtype is not None and draft.dtype != dtype:
+            check_cast(dtype, draft.dtype, quote(draft.fqn))
+        if source is None:
             self.gridded(draft, grid or _one_chunk(draft), None)
         elif grid is not None:
             self.gridded(draft, grid, source)
@@ -182,7 +182,6 @@ class _Sorter:
         made = Made(draft, places, grid.offsets, grid.sizes)
         self.layout.made[draft.fqn] = made
         same = _same_chunks(draft, source)
-        filled = Fill() if isinstance(draft.source, TensorEntry) else draft.source
         columns = (grid.offsets.tolist(), grid.sizes.tolist(), grid.rank.tolist())
         for row, (offsets, sizes, rank) in enumerate(zip(*columns, strict=True)):
             box = (tuple(offsets), tuple(sizes))
@@ -197,7 +196,7 @@ class _Sorter:
                     places,
                     row,
                     length,
-                    TensorMaker(length, source or filled, draft.dtype, *box, draft.fqn),
+                    TensorMaker(length, source or draft.source, draft.dtype, *box, draft.fqn),
                 )
             self.layout.new[rank].tensors.append(item)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dcpctl.formats.records import ChunkTable, Int64s, StoredBytes, StoredTensor
-from dcpctl.model.draft import BytesDraft, EntryDraft, Fill
-from dcpctl.model.entry import TensorEntry
+from dcpctl.model.draft import BytesDraft, EntryDraft
+from dcpctl.model.source import TensorSource
 from dcpctl.writing.places import Places
 from dcpctl.writing.segments import CopyItem, NewTensor, Segment
 
@@ -41,10 +41,10 @@ class Made:
         chunks = ChunkTable(
             self.offsets, self.sizes, places.file.astype(np.int32), places.offset, places.length
         )
-        if isinstance(draft.source, Fill):
+        if draft.source.entry is None:
             return StoredTensor(draft.fqn, draft.shape, draft.dtype, chunks)
         return dataclasses.replace(
-            draft.source.stored,
+            draft.source.entry.stored,
             fqn=draft.fqn,
             shape=draft.shape,
             dtype=draft.dtype,
@@ -84,7 +84,7 @@ class TensorMaker:
     """Makes the segment of a tensor item that is written anew."""
 
     length: int
-    source: TensorEntry | Fill
+    source: TensorSource
     dtype: str
     starts: tuple[int, ...]
     sizes: tuple[int, ...]

@@ -16,7 +16,7 @@ from typing import Any
 
 from dcpctl.errors import listed, quote
 from dcpctl.formats.pickles.standins import Record
-from dcpctl.model.draft import Draft, Fill, Literal
+from dcpctl.model.draft import Draft
 from dcpctl.text import count
 from dcpctl.writing.counts import Counts
 from dcpctl.writing.side_files import SideFile, SideFiles
@@ -52,9 +52,9 @@ def kept_fields(fields: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
     (`mcore_data`) goes with the key.
     """
     new = {
-        entry.source.fqn: fqn
+        entry.source.entry.fqn: fqn
         for fqn, entry in draft.entries.items()
-        if not isinstance(entry.source, (Fill, Literal))
+        if entry.source.entry is not None
     }
     old = {fqn for source in draft.sources for fqn in source.entries}
     kept = {}

@@ -35,8 +35,9 @@ class PartDraft:
         source, draft = self.source, self.draft
         if source is None or draft.form is not None or draft.rewritten:
             return False
-        same = list(draft.entries) == list(source.stored.entries) and all(
-            entry.untouched and getattr(entry.source, "stored", None) is source.stored.entries[fqn]
+        known = source.stored.entries
+        same = list(draft.entries) == list(known) and all(
+            entry.untouched and getattr(entry.source.entry, "stored", None) is known[fqn]
             for fqn, entry in draft.entries.items()
         )
         if not same or (draft.fields is not None and dict(draft.fields) != source.stored.fields):

@@ -14,7 +14,6 @@ from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model.copies import compare_copies
 from dcpctl.model.draft import Draft
-from dcpctl.model.entry import TensorEntry
 from dcpctl.model.packed import packed_or_none, survey_packed
 from dcpctl.writing.counts import Counts, count
 from dcpctl.writing.kept import DEAD_SHARE, place_kept
@@ -120,14 +119,21 @@ class Plan:
                 if isinstance(segment, NewBytes):
                     yield segment.at, segment.data
                     continue
-                source = segment.source
                 yield (
                     segment.at,
                     segment.length,
-                    source if isinstance(source, int) else getattr(source, "fqn", source),
+                    _told(segment),
                     getattr(segment, "offset", None),
                     getattr(segment, "starts", None),
                 )
+
+
+def _told(segment: CopyItem | NewTensor) -> object:
+    """Where a segment comes from, as a later run of the same has it."""
+    if isinstance(segment, CopyItem):
+        return segment.source
+    entry = segment.source.entry
+    return segment.source if entry is None else entry.fqn
 
 
 def plan(
@@ -205,10 +211,11 @@ def _refuse_ambiguous(draft: Draft) -> None:
 def _check_packed(files: list[OutputFile]) -> None:
     """Refuse to cut or change tensors of a subclass: what their numbers mean only it knows."""
     cut = {
-        id(segment.source): segment.source
+        id(entry): entry
         for file in files
         for segment in file.segments
-        if isinstance(segment, NewTensor) and isinstance(segment.source, TensorEntry)
+        if isinstance(segment, NewTensor)
+        for entry in segment.entries
     }
     found = survey_packed(cut.values())
     packed = [entry for entry in cut.values() if entry.fqn in found and packed_or_none(entry)]
@@ -344,7 +351,7 @@ def _check_copies(draft: Draft) -> None:
         if copies is None:
             continue
         doubtful = [*(one.fqn for one in copies.differing), *(one.fqn for one in copies.unknown)]
-        used = {id(entry.source) for entry in draft.entries.values()}
+        used = {id(read) for entry in draft.entries.values() for read in entry.reads}
         lost = [fqn for fqn in doubtful if id(source.entries[fqn]) in used]
         if lost:
             kept = next((one.kept for one in copies.differing if one.kept is not None), 0)

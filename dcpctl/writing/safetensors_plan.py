@@ -129,16 +129,16 @@ def _items(draft: Draft, sources: Sources, form: str) -> dict[str, list[_Item]]:
     found: dict[str, list[_Item]] = defaultdict(list)
     for entry in draft.entries.values():
         assert isinstance(entry, TensorDraft)
-        source = entry.source
-        if isinstance(source, TensorEntry) and entry.dtype != source.dtype:
-            check_cast(source.dtype, entry.dtype, quote(entry.fqn))
+        dtype = entry.source.dtype
+        if dtype is not None and entry.dtype != dtype:
+            check_cast(dtype, entry.dtype, quote(entry.fqn))
         if entry.grid is not None and form == SHARDED:
             rows = zip(entry.grid.offsets, entry.grid.sizes, entry.grid.rank, strict=True)
             for offsets, sizes, rank in rows:
                 name = f"shard-{int(rank) + 1:05}-model-00001-of-00001.safetensors"
                 found[name].append(_Item(_piece(entry, offsets, sizes), entry))
             continue
-        behind = source if isinstance(source, TensorEntry) else _before(draft, entry)
+        behind = entry.source.entry or _before(draft, entry)
         first = sources.first_file(behind)
         for chunk in behind.chunks:
             copied = (chunk.file + first, chunk.offset) if _stays(entry) else None
@@ -148,12 +148,8 @@ def _items(draft: Draft, sources: Sources, form: str) -> dict[str, list[_Item]]:
 
 
 def _stays(entry: TensorDraft) -> bool:
-    source = entry.source
-    return (
-        isinstance(source, TensorEntry)
-        and entry.dtype == source.dtype
-        and source.stored.encoding == "raw"
-    )
+    source = entry.source.entry
+    return source is not None and entry.dtype == source.dtype and source.stored.encoding == "raw"
 
 
 def _before(draft: Draft, entry: TensorDraft) -> TensorEntry:
@@ -222,8 +218,8 @@ def _whole(items: list[_Item], sources: Sources) -> int | None:
     numbers = {item.copied[0] for item in items if item.copied is not None}
     kept = all(
         item.copied is not None
-        and isinstance(item.draft.source, TensorEntry)
-        and item.draft.source.stored.fqn == item.piece.name
+        and item.draft.source.entry is not None
+        and item.draft.source.entry.stored.fqn == item.piece.name
         for item in items
     )
     if len(numbers) != 1 or not kept:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcpctl.model.draft import Fill
 from dcpctl.model.entry import TensorEntry
+from dcpctl.model.source import TensorSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class CopyItem:
 
 @dataclass(frozen=True, slots=True)
 class NewTensor:
-    """A tensor item that is written anew: a box of a source's tensor, or one number all over.
+    """A tensor item that is written anew: a box of what a source gives.
 
     Attributes:
         at: its first byte in the output file.
         length: its bytes, those of the archive around the numbers included.
-        source: the entry that the numbers come from, or what fills it.
+        source: where the numbers come from.
         dtype: dtype of the result.
         starts: first element of the box per dimension.
         sizes: elements of the box per dimension.
@@ -50,12 +50,22 @@ class NewTensor:
 
     at: int
     length: int
-    source: TensorEntry | Fill
+    source: TensorSource
     dtype: str
     starts: tuple[int, ...]
     sizes: tuple[int, ...]
     subject: str
     bare: bool = False
+
+    @property
+    def entries(self) -> tuple[TensorEntry, ...]:
+        """The entries that are read for it, each once."""
+        entry = self.source.entry
+        if entry is not None:
+            return (entry,)
+        stops = tuple(a + n for a, n in zip(self.starts, self.sizes, strict=True))
+        found = (entry for entry, _, _ in self.source.boxes(self.starts, stops))
+        return tuple({id(entry): entry for entry in found}.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,9 +151,10 @@ class Sources:
             for segment in file.segments:
                 if isinstance(segment, CopyItem):
                     needed.add(segment.source)
-                elif isinstance(segment, NewTensor) and isinstance(segment.source, TensorEntry):
-                    first = self.first_file(segment.source)
-                    needed.update(first + n for n in segment.source.chunks.file.tolist())
+                elif isinstance(segment, NewTensor):
+                    for entry in segment.entries:
+                        first = self.first_file(entry)
+                        needed.update(first + n for n in entry.chunks.file.tolist())
         lost = [self.files[number] for number in sorted(gone & needed)]
         if lost:
             raise MissingFile(

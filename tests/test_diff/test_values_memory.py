@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dcpctl import open_checkpoint
-from dcpctl.model.draft import Draft, Fill, TensorDraft
+from dcpctl.model.draft import Draft, TensorDraft
+from dcpctl.model.source import Fill
 from tests.test_writing.building import grid, make, numbers, run
 
 SCRIPT = """

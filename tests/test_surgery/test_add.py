@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dcpctl.errors import NothingSelected, Refused
-from dcpctl.model.draft import BytesDraft, Draft, Literal
+from dcpctl.model.draft import BytesDraft, Draft
+from dcpctl.model.source import Literal
 from dcpctl.surgery.set import Set, assignment
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write

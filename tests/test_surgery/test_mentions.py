@@ -11,7 +11,8 @@ import pytest
 from dcpctl.errors import Refused
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.model import rename_rules as rules
-from dcpctl.model.draft import BytesDraft, Draft, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
+from dcpctl.model.source import Literal
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.names.renamer import rename
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from dcpctl.errors import Refused
-from dcpctl.model.draft import BytesDraft, Draft, Literal
+from dcpctl.model.draft import BytesDraft, Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.source import Literal
 from dcpctl.surgery.drop import Drop, drop
 from dcpctl.surgery.edits import draft_of
 from dcpctl.surgery.merge import Merge

@@ -8,8 +8,9 @@ import pytest
 
 from dcpctl.errors import NothingSelected, Refused, UsageError
 from dcpctl.model import rename_rules as rules
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
 from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.source import Fill, Literal
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.names.renamer import rename
 from dcpctl.surgery.rename import Rename

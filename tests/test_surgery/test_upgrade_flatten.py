@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from dcpctl.errors import Refused
 from dcpctl.formats.pickles.standins import Opaque
 from dcpctl.formats.tensor_values import TensorValue
-from dcpctl.model.draft import BytesDraft, Draft, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.opening import open_checkpoint
+from dcpctl.model.source import Literal
 from dcpctl.model.tree import closed, grow, is_opened, leaves, value_of
 from dcpctl.surgery.upgrade import Upgrade
 from dcpctl.surgery.upgrade.engine import upgrade

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from dcpctl.errors import Refused, UsageError
-from dcpctl.model.draft import BytesDraft, Draft, Fill, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.source import Fill, Literal
 from dcpctl.model.tree import leaves
 from dcpctl.surgery.upgrade import Upgrade
 from dcpctl.surgery.upgrade.engine import upgrade

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from dcpctl.errors import Refused
-from dcpctl.model.draft import BytesDraft, Draft, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
 from dcpctl.model.fqn import wrappers_in
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.source import Literal
 from dcpctl.surgery.upgrade import Upgrade
 from dcpctl.surgery.upgrade.engine import upgrade
 from dcpctl.surgery.upgrade.registry import StepReport

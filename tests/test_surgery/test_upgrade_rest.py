@@ -15,10 +15,11 @@ from dcpctl.check.engine import run_checks
 from dcpctl.check.options import CheckOptions
 from dcpctl.errors import DcpctlError, Refused, UsageError
 from dcpctl.formats.pickles.standins import Record
-from dcpctl.model.draft import BytesDraft, Draft, Fill, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.source import Fill
 from dcpctl.surgery.upgrade import Upgrade
 from dcpctl.surgery.upgrade.engine import upgrade
 from dcpctl.surgery.upgrade.registry import StepReport

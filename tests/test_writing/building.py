@@ -16,7 +16,8 @@ from dcpctl.formats.crc import crc32
 from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.records import ChunkTable, StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.torch_zip_emit import tensor_item, value_item
-from dcpctl.model.draft import BytesDraft, Draft, Grid, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, Grid, TensorDraft
+from dcpctl.model.source import Literal
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.report import Report

@@ -11,7 +11,8 @@ import pytest
 from dcpctl import open_checkpoint
 from dcpctl.errors import ChecksumMismatch, MalformedItem
 from dcpctl.formats import dtypes
-from dcpctl.model.draft import Draft, Fill, TensorDraft
+from dcpctl.model.draft import Draft, TensorDraft
+from dcpctl.model.source import Fill
 from dcpctl.writing import gather, sink
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write

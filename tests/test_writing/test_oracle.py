@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dcpctl import open_checkpoint
-from dcpctl.model.draft import Draft, Fill, TensorDraft
+from dcpctl.model.draft import Draft, TensorDraft
+from dcpctl.model.source import Fill
 from tests.test_writing.building import edited, resharded, run
 
 pytest.importorskip("torch")

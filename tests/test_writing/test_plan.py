@@ -10,7 +10,8 @@ import pytest
 
 from dcpctl import open_checkpoint
 from dcpctl.errors import MissingFile, Refused, TruncatedFile
-from dcpctl.model.draft import BytesDraft, Draft, Fill, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
+from dcpctl.model.source import Fill
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor

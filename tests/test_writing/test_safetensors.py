@@ -13,8 +13,9 @@ import pytest
 from dcpctl import open_checkpoint
 from dcpctl.errors import Refused, UsageError
 from dcpctl.formats.safetensors_emit import Piece, emit_header, emit_index
-from dcpctl.model.draft import Draft, Fill
+from dcpctl.model.draft import Draft
 from dcpctl.model.rename_rules import literal
+from dcpctl.model.source import Fill
 from dcpctl.surgery.cast import Cast
 from dcpctl.surgery.drop import Drop
 from dcpctl.surgery.edits import apply_edits

@@ -12,7 +12,8 @@ import pytest
 from dcpctl import open_checkpoint
 from dcpctl.errors import ReadFailed, Refused, UsageError
 from dcpctl.formats.pickles.standins import Record
-from dcpctl.model.draft import BytesDraft, Draft, Literal
+from dcpctl.model.draft import BytesDraft, Draft
+from dcpctl.model.source import Literal
 from dcpctl.writing import linking
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan

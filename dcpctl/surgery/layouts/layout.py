@@ -187,7 +187,7 @@ class _Layout:
         """
         if not entry.shape:
             return True
-        if isinstance(entry.source, TensorEntry) and _chunks(entry.source) > 1:
+        if entry.source.entry is not None and _chunks(entry.source.entry) > 1:
             return False
         if parameter is not None:
             return parameter.shape != entry.shape and entry.numel <= 1
@@ -287,7 +287,7 @@ def _tensor(draft: Draft, fqn: str) -> TensorDraft:
 
 
 def _rank_of_value(entry: BytesDraft, loads: Loads, other: Checkpoint | None) -> int:
-    nbytes = entry.source.length if isinstance(entry.source, BytesEntry) else _VALUE_BYTES
+    nbytes = _VALUE_BYTES if entry.source.entry is None else entry.source.entry.length
     theirs = other.entries.get(entry.fqn) if other is not None else None
     if isinstance(theirs, BytesEntry) and other is not None and theirs.file >= 0:
         rank = like.rank_of_file(other, theirs.file)

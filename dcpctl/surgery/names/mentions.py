@@ -7,10 +7,10 @@ from typing import Any
 
 from dcpctl.errors import DcpctlError, Refused, quote
 from dcpctl.formats.pickles.standins import Record
-from dcpctl.model.draft import BytesDraft, Draft, Literal
-from dcpctl.model.entry import BytesEntry
+from dcpctl.model.draft import BytesDraft, Draft
 from dcpctl.model.optimizer.naming import is_job_name
 from dcpctl.model.sections import EMA, OTHER, SCHEDULER
+from dcpctl.model.source import Literal
 from dcpctl.surgery.names.survey import Names
 from dcpctl.surgery.names.values import alike
 
@@ -61,7 +61,7 @@ def remade(draft: Draft, names: Names, models: Mapping[str, Mapping[str, str]]) 
 
 
 def _is_small(entry: BytesDraft) -> bool:
-    length = entry.source.length if isinstance(entry.source, BytesEntry) else 0
+    length = 0 if entry.source.entry is None else entry.source.entry.length
     return length <= _MAX_BYTES and not any(map(is_job_name, entry.fqn.split(".")[-1:]))
 
 

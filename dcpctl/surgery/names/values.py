@@ -8,7 +8,8 @@ from typing import Any
 
 from dcpctl.formats.pickles.standins import Opaque, PackedTensor, Record, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
-from dcpctl.model.draft import BytesDraft, EntryDraft, Literal
+from dcpctl.model.draft import BytesDraft, EntryDraft
+from dcpctl.model.source import Literal
 from dcpctl.surgery.names.survey import GROUP, GROUPS, NAME_LISTS, PARAMS, SLOTS_BY_NAME, Holder
 
 #: Old name to new name; None drops the parameter.

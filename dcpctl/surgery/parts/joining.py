@@ -9,8 +9,8 @@ from typing import Any
 from dcpctl.errors import Refused, listed, printable, quote
 from dcpctl.model import boxes
 from dcpctl.model.checkpoint import Part
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal, TensorDraft
-from dcpctl.model.entry import TensorEntry
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
+from dcpctl.model.source import Literal
 from dcpctl.surgery.names.survey import GROUPS, NAME_LISTS, PARAMS, survey
 from dcpctl.surgery.names.values import alike, same
 from dcpctl.surgery.outcome import Change, Outcome
@@ -122,12 +122,13 @@ def _same_tensors(one: TensorDraft, other: TensorDraft) -> bool:
     """Compare bit for bit, in blocks."""
     if (one.shape, one.dtype) != (other.shape, other.dtype):
         return False
-    if not isinstance(one.source, TensorEntry) or not isinstance(other.source, TensorEntry):
+    first, second = one.source.entry, other.source.entry
+    if first is None or second is None:
         return one.source == other.source
-    most = max(1, _BLOCK // one.source.itemsize)
+    most = max(1, _BLOCK // first.itemsize)
     for starts, stops in boxes.split(one.shape, most):
         box = tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))
-        if one.source[box].tobytes() != other.source[box].tobytes():
+        if first[box].tobytes() != second[box].tobytes():
             return False
     return True
 

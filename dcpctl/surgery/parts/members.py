@@ -113,7 +113,7 @@ def joined(held: Sequence[Draft]) -> Draft:
     entries: dict[str, EntryDraft] = {}
     for member in held:
         for fqn, entry in member.entries.items():
-            old = getattr(entry.source, "fqn", None)
+            old = None if entry.source.entry is None else entry.source.entry.fqn
             same = old is not None and member.sources[0].homes.get(old, ("", ""))[1] == fqn
             key = old if same and old is not None else fqn
             key = key if key not in entries else f"{label(member)}/{fqn}"

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dcpctl.errors import NothingSelected, Refused, UsageError, listed, quote
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
 from dcpctl.model.fqn import Path
 from dcpctl.model.globs import matching
 from dcpctl.model.optimizer.view import OptimizerView
+from dcpctl.model.source import Literal
 from dcpctl.surgery.names.survey import NAME_LISTS
 from dcpctl.surgery.outcome import Change
 from dcpctl.surgery.set import Assignment, Text

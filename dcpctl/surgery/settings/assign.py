@@ -10,9 +10,9 @@ import numpy as np
 
 from dcpctl.errors import NothingSelected, Refused, quote
 from dcpctl.formats.tensor_values import TensorValue
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Grid, Literal, TensorDraft
-from dcpctl.model.entry import TensorEntry
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
 from dcpctl.model.sections import SCHEDULER
+from dcpctl.model.source import Fill, Literal
 from dcpctl.surgery.names.survey import NAME_LISTS, Names, survey
 from dcpctl.surgery.names.values import alike
 from dcpctl.surgery.outcome import Change, Outcome
@@ -99,13 +99,14 @@ def _number(entry: TensorDraft) -> float | None:
 
 def _place(entry: TensorDraft) -> tuple[Grid | None, int]:
     """The chunks of a tensor as they are; a scalar stays with its rank."""
-    if entry.grid is not None or not isinstance(entry.source, TensorEntry):
+    source = entry.source.entry
+    if entry.grid is not None or source is None:
         return entry.grid, entry.rank
-    ranks = entry.source.ranks
-    if entry.numel == 1 or len(entry.source.chunks) == 1:
+    ranks = source.ranks
+    if entry.numel == 1 or len(source.chunks) == 1:
         return None, ranks[0] if ranks else 0
-    chunks = entry.source.chunks
-    return Grid(chunks.offsets, chunks.sizes, entry.source.chunk_ranks()), 0
+    chunks = source.chunks
+    return Grid(chunks.offsets, chunks.sizes, source.chunk_ranks()), 0
 
 
 def _value(

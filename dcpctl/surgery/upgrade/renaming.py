@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dcpctl.errors import Refused, quote
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft
 from dcpctl.model.fqn import is_index
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.source import BACKWARD, FLAT, INDEXED, PICKLED, PLAIN, RawOptimizer
+from dcpctl.model.source import Literal
 from dcpctl.surgery.names.survey import NAME_LISTS, every_name
 
 INDEX, FQN, FLATTENED = "index", "fqn", "flat"

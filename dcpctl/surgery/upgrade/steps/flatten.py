@@ -11,9 +11,10 @@ from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.records import StoredTensor
 from dcpctl.model import tree
 from dcpctl.model.checkpoint import Checkpoint
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.optimizer.places import places_of
+from dcpctl.model.source import Literal
 from dcpctl.model.tree import Path
 from dcpctl.surgery.upgrade import inner_tensors
 from dcpctl.surgery.upgrade.context import Context, stored_parts
@@ -80,9 +81,9 @@ class _Opener:
         """The leaves of an entry that is to be opened, None for any other."""
         if not tree.is_opened(entry.value):
             return None
-        value = entry.value
-        if isinstance(entry.source, BytesEntry) and _has_tensors(value):
-            found = inner_tensors.open_value(self._checkpoint(entry.source), entry.source)
+        value, source = entry.value, entry.source.entry
+        if source is not None and _has_tensors(value):
+            found = inner_tensors.open_value(self._checkpoint(source), source)
             if found is not None:
                 self.values[entry.fqn] = found
                 value = found.value

@@ -12,9 +12,10 @@ from dcpctl.errors import Refused
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model import releases
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, Literal, TensorDraft
-from dcpctl.model.entry import BytesEntry, TensorEntry
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
+from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import Path
+from dcpctl.model.source import Literal
 from dcpctl.surgery.upgrade.context import Context, stored_parts
 from dcpctl.surgery.upgrade.registry import Done, step
 
@@ -126,12 +127,12 @@ def _decompressed(draft: Draft, context: Context) -> tuple[Draft, int]:
     changed = 0
     entries: list[EntryDraft] = []
     for entry in draft.entries.values():
-        source = entry.source
-        if isinstance(source, (TensorEntry, BytesEntry)) and source.stored.transforms:
+        source = entry.source.entry
+        if source is not None and source.stored.transforms:
             if isinstance(entry, BytesDraft):
                 entry = BytesDraft(entry.fqn, Literal(entry.value), entry.rank)
-            elif entry.grid is None and isinstance(source, TensorEntry):
-                entry = dataclasses.replace(entry, grid=_own_grid(draft, source))
+            elif entry.grid is None and entry.source.entry is not None:
+                entry = dataclasses.replace(entry, grid=_own_grid(draft, entry.source.entry))
             changed += 1
         entries.append(entry)
     return (draft.with_entries(entries, draft.planner_data) if changed else draft), changed

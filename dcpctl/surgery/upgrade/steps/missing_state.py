@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from dcpctl.errors import Refused, listed
-from dcpctl.model.draft import Draft, EntryDraft, Fill, Grid, TensorDraft
+from dcpctl.model.draft import Draft, EntryDraft, Grid, TensorDraft
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer import coverage
 from dcpctl.model.optimizer.coverage import Parameter
+from dcpctl.model.source import Fill
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 
@@ -119,12 +120,13 @@ def _swapped(key: str | int, old: str, new: str) -> str | int:
 
 def _grid(draft: Draft, behind: TensorDraft) -> Grid | None:
     """The chunks of the parameter itself, each once."""
-    if behind.grid is not None or not isinstance(behind.source, TensorEntry):
+    source = behind.source.entry
+    if behind.grid is not None or source is None:
         return behind.grid
-    chunks = behind.source.chunks
+    chunks = source.chunks
     _, first = np.unique(chunks.offsets, axis=0, return_index=True)
     rows = np.sort(first)
-    ranks = _ranks(draft, behind.source)
+    ranks = _ranks(draft, source)
     rank = np.array([ranks.get(file, 0) for file in chunks.file[rows].tolist()], dtype=np.int64)
     return Grid(chunks.offsets[rows], chunks.sizes[rows], rank)
 

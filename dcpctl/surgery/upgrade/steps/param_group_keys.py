@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dcpctl.errors import Refused, listed
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Literal
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft
 from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer.catalogue import TorchOptimizer, catalogue, version_key
+from dcpctl.model.source import Literal
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.groups import Group, groups_of, sibling, with_keys
 from dcpctl.surgery.upgrade.registry import Done, step

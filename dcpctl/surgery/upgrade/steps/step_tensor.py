@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Fill, Literal, TensorDraft
+from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.source import plain_number
+from dcpctl.model.source import Fill, Literal
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 
