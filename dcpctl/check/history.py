@@ -114,7 +114,7 @@ class History:
         Jobs write the last save so, or another in the form that others read. A save between
         others that has lost all but the model is no export.
         """
-        meant = self.newest or "safetensors" in self.later.checkpoint.format
+        meant = self.newest or any(form.safetensors for form in self.later.checkpoint.forms)
         return meant and self.later.is_export
 
     @property

@@ -229,7 +229,7 @@ class Run:
 
     def is_blob(self, file: int) -> bool:
         """Whether a shard file holds safetensors, whose header belongs to no item."""
-        return "safetensors" in self.part_of(file).stored.format
+        return self.part_of(file).stored.form.safetensors
 
     def notes(self) -> tuple[str, ...]:
         """What the reader must know of the check: how much was read of what was looked at."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from dcpctl import limits
 from dcpctl.errors import InputError, LimitExceeded, MalformedMetadata, MalformedPickle, quote
+from dcpctl.formats.form import Form
 from dcpctl.formats.pickles import policy
 from dcpctl.formats.pickles.blocks import ChunkBlock
 from dcpctl.formats.pickles.standins import DType, Layout, MemoryFormat, Record, Size
@@ -29,6 +30,7 @@ from dcpctl.formats.records import (
 from dcpctl.formats.storage_table import StorageTable
 from dcpctl.storage.base import Storage
 
+DCP = Form("dcp", "DCP", pickled=True, checksums=True)
 #: From this size on a file's ends are looked at before it is read.
 _LARGE_BYTES = 64 << 20
 _HEAD_BYTES = 64 << 10
@@ -113,7 +115,7 @@ def _described(machine: Machine, size: int) -> StoredCheckpoint:
     table.finish()
     reader = _EntryReader(table, subject, size)
     stored = StoredCheckpoint(
-        format="dcp",
+        form=DCP,
         files=table.files,
         planner_data=_planner_data(root.fields.get("planner_data"), described, subject, size),
         fields={k: v for k, v in root.fields.items() if k not in _KNOWN_FIELDS},

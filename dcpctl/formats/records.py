@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpctl.formats.form import Form
+
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 
@@ -147,8 +149,7 @@ class StoredCheckpoint:
     """Everything that one checkpoint directory's metadata says.
 
     Attributes:
-        format: `dcp`, `dcp-per-rank`, `dcp-safetensors`, `bytecheckpoint`, `safetensors-sharded` or
-            `safetensors`.
+        form: the on-disk form, as its reader has it.
         entries: FQN -> entry, in metadata order.
         files: paths of the shard files, relative to the directory.
         planner_data: FQN -> object path, or None where the release writes none (1.13).
@@ -162,7 +163,7 @@ class StoredCheckpoint:
         metadata_bytes: its size.
     """
 
-    format: str
+    form: Form
     entries: dict[str, StoredTensor | StoredBytes] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     planner_data: dict[str, tuple[Any, ...]] | None = None

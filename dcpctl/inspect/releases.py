@@ -24,11 +24,6 @@ _FIRST_FORM = "torch.distributed._shard.checkpoint."
 _OLD_PROPERTIES = "torch.distributed._shard.sharded_tensor.metadata.TensorProperties"
 _NEW_PROPERTIES = "torch.distributed.checkpoint.metadata.TensorProperties"
 _OWN_STORAGE_INFO = "torch.distributed.checkpoint._fsspec_filesystem._StorageInfo"
-_FORMS: dict[str, tuple[Release, str]] = {
-    "dcp-per-rank": ((2, 9), "metadata per rank"),
-    "dcp-safetensors": ((2, 8), "safetensors in the shard files"),
-    "safetensors-sharded": ((2, 8), "DCP_SHARDING_INFO in the headers"),
-}
 _DTYPES: tuple[tuple[str, Release], ...] = (
     ("float8_", (2, 2)),
     ("uint16", (2, 6)),
@@ -87,7 +82,7 @@ class Releases:
 def tell_releases(parts: list[StoredCheckpoint]) -> Releases:
     """Tell the releases that could have written all of these directories."""
     evidence = tuple(dict.fromkeys(piece for part in parts for piece in _evidence(part)))
-    if all(part.format == "safetensors" for part in parts):
+    if not any(part.form.pickled or part.form.first for part in parts):
         return Releases(None, None, evidence)
     first = max((piece.first for piece in evidence), default=OLDEST)
     last = min((piece.last for piece in evidence if piece.last), default=NEWEST)
@@ -95,10 +90,10 @@ def tell_releases(parts: list[StoredCheckpoint]) -> Releases:
 
 
 def _evidence(stored: StoredCheckpoint) -> Iterator[Evidence]:
-    form = _FORMS.get(stored.format)
-    if form is not None:
-        yield Evidence(form[1], form[0], None)
-    if stored.format.startswith("safetensors"):
+    form = stored.form
+    if form.first is not None:
+        yield Evidence(form.shows, form.first, None)
+    if form.safetensors and not form.pickled:
         return
     yield from _of_modules(stored.globals)
     yield from _of_fields(stored.fields, with_modules=bool(stored.globals))

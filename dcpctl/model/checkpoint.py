@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dcpctl.errors import MissingFile, NothingSelected, PathOutsideCheckpoint, quote
+from dcpctl.formats.form import Form
 from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.formats.records import ChunkTable, Orphan, StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.value_read import ValueReader
@@ -139,11 +140,13 @@ class Checkpoint(Mapping[str, Entry]):
 
     @property
     def format(self) -> str:
-        """The on-disk form, as `StoredCheckpoint.format` has it.
+        """The on-disk form by its name; parts of different forms give theirs joined by `+`."""
+        return "+".join(form.name for form in self.forms)
 
-        Parts of different forms give their names joined by `+`.
-        """
-        return "+".join(dict.fromkeys(part.stored.format for part in self.parts))
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """The on-disk forms of its parts, each once."""
+        return tuple(dict.fromkeys(part.stored.form for part in self.parts))
 
     @cached_property
     def tensors(self) -> dict[str, TensorEntry]:

@@ -20,14 +20,6 @@ COMMON_PACKAGES = frozenset(
     ["torch", "builtins", "__builtin__", "collections", "pathlib", "_codecs"]
 )
 
-#: Forms that stock torch writes and cannot load.
-WITHOUT_READER = {
-    "dcp-per-rank": "use_collectives=False left one metadata file per rank, which no torch release "
-    "joins; each loads alone, and holds one rank's chunks",
-    "dcp-safetensors": "SerializationFormat.SAFETENSORS wrote safetensors into the shard files, "
-    "which torch's FileSystemReader cannot read",
-}
-
 _OLD_CHECKPOINT = "torch.distributed._shard.checkpoint."
 _NEW_CHECKPOINT = "torch.distributed.checkpoint."
 _NEW_PROPERTIES = "torch.distributed.checkpoint.metadata.TensorProperties"
@@ -45,7 +37,7 @@ _FIRST_WITH_DTYPE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ReleaseForm:
     """A form of `.metadata`.
 
     Attributes:
@@ -70,14 +62,18 @@ class Form:
         return version_key(target)[:2] >= first and not self.superseded_for(target)
 
 
-_1_13 = Form("1.13", "1.13", "planner data, and other module paths that it cannot be read by")
-_2_0 = Form("2.0 to 2.2", "2.2", "TensorProperties of DCP's own (2.3) and storage_meta (2.4)")
-_2_3 = Form("2.3", "2.3", "storage_meta and flattened param groups (2.4)")
-_2_4 = Form("2.4 to 2.6", "2.6", "storage_meta.modules and transform_descriptors (2.7)")
-_2_7 = Form("2.7 to 2.8", "2.8", "version (2.9)")
+_1_13 = ReleaseForm(
+    "1.13", "1.13", "planner data, and other module paths that it cannot be read by"
+)
+_2_0 = ReleaseForm(
+    "2.0 to 2.2", "2.2", "TensorProperties of DCP's own (2.3) and storage_meta (2.4)"
+)
+_2_3 = ReleaseForm("2.3", "2.3", "storage_meta and flattened param groups (2.4)")
+_2_4 = ReleaseForm("2.4 to 2.6", "2.6", "storage_meta.modules and transform_descriptors (2.7)")
+_2_7 = ReleaseForm("2.7 to 2.8", "2.8", "version (2.9)")
 # 2.15 adds strides, which it does without and no older release can read: nothing is out of date.
-_2_9 = Form("2.9 to 2.14", None, "")
-_2_15 = Form("2.15", None, "")
+_2_9 = ReleaseForm("2.9 to 2.14", None, "")
+_2_15 = ReleaseForm("2.15", None, "")
 
 
 #: Field of the metadata -> first release that writes it.
@@ -110,9 +106,9 @@ def fields_of(target: str | None) -> tuple[str, ...]:
     )
 
 
-def form_of(stored: StoredCheckpoint) -> Form | None:
+def form_of(stored: StoredCheckpoint) -> ReleaseForm | None:
     """Tell the form of a checkpoint's metadata; None for safetensors without `.metadata`."""
-    if not stored.format.startswith("dcp"):
+    if not stored.form.pickled:
         return None
     names = stored.globals
     if any(name.startswith(_OLD_CHECKPOINT) for name in names):
@@ -144,10 +140,11 @@ def obstacles(stored: StoredCheckpoint, target: str) -> Iterator[str]:
 def form_obstacles(stored: StoredCheckpoint, target: str) -> Iterator[str]:
     """Yield why a torch release cannot load a checkpoint in the form that it has, a clause each."""
     release = version_key(target)[:2]
-    if stored.format.startswith("dcp"):
+    if stored.form.pickled:
         yield from _pickle_obstacles(stored, release)
-    elif release < (2, 7):
-        yield "it reads safetensors from 2.7 on"
+    elif stored.form.read_from is not None and release < stored.form.read_from:
+        first = ".".join(map(str, stored.form.read_from))
+        yield f"it reads {stored.form.title} from {first} on"
 
 
 def dtypes_unknown_to(target: str, dtypes: Iterable[str]) -> list[tuple[str, str]]:

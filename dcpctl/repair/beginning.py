@@ -30,7 +30,6 @@ from dcpctl.repair.wording import clauses, sentence_of
 from dcpctl.storage.local import LocalStorage
 
 #: Forms of which every item has checksums of its own.
-_FORMS = ("dcp", "dcp-per-rank")
 #: What helps where files were exchanged.
 RENAME = "give each file the name of the rank that wrote it"
 #: Tensors that have to be compared for their disagreement to mean something.
@@ -210,9 +209,9 @@ def _layout(checkpoint: Checkpoint) -> StoredCheckpoint:
             f"{quote(checkpoint.path)} is made of parts", hint=f"name one: {', '.join(names)}"
         )
     stored = checkpoint.parts[0].stored
-    if stored.format not in _FORMS:
+    if not (stored.form.pickled and stored.form.checksums):
         raise Refused(
-            f"{quote(checkpoint.path)} is of the form {stored.format}, whose items have no "
+            f"{quote(checkpoint.path)} is of the form {stored.form.name}, whose items have no "
             "checksums of their own"
         )
     return stored

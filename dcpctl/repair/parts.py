@@ -45,7 +45,7 @@ class PartsBin:
 
     def add_part(self, name: str, part: Part) -> int:
         """Add a directory that items come from; returns its number."""
-        files = StoredCheckpoint(part.stored.format, files=list(part.stored.files))
+        files = StoredCheckpoint(part.stored.form, files=list(part.stored.files))
         self._parts.append((name, part.storage, files))
         return len(self._parts) - 1
 

@@ -167,7 +167,7 @@ def placed(
                     table.offset[owner.row] = item.offset
                     table.length[owner.row] = item.length
     return StoredCheckpoint(
-        format=layout.format,
+        form=layout.form,
         entries=entries,
         files=list(layout.files),
         planner_data=layout.planner_data,

@@ -39,13 +39,6 @@ TONES = {
     "unreadable": BAD,
     "reset": WARN,
 }
-_FORMATS = {
-    "dcp": "DCP",
-    "dcp-per-rank": "DCP without collectives, metadata per rank",
-    "dcp-safetensors": "DCP over safetensors",
-    "safetensors-sharded": "DCP-sharded safetensors",
-    "safetensors": "safetensors",
-}
 _MOST_NAMED = 4
 
 
@@ -101,7 +94,7 @@ def _not_as_it_is(summary: Summary) -> str:
 
 def _facts(summary: Summary) -> Iterator[tuple[str, Line]]:
     checkpoint = summary.checkpoint
-    formats = " + ".join(_FORMATS.get(name, name) for name in checkpoint.format.split("+"))
+    formats = " + ".join(form.title for form in checkpoint.forms)
     yield "format", (Span(formats), Span(f", written by {summary.releases.words}"))
     if len(checkpoint.parts) > 1 or checkpoint.parts[0].name:
         yield "read as one", Span(", ".join(part.name for part in checkpoint.parts), NAME)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dcpctl.errors import listed, printable
+from dcpctl.formats.metadata import DCP
 from dcpctl.reports import words
 from dcpctl.reports.blocks import (
     DIM,
@@ -34,7 +35,6 @@ from dcpctl.writing.undo import UndoReport
 
 SCHEMA = "dcpctl.surgery/1"
 _MOST_CHANGES = 8
-_FORMS = {"safetensors": "safetensors", "safetensors-sharded": "safetensors, sharded by DCP"}
 _OF_KEYS = ("renamed", "dropped", "added", "set", "cast")
 
 
@@ -127,7 +127,7 @@ def _plan_document(counts: Counts) -> dict[str, Any]:
 
 def _parts_document(plan: Plan) -> dict[str, Any]:
     return {
-        "form": plan.parts[0].stored.format,
+        "form": plan.parts[0].stored.form.name,
         "parts": [part.name for part in plan.parts],
         **side_files_document(plan),
     }
@@ -267,9 +267,9 @@ def _facts(surgery: Surgery) -> Iterator[tuple[str, Line]]:
 
 def side_files_facts(plan: Plan) -> Iterator[tuple[str, Line]]:
     """What is carried over beside the shard files, and the parts that there are."""
-    form = plan.parts[0].stored.format
-    if form != "dcp":
-        yield "form", _FORMS[form]
+    form = plan.parts[0].stored.form
+    if form != DCP:
+        yield "form", form.title
     parts = [part.name for part in plan.parts if part.name]
     if parts:
         yield "parts", listed(parts, show=printable)

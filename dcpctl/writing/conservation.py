@@ -10,7 +10,7 @@ import numpy as np
 from dcpctl.errors import DcpctlError, quote
 from dcpctl.formats.crc import crc32_range
 from dcpctl.formats.layouts import safetensors_files
-from dcpctl.formats.metadata import parse_metadata
+from dcpctl.formats.metadata import DCP, parse_metadata
 from dcpctl.formats.records import StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.model.draft import TensorDraft
 from dcpctl.storage.local import LocalStorage
@@ -56,7 +56,7 @@ def prove(plan: Plan, staged: Path, tally: Tally) -> None:
 
 def _read(part: PartPlan, staged: Path) -> StoredCheckpoint:
     """What a reader finds in one directory of the result."""
-    if part.stored.format == "dcp":
+    if part.stored.form == DCP:
         return parse_metadata((staged / part.located(".metadata")).read_bytes())
     with LocalStorage(staged / part.name) as storage:
         found = safetensors_files.read(storage)

@@ -160,4 +160,4 @@ def _planner(draft: Draft, part: Part, own: Mapping[str, str]) -> dict[str, Path
 
 
 def _fields(part: Part) -> dict[str, Any]:
-    return dict(part.stored.fields) if part.stored.format.startswith("dcp") else {}
+    return dict(part.stored.fields) if part.stored.form.pickled else {}

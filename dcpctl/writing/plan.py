@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcpctl.errors import Refused, listed, printable, quote
+from dcpctl.formats.form import Form
+from dcpctl.formats.layouts.safetensors_files import CONSOLIDATED
+from dcpctl.formats.metadata import DCP
 from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.records import StoredCheckpoint
 from dcpctl.model.copies import compare_copies
@@ -22,7 +25,7 @@ from dcpctl.writing.names import Names
 from dcpctl.writing.old_descriptions import kept_fields, old_descriptions
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.parts import PartDraft, part_drafts
-from dcpctl.writing.safetensors_plan import CONSOLIDATED, form_of, plan_safetensors
+from dcpctl.writing.safetensors_plan import form_of, plan_safetensors
 from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, OutputFile
 from dcpctl.writing.side_files import SideFile, SideFiles, beside
 from dcpctl.writing.sources import Sources, Stamp
@@ -232,8 +235,8 @@ def _check_packed(files: list[OutputFile]) -> None:
 
 def _other_form(draft: Draft, parts: Sequence[PartPlan]) -> Iterator[str]:
     """A sentence where nobody asked for another form and the result has one."""
-    formats = {part.stored.format for source in draft.sources for part in source.parts}
-    if formats == {CONSOLIDATED} and not draft.dcp and parts[0].stored.format == "dcp":
+    forms = {part.stored.form for source in draft.sources for part in source.parts}
+    if forms == {CONSOLIDATED} and not draft.dcp and parts[0].stored.form == DCP:
         yield (
             "consolidated safetensors cannot say which rank holds what, so the result is a DCP "
             "checkpoint"
@@ -275,7 +278,7 @@ def _plan_part(
 
 
 def _plan_safetensors(
-    part: PartDraft, sources: Sources, form: str
+    part: PartDraft, sources: Sources, form: Form
 ) -> tuple[PartPlan, list[OutputFile]]:
     made = plan_safetensors(part, sources, form)
     plan_ = PartPlan(part.name, part.draft, made.stored, made.index, metadata_file=made.index_file)
@@ -284,8 +287,8 @@ def _plan_safetensors(
 
 def _with_paths(draft: Draft) -> Draft:
     """A draft of safetensors with the object paths that torch gives a flat state dict."""
-    formats = [p.stored.format for source in draft.sources for p in source.parts]
-    flat = bool(formats) and all(name.startswith("safetensors") for name in formats)
+    forms = [p.stored.form for source in draft.sources for p in source.parts]
+    flat = bool(forms) and all(form.safetensors and not form.pickled for form in forms)
     if not flat or draft.planner_data is not None:
         return draft
     return draft.with_entries(draft.entries.values(), {fqn: (fqn,) for fqn in draft.entries})
@@ -302,7 +305,7 @@ def _whole(file: SideFile, number: int, sources: Sources) -> OutputFile:
 def _describe(draft: Draft, layout: Layout) -> StoredCheckpoint:
     planner = draft.planner_data
     return StoredCheckpoint(
-        format="dcp",
+        form=DCP,
         entries={fqn: made.stored() for fqn, made in layout.made.items()},
         files=[file.name for file in layout.out.files],
         planner_data=None if planner is None else dict(planner),
@@ -316,7 +319,7 @@ def _fields(draft: Draft) -> dict[str, object]:
         return kept_fields(draft.fields, draft)
     for source in draft.sources:
         for part in source.parts:
-            if part.stored.format.startswith("dcp"):
+            if part.stored.form.pickled:
                 return kept_fields(part.stored.fields, draft)
     return {}
 

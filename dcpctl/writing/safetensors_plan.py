@@ -17,6 +17,8 @@ from dcpctl import limits
 from dcpctl.documents.parsing import parse_json
 from dcpctl.errors import Refused, quote
 from dcpctl.formats import dtypes
+from dcpctl.formats.form import Form
+from dcpctl.formats.layouts.safetensors_files import CONSOLIDATED, SHARDED
 from dcpctl.formats.records import ChunkTable, StoredCheckpoint, StoredTensor
 from dcpctl.formats.safetensors_emit import Piece, emit_header, emit_index
 from dcpctl.model.draft import Draft, TensorDraft
@@ -26,7 +28,6 @@ from dcpctl.writing.parts import PartDraft
 from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, OutputFile, Segment
 from dcpctl.writing.sources import Sources
 
-CONSOLIDATED, SHARDED = "safetensors", "safetensors-sharded"
 _INDEX = "model.safetensors.index.json"
 
 
@@ -77,21 +78,21 @@ class SafetensorsPlan:
     index_file: str = ""
 
 
-def form_of(part: PartDraft) -> str | None:
+def form_of(part: PartDraft) -> Form | None:
     """The form of safetensors that an edit gives, where the source has one; None for DCP.
 
     Consolidated files cannot say which rank holds what, so that a new layout makes DCP of them.
     """
-    formats = {p.stored.format for source in part.draft.sources for p in source.parts}
-    if part.draft.dcp or len(formats) != 1 or not formats <= {CONSOLIDATED, SHARDED}:
+    forms = {p.stored.form for source in part.draft.sources for p in source.parts}
+    if part.draft.dcp or len(forms) != 1 or not forms <= {CONSOLIDATED, SHARDED}:
         return None
     if not all(isinstance(entry, TensorDraft) for entry in part.draft.entries.values()):
         return None
-    (form,) = formats
-    return None if form == CONSOLIDATED and part.draft.world_size is not None else form
+    (form,) = forms
+    return None if not form.placed and part.draft.world_size is not None else form
 
 
-def plan_safetensors(part: PartDraft, sources: Sources, form: str) -> SafetensorsPlan:
+def plan_safetensors(part: PartDraft, sources: Sources, form: Form) -> SafetensorsPlan:
     """Plan the files of one directory; reads the source's index and no tensor.
 
     Raises:
@@ -115,7 +116,7 @@ def plan_safetensors(part: PartDraft, sources: Sources, form: str) -> Safetensor
         assert isinstance(entry, TensorDraft)
         stored.entries[fqn] = _stored(entry, chunks[fqn])
     if all(len({file for _, file, _ in pieces}) == 1 for pieces in chunks.values()):
-        _index(part, made, chunks, needed=form == CONSOLIDATED and len(made.files) > 1)
+        _index(part, made, chunks, needed=not form.placed and len(made.files) > 1)
     return made
 
 
@@ -123,7 +124,7 @@ def _fields(draft: Draft) -> Mapping[str, object]:
     return draft.sources[0].parts[0].stored.fields
 
 
-def _items(draft: Draft, sources: Sources, form: str) -> dict[str, list[_Item]]:
+def _items(draft: Draft, sources: Sources, form: Form) -> dict[str, list[_Item]]:
     """File name -> what is in it."""
     names = _Names(sources)
     found: dict[str, list[_Item]] = defaultdict(list)
@@ -192,7 +193,7 @@ def _file(
     items: list[_Item],
     metadata: dict[str, str],
     sources: Sources,
-    form: str,
+    form: Form,
 ) -> tuple[OutputFile, list[int]]:
     """One file, and the first byte of each of its tensors; the source's own where all is in it."""
     whole = _whole(items, sources)

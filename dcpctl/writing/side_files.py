@@ -146,7 +146,7 @@ def beside(checkpoints: Sequence[Checkpoint], roots: Sequence[Path] | None = Non
 def _described(root: Path, part: Part) -> Iterator[Path]:
     """The files that a part's metadata are or name, and what links among them lead to."""
     names = [name for name in part.stored.files if "\0" not in name]
-    if part.stored.format == "dcp-per-rank":
+    if part.stored.form.per_rank:
         names += [name for name in part.storage.names() if _METADATA.fullmatch(name)]
     for name in filter(None, (*names, part.stored.metadata_file)):
         yield root / name

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dcpctl import torch_bridge
+from dcpctl.formats.metadata import DCP
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.formats.records import ChunkTable, StoredCheckpoint, StoredTensor
 from dcpctl.model import releases
@@ -17,7 +18,7 @@ OLD = "torch.distributed._shard.checkpoint.metadata.Metadata"
 
 
 def stored(*names: str, fields: int = 5, **more: object) -> StoredCheckpoint:
-    made = StoredCheckpoint("dcp", globals=frozenset(names), fields=dict(more))
+    made = StoredCheckpoint(DCP, globals=frozenset(names), fields=dict(more))
     empty = ChunkTable(*[None] * 5)  # type: ignore[arg-type]
     made.entries["w"] = StoredTensor("w", (1,), "float32", empty, pickled_fields=fields)
     return made

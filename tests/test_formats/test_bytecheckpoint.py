@@ -7,6 +7,7 @@ import pytest
 
 from dcpctl.errors import DcpctlError
 from dcpctl.formats.layouts import bytecheckpoint
+from dcpctl.formats.metadata import DCP
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.formats.records import ChunkTable, StoredCheckpoint, StoredTensor
 from tests.test_formats.archives import tensor_opcodes, tensor_pickle
@@ -18,7 +19,7 @@ def placed(pickled: object) -> StoredCheckpoint:
     chunks = ChunkTable(np.zeros((1, 2), np.int64), *box)
     index = Record("torch.distributed.checkpoint.metadata.MetadataIndex", {"fqn": "w"})
     stored = StoredCheckpoint(
-        format="dcp",
+        DCP,
         files=["__0.distcp"],
         entries={"w": StoredTensor("w", (2, 3), "float32", chunks)},
         fields={"all_tensor_metadata": {index: pickled}},
@@ -30,7 +31,7 @@ def placed(pickled: object) -> StoredCheckpoint:
 
 def test_a_tensor_lies_bare_in_its_file() -> None:
     stored = placed(tensor_pickle((2, 3), numel=6))
-    assert (stored.format, stored.entries["w"].encoding) == ("bytecheckpoint", "raw")
+    assert (stored.form.name, stored.entries["w"].encoding) == ("bytecheckpoint", "raw")
     assert not stored.fields
 
 

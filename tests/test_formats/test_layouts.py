@@ -106,7 +106,7 @@ def test_safetensors_shards_reach_to_the_end_of_the_tensor(tmp_path: Path) -> No
         name = f"shard-0000{rank + 1}-model-00001-of-00001.safetensors"
         (tmp_path / name).write_bytes(shard(2 * rank))
     stored = read(safetensors_files, tmp_path)
-    assert stored.format == "safetensors-sharded"
+    assert stored.form.name == "safetensors-sharded"
     tensor = stored.entries["w"]
     assert isinstance(tensor, StoredTensor)
     assert (tensor.shape, tensor.encoding) == ((6,), "raw")

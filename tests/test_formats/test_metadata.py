@@ -25,7 +25,7 @@ def parsed(draft: Draft, protocol: int = 4) -> Any:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_entries_chunks_and_items(protocol: int) -> None:
     stored = parsed(healthy(), protocol)
-    assert (stored.format, stored.protocol) == ("dcp", protocol)
+    assert (stored.form.name, stored.protocol) == ("dcp", protocol)
     assert list(stored.entries) == ["model.weight", "model.bias", "step"]
     assert stored.files == ["__0_0.distcp", "__1_0.distcp"]
     weight = stored.entries["model.weight"]

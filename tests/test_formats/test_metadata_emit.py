@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dcpctl.errors import Refused, UnknownForm
-from dcpctl.formats.metadata import parse_metadata
+from dcpctl.formats.metadata import DCP, parse_metadata
 from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.metadata_forms import metadata_form
 from dcpctl.formats.pickles import policy
@@ -165,7 +165,7 @@ def _tensor(fqn, offsets, file, offset, *, shape=None, **kept):
 
 
 def _synthetic(count, *, dims=(0, 1, 2, 3, 4, 5), scale=1, files=3):
-    stored = StoredCheckpoint("dcp", files=[f"__{rank}_0.distcp" for rank in range(files)])
+    stored = StoredCheckpoint(DCP, files=[f"__{rank}_0.distcp" for rank in range(files)])
     for number, d in enumerate(dims):
         rows = np.zeros((count if d else 1, d), dtype=np.int64)
         if d:
@@ -208,7 +208,7 @@ def test_chunks_without_an_item(count):
 
 
 def test_empty_chunks_at_one_place_are_one_item():
-    stored = StoredCheckpoint("dcp", files=["__0_0.distcp"])
+    stored = StoredCheckpoint(DCP, files=["__0_0.distcp"])
     stored.entries["t"] = _tensor("t", [[0], [3], [3]], [0, 0, 0], [0, 7, 7], shape=(3,))
     stored.entries["t"].chunks.length[:] = 7
     data = emit_metadata(stored)
@@ -217,12 +217,12 @@ def test_empty_chunks_at_one_place_are_one_item():
 
 
 def test_nothing_at_all():
-    stored = StoredCheckpoint("dcp")
+    stored = StoredCheckpoint(DCP)
     stored.entries["empty"] = _tensor("empty", np.zeros((0, 0)), [], [], shape=(0,))
     found = parse_metadata(emit_metadata(stored))
     assert list(found.entries) == ["empty"]
     assert found.planner_data is None
-    assert list(parse_metadata(emit_metadata(StoredCheckpoint("dcp"))).entries) == []
+    assert list(parse_metadata(emit_metadata(StoredCheckpoint(DCP))).entries) == []
 
 
 def test_orphans_stay():
@@ -233,7 +233,7 @@ def test_orphans_stay():
 
 
 def test_names_of_any_kind():
-    stored = StoredCheckpoint("dcp", files=["ß" * 200 + ".distcp"])
+    stored = StoredCheckpoint(DCP, files=["ß" * 200 + ".distcp"])
     for number, fqn in enumerate(["", "a\nb", "ü" * 300, "\U0001f600", "x" * 70_000]):
         stored.entries[fqn] = StoredBytes(fqn, 0, number, 1)
     stored.planner_data = {fqn: (fqn, -1, 1 << 40) for fqn in stored.entries}

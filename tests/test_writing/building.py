@@ -13,6 +13,7 @@ import numpy as np
 
 from dcpctl import open_checkpoint
 from dcpctl.formats.crc import crc32
+from dcpctl.formats.metadata import DCP
 from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.records import ChunkTable, StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.torch_zip_emit import tensor_item, value_item
@@ -90,7 +91,7 @@ def make(
     """Write a checkpoint: tensors as (numbers, torch's dtype, tiles per dimension), and values."""
     path.mkdir(parents=True)
     files = [bytearray() for _ in range(ranks)]
-    stored = StoredCheckpoint(format="dcp", files=[f"__{rank}_0.distcp" for rank in range(ranks)])
+    stored = StoredCheckpoint(DCP, files=[f"__{rank}_0.distcp" for rank in range(ranks)])
     for fqn, value in (values or {}).items():
         data = value_item(value)
         stored.entries[fqn] = StoredBytes(fqn, 0, len(files[0]), len(data))

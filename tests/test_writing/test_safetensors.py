@@ -206,7 +206,7 @@ def test_dcp_where_it_is_asked_for(
 
 def test_a_layout_that_it_cannot_say(consolidated: Path, tmp_path: Path) -> None:
     made = edited(consolidated, tmp_path / "out", Reshard(2))
-    assert made.parts[0].stored.format == "dcp"
+    assert made.parts[0].stored.form.name == "dcp"
     assert "cannot say which rank holds what" in made.warnings[0]
 
 

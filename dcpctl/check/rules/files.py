@@ -24,7 +24,7 @@ _SHARD = re.compile(r"__\d+_\d+\.distcp")
 def missing(run: Run) -> Iterator[Hit]:
     """Files that the metadata names and that are not there; those of whole ranks together."""
     for part in run.checkpoint.parts:
-        if part.stored.format == "dcp-per-rank":
+        if part.stored.form.per_rank:
             gone = missing_ranks(per_rank.ranks_of(part.storage.names()))
             if gone:
                 yield Hit(

@@ -48,7 +48,7 @@ def side_pickles(run: Run) -> Iterator[Hit]:
 
 def _metadata(part: Part) -> list[str]:
     """The files that the part's metadata were read from, which is stricter."""
-    if part.stored.format == "dcp-per-rank":
+    if part.stored.form.per_rank:
         return [name for name in part.storage.names() if _OF_A_RANK.fullmatch(name)]
     return [part.stored.metadata_file] if part.stored.metadata_file else []
 

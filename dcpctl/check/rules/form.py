@@ -42,7 +42,7 @@ def missing_fields(run: Run) -> Iterator[Hit]:
     """Fields that today's releases write and this checkpoint does not have."""
     for part in run.checkpoint.parts:
         stored = part.stored
-        if not stored.format.startswith("dcp"):
+        if not stored.form.pickled:
             continue
         have = {name for name, value in stored.fields.items() if value is not None}
         if stored.planner_data is not None:
@@ -143,9 +143,8 @@ def unreadable_for_python(run: Run) -> Iterator[Hit]:
 def no_reader(run: Run) -> Iterator[Hit]:
     """Forms that DCP writes and has no reader for."""
     for part in run.checkpoint.parts:
-        why = releases.WITHOUT_READER.get(part.stored.format)
-        if why is not None:
-            yield Hit(part.located(part.stored.metadata_file), why)
+        if part.stored.form.unread:
+            yield Hit(part.located(part.stored.metadata_file), part.stored.form.unread)
 
 
 @rule("DCP408", WARNING, "the metadata needs a framework's own code", security=True)

@@ -38,7 +38,7 @@ def absent(run: Run) -> Iterator[Hit]:
     if run.history is not None and run.history.exported:
         before = run.history.earlier
         instead = "" if before.is_export else f"; to resume, use {before.name}"
-        form = " (safetensors)" if "safetensors" in run.checkpoint.format else ""
+        form = " (safetensors)" if any(form.safetensors for form in run.checkpoint.forms) else ""
         yield Hit(
             "optimizer",
             f"an export: the model alone{form}, from which training cannot be resumed{instead}",
@@ -247,6 +247,6 @@ def _training_trace(run: Run) -> str:
     if traces:
         return f"a training job saved it ({quote(traces[0])} is here)"
     at = run.position
-    if at is not None and at.step is not None and run.checkpoint.format != "safetensors":
+    if at is not None and at.step is not None and any(form.placed for form in run.checkpoint.forms):
         return f"the directory is that of {at.words}"
     return ""

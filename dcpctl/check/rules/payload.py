@@ -36,7 +36,7 @@ def no_crc(run: Run) -> Iterator[Hit]:
     if run.scan.unsummed:
         why = (
             "safetensors has none"
-            if "safetensors" in run.checkpoint.format
+            if any(form.safetensors for form in run.checkpoint.forms)
             else "torch.serialization.set_crc32_options(False) leaves them out"
         )
         yield Hit(

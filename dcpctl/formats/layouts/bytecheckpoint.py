@@ -11,12 +11,20 @@ import dataclasses
 from typing import Any
 
 from dcpctl.errors import MalformedMetadata, UnknownForm, listed, quote
+from dcpctl.formats.form import Form
 from dcpctl.formats.pickles import policy
 from dcpctl.formats.pickles.standins import Record, TensorRef
 from dcpctl.formats.records import StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.torch_zip import decode_pickle
 
 _FIELD = "all_tensor_metadata"
+
+BYTECHECKPOINT = Form(
+    "bytecheckpoint",
+    "ByteCheckpoint",
+    unread="ByteCheckpoint wrote bare numbers into the shard files, which torch's FileSystemReader "
+    "cannot read",
+)
 
 
 def recognises(stored: StoredCheckpoint) -> bool:
@@ -40,7 +48,7 @@ def place(stored: StoredCheckpoint) -> None:
             stored.entries[fqn] = dataclasses.replace(entry, encoding="raw")
         elif isinstance(entry, StoredBytes):
             stored.entries[fqn] = dataclasses.replace(entry, encoding="pickle")
-    stored.format = "bytecheckpoint"
+    stored.form = BYTECHECKPOINT
 
 
 def _check(index: Any, pickled: Any, stored: StoredCheckpoint) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from dcpctl.errors import MalformedMetadata, quote
 from dcpctl.formats.dtypes import DTYPES
+from dcpctl.formats.form import Form
 from dcpctl.formats.layouts import bytecheckpoint
 from dcpctl.formats.metadata import read_metadata
 from dcpctl.formats.records import ChunkTable, StoredCheckpoint, StoredTensor
@@ -21,6 +22,16 @@ from dcpctl.formats.safetensors import SafetensorsHeader, read_header
 from dcpctl.storage.local import LocalStorage
 
 METADATA = ".metadata"
+OVER_SAFETENSORS = Form(
+    "dcp-safetensors",
+    "DCP over safetensors",
+    pickled=True,
+    safetensors=True,
+    first=(2, 8),
+    shows="safetensors in the shard files",
+    unread="SerializationFormat.SAFETENSORS wrote safetensors into the shard files, which torch's "
+    "FileSystemReader cannot read",
+)
 
 
 def recognises(names: Mapping[str, int]) -> bool:
@@ -35,7 +46,7 @@ def read(storage: LocalStorage) -> StoredCheckpoint:
         bytecheckpoint.place(stored)
     elif _is_safetensors(stored):
         _place_in_blobs(stored, storage)
-        stored.format = "dcp-safetensors"
+        stored.form = OVER_SAFETENSORS
     return stored
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from dcpctl.errors import MalformedMetadata, MissingFile, quote
+from dcpctl.formats.form import Form
 from dcpctl.formats.metadata import read_metadata
 from dcpctl.formats.records import (
     ChunkTable,
@@ -24,6 +25,18 @@ from dcpctl.formats.records import (
 from dcpctl.storage.local import LocalStorage
 
 _NAME = re.compile(r"__(\d+)\.metadata")
+
+PER_RANK = Form(
+    "dcp-per-rank",
+    "DCP without collectives, metadata per rank",
+    pickled=True,
+    per_rank=True,
+    checksums=True,
+    first=(2, 9),
+    shows="metadata per rank",
+    unread="use_collectives=False left one metadata file per rank, which no torch release joins; "
+    "each loads alone, and holds one rank's chunks",
+)
 
 
 def recognises(names: Mapping[str, int]) -> bool:
@@ -58,7 +71,7 @@ def read(storage: LocalStorage, first: int | None = None) -> StoredCheckpoint:
         if all(rank != first for rank, _ in ranks):
             raise MissingFile(f"'__{first}.metadata' is not in {quote(storage.root)}")
         ranks.sort(key=lambda item: item[0] != first)
-    merged = StoredCheckpoint(format="dcp-per-rank")
+    merged = StoredCheckpoint(PER_RANK)
     for _rank, name in ranks:
         part = read_metadata(storage, name)
         _merge(merged, part, name)

@@ -13,12 +13,22 @@ import numpy as np
 
 from dcpctl import limits
 from dcpctl.errors import MalformedMetadata, quote
+from dcpctl.formats.form import Form
 from dcpctl.formats.records import ChunkTable, StoredCheckpoint, StoredTensor
 from dcpctl.formats.safetensors import SafetensorsTensor, read_header, read_index
 from dcpctl.storage.local import LocalStorage
 
 _SUFFIX = ".safetensors"
 _INDEX = ".safetensors.index.json"
+CONSOLIDATED = Form("safetensors", "safetensors", safetensors=True, placed=False, read_from=(2, 7))
+SHARDED = Form(
+    "safetensors-sharded",
+    "DCP-sharded safetensors",
+    safetensors=True,
+    first=(2, 8),
+    shows="DCP_SHARDING_INFO in the headers",
+    read_from=(2, 7),
+)
 Piece = tuple[SafetensorsTensor, tuple[int, ...], int]
 
 
@@ -37,12 +47,12 @@ def read(storage: LocalStorage) -> StoredCheckpoint:
     """
     names = storage.names()
     files = [name for name in names if name.endswith(_SUFFIX)]
-    stored = StoredCheckpoint(format="safetensors", files=files)
+    stored = StoredCheckpoint(CONSOLIDATED, files=files)
     pieces: dict[str, list[Piece]] = {}
     for number, name in enumerate(files):
         header = read_header(storage, name, subject=quote(name))
         if header.saved_offsets is not None:
-            stored.format = "safetensors-sharded"
+            stored.form = SHARDED
         for key, value in header.metadata.items():
             if key != "DCP_SHARDING_INFO":
                 stored.fields.setdefault(key, value)
@@ -68,7 +78,7 @@ def _entry(fqn: str, parts: list[Piece], stored: StoredCheckpoint) -> StoredTens
                 f"{quote(stored.files[number])}: {quote(fqn)} is {tensor.dtype} with "
                 f"{len(tensor.shape)} dims, in other files {first.dtype} with {len(first.shape)}"
             )
-    if stored.format == "safetensors" and len(parts) > 1:
+    if not stored.form.placed and len(parts) > 1:
         raise MalformedMetadata(
             f"{quote(fqn)} is in {len(parts)} files, and none says it is a shard"
         )

@@ -115,7 +115,7 @@ def beside(checkpoint: Checkpoint, part: Part, stored: dict[str, StoredTensor]) 
     """A checkpoint of the same files, whose entries are tensors found inside bytes entries."""
     entries: dict[str, StoredTensor | StoredBytes] = dict(stored)
     described = StoredCheckpoint(
-        part.stored.format,
+        part.stored.form,
         entries=entries,
         files=list(part.stored.files),
         metadata_file=part.stored.metadata_file,

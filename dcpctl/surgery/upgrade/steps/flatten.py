@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dcpctl.errors import Refused, listed
+from dcpctl.formats.metadata import DCP
 from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.records import StoredTensor
 from dcpctl.model import tree
@@ -35,7 +36,7 @@ def flatten(draft: Draft, context: Context) -> Done:
     """
     if context.flattens:
         old = any(
-            part.format == "dcp" and part.fields.get("storage_meta") is None
+            part.form == DCP and part.fields.get("storage_meta") is None
             for part in stored_parts(draft)
         )
         return _open_all(draft) if old else Done(draft)

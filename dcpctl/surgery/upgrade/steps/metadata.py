@@ -47,7 +47,7 @@ def metadata(draft: Draft, context: Context) -> Done:
     form = None if context.flattens else ".".join(map(str, context.release))
     draft = draft if draft.form == form else dataclasses.replace(draft, form=form)
     parts = list(stored_parts(draft))
-    pickled = [part for part in parts if part.format.startswith("dcp")]
+    pickled = [part for part in parts if part.form.pickled]
     reasons = list(dict.fromkeys(reason for part in parts for reason in _reasons(part, context)))
     # safetensors have neither; where another step has them written as DCP, these come with it.
     fields, added = _fields(draft, pickled, context)
@@ -82,8 +82,8 @@ def _reasons(part: StoredCheckpoint, context: Context) -> Iterator[str]:
     """Why one directory's metadata are to be written anew, a clause each."""
     for obstacle in releases.form_obstacles(part, context.torch):
         yield f"torch {context.torch} could not load it ({obstacle})"
-    if part.format in releases.WITHOUT_READER:
-        yield releases.WITHOUT_READER[part.format]
+    if part.form.unread:
+        yield part.form.unread
     names = part.globals
     if any(name.startswith(_PYTHON_313) for name in names):
         yield "Python 3.12 and older cannot load its 'pathlib._local'"
