@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomli
 from typer.testing import CliRunner
 
 from dcpctl.cli.app import app
@@ -116,6 +117,8 @@ def test_the_code_of_worked_examples_is_as_ours(repository: Path, tmp_path: Path
 
 def test_rules_have_an_address_that_the_site_has(repository: Path) -> None:
     (address,) = re.findall(r"^site_url: (\S+)$", (repository / "mkdocs.yml").read_text(), re.M)
+    project = tomli.loads((repository / "pyproject.toml").read_text())["project"]
+    assert address == addresses.SITE == project["urls"]["Documentation"]
     page = addresses.rule_page("DCP103")
     assert page == f"{address}rules/DCP103.html"
     assert page.removeprefix(address).replace(".html", ".md") in site.pages().values()

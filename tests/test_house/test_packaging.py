@@ -48,7 +48,7 @@ def test_the_licence_is_said_and_is_there(repository: Path) -> None:
 
 
 def test_addresses_are_placeholders(repository: Path) -> None:
-    assert all("/OWNER/" in url for url in project(repository)["urls"].values())
+    assert all("OWNER" in url for url in project(repository)["urls"].values())
 
 
 def test_the_citation_is_of_this_version(repository: Path) -> None:
