@@ -236,7 +236,7 @@ def test_names_of_any_kind():
     stored = StoredCheckpoint(DCP, files=["ß" * 200 + ".distcp"])
     for number, fqn in enumerate(["", "a\nb", "ü" * 300, "\U0001f600", "x" * 70_000]):
         stored.entries[fqn] = StoredBytes(fqn, 0, number, 1)
-    stored.planner_data = {fqn: (fqn, -1, 1 << 40) for fqn in stored.entries}
+    stored.planner_data = {fqn: (fqn, 0, 70_000) for fqn in stored.entries}
     assert _plain(parse_metadata(emit_metadata(stored))) == _plain(stored)
 
 
