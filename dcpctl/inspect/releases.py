@@ -55,11 +55,13 @@ class Releases:
         first: the oldest; None where nothing of torch's is found (Hugging Face safetensors).
         last: the newest.
         evidence: what it rests on.
+        foreign: it is of a form that no torch release writes, nor anybody but who owns it.
     """
 
     first: Release | None
     last: Release | None
     evidence: tuple[Evidence, ...]
+    foreign: bool = False
 
     @property
     def contradictory(self) -> bool:
@@ -70,7 +72,7 @@ class Releases:
     def words(self) -> str:
         """`torch 2.9 to 2.14`, `torch 1.13`, `torch 2.15 or newer`, or why it cannot be told."""
         if self.first is None or self.last is None:
-            return "any writer of safetensors"
+            return "no torch release" if self.foreign else "any writer of safetensors"
         if self.contradictory:
             return "no torch release writes this mixture"
         if self.first == self.last:
@@ -83,7 +85,7 @@ def tell_releases(parts: list[StoredCheckpoint]) -> Releases:
     """Tell the releases that could have written all of these directories."""
     evidence = tuple(dict.fromkeys(piece for part in parts for piece in _evidence(part)))
     if not any(part.form.pickled or part.form.first for part in parts):
-        return Releases(None, None, evidence)
+        return Releases(None, None, evidence, not all(part.form.safetensors for part in parts))
     first = max((piece.first for piece in evidence), default=OLDEST)
     last = min((piece.last for piece in evidence if piece.last), default=NEWEST)
     return Releases(first, last, evidence)
