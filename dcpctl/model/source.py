@@ -95,7 +95,7 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
+class NewValue:
     """A new value of a bytes entry: plain Python values and `formats.pickles.standins`."""
 
     value: Any

@@ -13,7 +13,7 @@ from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
 from dcpctl.model.optimizer.source import StateEntry
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.shard_file import rank_and_number
-from dcpctl.model.source import Fill, Literal
+from dcpctl.model.source import Fill, NewValue
 from dcpctl.repair.options import RepairOptions
 from dcpctl.repair.remedy import DROPPED, FILLED, Remedy
 from dcpctl.repair.survey import Lost, Survey
@@ -131,7 +131,7 @@ def _renewed(draft: Draft, survey: Survey, fqns: set[str]) -> Draft:
 def _new(entry: EntryDraft, survey: Survey) -> EntryDraft:
     """An entry of zeros with the chunks that it has, or should have."""
     if isinstance(entry, BytesDraft):
-        return BytesDraft(entry.fqn, Literal(0))
+        return BytesDraft(entry.fqn, NewValue(0))
     stored = survey.layout.entries[entry.fqn]
     assert isinstance(stored, StoredTensor)
     chunks = stored.chunks

@@ -84,7 +84,7 @@ def count(
     """
     before = [entry for source in draft.sources for entry in source.entries.values()]
     known = {entry.fqn for entry in before}
-    used = {id(read) for entry in draft.entries.values() for read in entry.reads}
+    used = {id(entry.source.entry) for entry in draft.entries.values()}
     fresh = [entry for entry in draft.entries.values() if entry.source.entry is None]
     renamed = [
         (entry.source.entry.fqn, entry.fqn)

@@ -11,7 +11,7 @@ import pytest
 
 from dcpctl.errors import NothingSelected, Refused
 from dcpctl.model.draft import BytesDraft, Draft
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.set import Set, assignment
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
@@ -109,7 +109,7 @@ def test_a_whole_optimizer_in_one_value(samples, opened):
     state = {"state": {}, "param_groups": [{"lr": 0.1, "params": [0]}, {"lr": 0.2, "params": [1]}]}
     draft = opened(samples / "legacy")
     entries = [e for f, e in draft.entries.items() if not f.startswith("optimizer.")]
-    whole = draft.with_entries([*entries, BytesDraft("optimizer", Literal(state))], None)
+    whole = draft.with_entries([*entries, BytesDraft("optimizer", NewValue(state))], None)
     assert [g["initial_lr"] for g in groups_in(added(whole, "initial_lr=@lr").draft)] == [0.1, 0.2]
     where = "optimizer.param_groups.0.initial_lr=3"
     assert [g.get("initial_lr") for g in groups_in(added(whole, where).draft)] == [3, None]

@@ -12,7 +12,7 @@ from dcpctl.errors import Refused
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.names.renamer import rename
 
@@ -22,7 +22,7 @@ RULE = rules.literal("model.layers.0=model.blocks.0")
 def with_value(draft: Draft, fqn: str, value: Any) -> Draft:
     """The healthy sample with one more object."""
     planner = {**(draft.planner_data or {}), fqn: tuple(fqn.split(".", 1))}
-    entries = [*draft.entries.values(), BytesDraft(fqn, Literal(value))]
+    entries = [*draft.entries.values(), BytesDraft(fqn, NewValue(value))]
     return draft.with_entries(entries, planner)
 
 
@@ -71,7 +71,7 @@ def test_keys_of_a_scheduler_that_are_parameters_follow(healthy: Draft) -> None:
         fqn: ("lr_scheduler", "by_parameter", name, "lr"),
     }
     draft = healthy.with_entries(
-        [*healthy.entries.values(), BytesDraft(fqn, Literal(0.1))], planner
+        [*healthy.entries.values(), BytesDraft(fqn, NewValue(0.1))], planner
     )
     made = rename(draft, [RULE]).draft
     moved = fqn.replace("layers", "blocks")

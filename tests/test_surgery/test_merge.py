@@ -11,7 +11,7 @@ from dcpctl.errors import Refused
 from dcpctl.model.draft import BytesDraft, Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.drop import Drop, drop
 from dcpctl.surgery.edits import draft_of
 from dcpctl.surgery.merge import Merge
@@ -74,7 +74,7 @@ def test_conflicts(healthy: Draft, samples: Path, opened: Open) -> None:
     later = opened(samples / "silent_reset" / "step-9500")
     with pytest.raises(Refused, match=r"float32\[96, 16\] in both, with other values.*more"):
         merge([healthy, later])
-    entry = BytesDraft("model.norm.weight", Literal(3))
+    entry = BytesDraft("model.norm.weight", NewValue(3))
     odd = healthy.with_entries([entry], {})
     with pytest.raises(Refused, match=r"is a tensor float32\[16\] and 3"):
         merge([healthy, odd])
@@ -85,7 +85,7 @@ def test_conflicts(healthy: Draft, samples: Path, opened: Open) -> None:
 def test_positions_cannot_be_joined(samples: Path, opened: Open) -> None:
     draft = opened(samples / "releases" / "2.1.2-optim_AdamW")
     groups = value(draft, "optimizer.param_groups")
-    other = BytesDraft("optimizer.param_groups", Literal([{**groups[0], "params": [2, 3]}]))
+    other = BytesDraft("optimizer.param_groups", NewValue([{**groups[0], "params": [2, 3]}]))
     with pytest.raises(Refused, match="two keys would become one"):
         merge([draft, draft.with_entries([other], {})])
 

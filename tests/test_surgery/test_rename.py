@@ -10,7 +10,7 @@ from dcpctl.errors import NothingSelected, Refused, UsageError
 from dcpctl.model import rename_rules as rules
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.model.source import Fill, Literal
+from dcpctl.model.source import Fill, NewValue
 from dcpctl.surgery.drop import drop
 from dcpctl.surgery.names.renamer import rename
 from dcpctl.surgery.rename import Rename
@@ -188,7 +188,7 @@ def draft_of(planner: bool = True, **entries: Any) -> Draft:
         if isinstance(held, tuple):
             made.append(TensorDraft(fqn, held, "float32", Fill()))
         else:
-            made.append(BytesDraft(fqn, Literal(held)))
+            made.append(BytesDraft(fqn, NewValue(held)))
     paths = {entry.fqn: (entry.fqn,) for entry in made} if planner else None
     return Draft((), {entry.fqn: entry for entry in made}, paths)
 

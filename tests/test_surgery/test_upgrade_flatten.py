@@ -18,7 +18,7 @@ from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.model.tree import closed, grow, is_opened, leaves, value_of
 from dcpctl.surgery.upgrade import Upgrade
 from dcpctl.surgery.upgrade.engine import upgrade
@@ -143,7 +143,7 @@ def test_dicts_of_a_new_checkpoint_are_let_alone(samples: Path, opened: Open) ->
 
 def test_nothing_is_opened_where_something_cannot_be(samples: Path, opened: Open) -> None:
     source = opened(samples / "releases" / "2.2.2-optim_AdamW")
-    odd = BytesDraft("scheduler", Literal({"last_epoch": 3, "fn": Opaque("my.lambda")}))
+    odd = BytesDraft("scheduler", NewValue({"last_epoch": 3, "fn": Opaque("my.lambda")}))
     source = source.with_entries(
         [*source.entries.values(), odd],
         {**(source.planner_data or {}), "scheduler": ("scheduler",)},
@@ -158,7 +158,7 @@ def test_nothing_is_opened_where_something_cannot_be(samples: Path, opened: Open
 
 def test_a_collision_is_refused(samples: Path, opened: Open) -> None:
     source = opened(samples / "releases" / "2.2.2-optim_AdamW")
-    twin = BytesDraft("optimizer.param_groups.0.lr", Literal(0.5))
+    twin = BytesDraft("optimizer.param_groups.0.lr", NewValue(0.5))
     source = source.with_entries([*source.entries.values(), twin], source.planner_data)
     with pytest.raises(Refused, match="there already"):
         upgrade(source, Upgrade("2.13"))
@@ -199,7 +199,7 @@ def test_there_and_back_gives_the_same_objects(shared: Path, opened: Open) -> No
 
 def old_checkpoint(path: Path, value: dict[str, Any]) -> Path:
     """A checkpoint as 1.13 makes it of a nested dict: a bytes entry with the tensors inside."""
-    entries = [BytesDraft(key, Literal(item)) for key, item in value.items()]
+    entries = [BytesDraft(key, NewValue(item)) for key, item in value.items()]
     draft = Draft((), {}, None, form="1.13").with_entries(entries, None)
     write(plan(draft, path))
     return path

@@ -12,7 +12,7 @@ from dcpctl.errors import Refused, UsageError
 from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.model.source import Fill, Literal
+from dcpctl.model.source import Fill, NewValue
 from dcpctl.model.tree import leaves
 from dcpctl.surgery.upgrade import Upgrade
 from dcpctl.surgery.upgrade.engine import upgrade
@@ -41,7 +41,7 @@ def draft_of(*groups: Mapping[str, Any], whole: bool = False) -> Draft:
     value = {"optimizer": {"param_groups": list(groups)}}
     paths = dict([(("optimizer", "param_groups"), list(groups))] if whole else list(leaves(value)))
     planner = {".".join(map(str, path)): path for path in paths}
-    entries = [BytesDraft(".".join(map(str, p)), Literal(item)) for p, item in paths.items()]
+    entries = [BytesDraft(".".join(map(str, p)), NewValue(item)) for p, item in paths.items()]
     return Draft((), {}, None).with_entries(entries, planner)
 
 

@@ -12,7 +12,7 @@ from dcpctl.errors import Refused
 from dcpctl.model.draft import BytesDraft, Draft, TensorDraft
 from dcpctl.model.fqn import wrappers_in
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.upgrade import Upgrade
 from dcpctl.surgery.upgrade.engine import upgrade
 from dcpctl.surgery.upgrade.registry import StepReport
@@ -79,8 +79,8 @@ def test_a_key_of_the_state_dict_is_no_wrapper(samples: Path, opened: Open) -> N
     source = opened(samples / "model_only" / "step-8500")
     kept = {"module.w": ("module", "w"), "net.module.v": ("net", "module.v")}
     entries = [
-        BytesDraft("module.w", Literal(1)),
-        BytesDraft("net.module.v", Literal(1)),
+        BytesDraft("module.w", NewValue(1)),
+        BytesDraft("net.module.v", NewValue(1)),
         *source.entries.values(),
     ]
     source = source.with_entries(entries, {**kept, **(source.planner_data or {})})

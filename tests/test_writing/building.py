@@ -18,7 +18,7 @@ from dcpctl.formats.metadata_emit import emit_metadata
 from dcpctl.formats.records import ChunkTable, StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.torch_zip_emit import tensor_item, value_item
 from dcpctl.model.draft import BytesDraft, Draft, Grid, TensorDraft
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
 from dcpctl.writing.report import Report
@@ -77,7 +77,7 @@ def edited(draft: Draft, *, drop: Sequence[str] = (), **changes: Any) -> Draft:
     entries: dict[str, Any] = {k: e for k, e in draft.entries.items() if k not in drop}
     paths = {k: p for k, p in (draft.planner_data or {}).items() if k not in drop}
     for key, value in changes.items():
-        entries[key] = BytesDraft(key, Literal(value))
+        entries[key] = BytesDraft(key, NewValue(value))
         paths.setdefault(key, (key,))
     return draft.with_entries(entries.values(), paths)
 

@@ -13,7 +13,7 @@ from dcpctl import open_checkpoint
 from dcpctl.errors import ReadFailed, Refused, UsageError
 from dcpctl.formats.pickles.standins import Record
 from dcpctl.model.draft import BytesDraft, Draft
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.writing import linking
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import plan
@@ -233,7 +233,7 @@ def test_an_edit_in_place_leaves_them_alone(source):
     with open_checkpoint(source) as checkpoint:
         draft = Draft.of(checkpoint)
         new = [
-            BytesDraft("lr", Literal(1.0)) if e.fqn == "lr" else e for e in draft.entries.values()
+            BytesDraft("lr", NewValue(1.0)) if e.fqn == "lr" else e for e in draft.entries.values()
         ]
         made = plan(
             draft.with_entries(new, draft.planner_data), source, WriteOptions(in_place=True)

@@ -10,7 +10,7 @@ from dcpctl.formats.pickles.standins import Record
 from dcpctl.model.draft import BytesDraft, Draft
 from dcpctl.model.optimizer.naming import is_job_name
 from dcpctl.model.sections import EMA, OTHER, SCHEDULER
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.names.survey import Names
 from dcpctl.surgery.names.values import alike
 
@@ -56,7 +56,7 @@ def remade(draft: Draft, names: Names, models: Mapping[str, Mapping[str, str]]) 
         if mentioned:
             _refuse_unsure(fqn, value, sorted(mentioned), new)
             told = {name: next(iter(new[name])) for name in mentioned}
-            found.append(BytesDraft(fqn, Literal(_renamed(value, told)), entry.rank))
+            found.append(BytesDraft(fqn, NewValue(_renamed(value, told)), entry.rank))
     return found
 
 

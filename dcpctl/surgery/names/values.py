@@ -9,7 +9,7 @@ from typing import Any
 from dcpctl.formats.pickles.standins import Opaque, PackedTensor, Record, TensorRef
 from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.draft import BytesDraft, EntryDraft
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.names.survey import GROUP, GROUPS, NAME_LISTS, PARAMS, SLOTS_BY_NAME, Holder
 
 #: Old name to new name; None drops the parameter.
@@ -42,7 +42,7 @@ def _rewritten(entry: EntryDraft, holder: Holder, rename: Rename) -> BytesDraft 
         made = _replaced(value, holder.index, _state_dict(value[holder.index], rename))
     if made is value:
         return None
-    return BytesDraft(entry.fqn, Literal(made), entry.rank)
+    return BytesDraft(entry.fqn, NewValue(made), entry.rank)
 
 
 def _replaced(value: Any, index: int, new: Any) -> Any:

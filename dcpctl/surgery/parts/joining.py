@@ -10,7 +10,7 @@ from dcpctl.errors import Refused, listed, printable, quote
 from dcpctl.model import boxes
 from dcpctl.model.checkpoint import Part
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.names.survey import GROUPS, NAME_LISTS, PARAMS, survey
 from dcpctl.surgery.names.values import alike, same
 from dcpctl.surgery.outcome import Change, Outcome
@@ -115,7 +115,7 @@ def _joined(one: EntryDraft, other: EntryDraft, what: str) -> EntryDraft | None:
         value = _joined_names(one.value, other.value)
     elif what == GROUPS:
         value = _joined_groups(one.value, other.value)
-    return None if value is None else BytesDraft(one.fqn, Literal(value), one.rank)
+    return None if value is None else BytesDraft(one.fqn, NewValue(value), one.rank)
 
 
 def _same_tensors(one: TensorDraft, other: TensorDraft) -> bool:

@@ -17,7 +17,7 @@ from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
 from dcpctl.model.fqn import Path
 from dcpctl.model.globs import matching
 from dcpctl.model.optimizer.view import OptimizerView
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.names.survey import NAME_LISTS
 from dcpctl.surgery.outcome import Change
 from dcpctl.surgery.set import Assignment, Text
@@ -161,11 +161,11 @@ def _put(draft: Draft, made: _Made, group: Group, key: str, value: Any) -> str:
         entry = made.entries[group.holder]
         assert isinstance(entry, BytesDraft)
         whole = with_keys(entry.value, group.inside, {key: value})
-        made.entries[group.holder] = BytesDraft(group.holder, Literal(whole), entry.rank)
+        made.entries[group.holder] = BytesDraft(group.holder, NewValue(whole), entry.rank)
         return f"{_address(group)}.{key}"
     anchor = next(reversed(group.entries.values()))
     fqn, path = sibling(draft, anchor, key, group.entries)
-    made.entries[fqn] = BytesDraft(fqn, Literal(value))
+    made.entries[fqn] = BytesDraft(fqn, NewValue(value))
     made.planner[fqn] = path
     made.behind.setdefault(anchor, []).append(fqn)
     return fqn

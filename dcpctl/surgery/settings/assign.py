@@ -12,7 +12,7 @@ from dcpctl.errors import NothingSelected, Refused, quote
 from dcpctl.formats.tensor_values import TensorValue
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
 from dcpctl.model.sections import SCHEDULER
-from dcpctl.model.source import Fill, Literal
+from dcpctl.model.source import Fill, NewValue
 from dcpctl.surgery.names.survey import NAME_LISTS, Names, survey
 from dcpctl.surgery.names.values import alike
 from dcpctl.surgery.outcome import Change, Outcome
@@ -124,7 +124,7 @@ def _value(
         return entry, None
     made = _replaced(value, spot.path, new)
     change = Change("set", spot.name, f"{_shown(old)} -> {_shown(new)}")
-    return BytesDraft(entry.fqn, Literal(made), entry.rank), change
+    return BytesDraft(entry.fqn, NewValue(made), entry.rank), change
 
 
 def _at(value: Any, path: tuple[Key, ...]) -> Any:

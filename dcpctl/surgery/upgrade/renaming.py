@@ -19,7 +19,7 @@ from dcpctl.model.fqn import is_index
 from dcpctl.model.optimizer import naming
 from dcpctl.model.optimizer.catalogue import catalogue
 from dcpctl.model.optimizer.source import BACKWARD, FLAT, INDEXED, PICKLED, PLAIN, RawOptimizer
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.names.survey import NAME_LISTS, every_name
 
 INDEX, FQN, FLATTENED = "index", "fqn", "flat"
@@ -177,7 +177,7 @@ def entries_of(taken: Taken) -> Iterator[tuple[EntryDraft, Path]]:
             yield _named(entry, (*base, key))
         listed: list[Any] = [int(p) for p in group.params] if taken.style == INDEX else group.params
         path = (*base, "params")
-        yield BytesDraft(".".join(map(str, path)), Literal(listed)), path
+        yield BytesDraft(".".join(map(str, path)), NewValue(listed)), path
 
 
 def _named(entry: EntryDraft, path: Path) -> tuple[EntryDraft, Path]:

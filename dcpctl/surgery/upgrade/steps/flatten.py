@@ -15,7 +15,7 @@ from dcpctl.model.checkpoint import Checkpoint
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.model.optimizer.places import places_of
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.model.tree import Path
 from dcpctl.surgery.upgrade import inner_tensors
 from dcpctl.surgery.upgrade.context import Context, stored_parts
@@ -166,7 +166,7 @@ def _leaf(fqn: str, value: Any, tensors: dict[str, TensorEntry], entry: BytesDra
     if fqn in tensors:
         found = tensors[fqn]
         return TensorDraft(fqn, found.shape, found.dtype, found, rank=entry.rank or 0)
-    return BytesDraft(fqn, Literal(value), entry.rank)
+    return BytesDraft(fqn, NewValue(value), entry.rank)
 
 
 def _in_old_order(
@@ -227,7 +227,7 @@ def _close_all(draft: Draft) -> Done:
         if name is None:
             entries[fqn] = entry
         elif name not in entries:
-            entries[name] = BytesDraft(name, Literal(made[name][1]))
+            entries[name] = BytesDraft(name, NewValue(made[name][1]))
     planner: dict[str, Path] = {}
     for fqn, path in draft.planner_data.items():
         name = whose.get(fqn)

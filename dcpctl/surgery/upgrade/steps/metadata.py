@@ -15,7 +15,7 @@ from dcpctl.model import releases
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import Path
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.upgrade.context import Context, stored_parts
 from dcpctl.surgery.upgrade.registry import Done, step
 
@@ -130,7 +130,7 @@ def _decompressed(draft: Draft, context: Context) -> tuple[Draft, int]:
         source = entry.source.entry
         if source is not None and source.stored.transforms:
             if isinstance(entry, BytesDraft):
-                entry = BytesDraft(entry.fqn, Literal(entry.value), entry.rank)
+                entry = BytesDraft(entry.fqn, NewValue(entry.value), entry.rank)
             elif entry.grid is None and entry.source.entry is not None:
                 entry = dataclasses.replace(entry, grid=_own_grid(draft, entry.source.entry))
             changed += 1

@@ -14,7 +14,7 @@ from dcpctl.errors import Refused, listed
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft
 from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer.catalogue import TorchOptimizer, catalogue, version_key
-from dcpctl.model.source import Literal
+from dcpctl.model.source import NewValue
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.groups import Group, groups_of, sibling, with_keys
 from dcpctl.surgery.upgrade.registry import Done, step
@@ -141,7 +141,7 @@ def _added(draft: Draft, groups: list[Group], additions: list[_Addition], contex
             entry = values.get(group.holder) or draft.entries[group.holder]
             assert isinstance(entry, BytesDraft)
             made = with_keys(entry.value, group.inside, addition.keys)
-            values[group.holder] = BytesDraft(group.holder, Literal(made), entry.rank)
+            values[group.holder] = BytesDraft(group.holder, NewValue(made), entry.rank)
         else:
             _beside(draft, addition, behind, paths)
     entries: list[EntryDraft] = []
@@ -172,7 +172,7 @@ def _beside(
         before = [k for k in order[: order.index(key)] if k in there] if key in order else []
         anchor = there[before[-1]] if before else last
         fqn, path = sibling(draft, anchor, key, there)
-        behind.setdefault(anchor, []).append(BytesDraft(fqn, Literal(value)))
+        behind.setdefault(anchor, []).append(BytesDraft(fqn, NewValue(value)))
         paths[fqn] = path
         there[key] = fqn
         if anchor == last:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.source import plain_number
-from dcpctl.model.source import Fill, Literal
+from dcpctl.model.source import Fill, NewValue
 from dcpctl.surgery.upgrade.context import Context
 from dcpctl.surgery.upgrade.registry import Done, step
 
@@ -88,4 +88,4 @@ def _as_int(entry: TensorDraft) -> BytesDraft | None:
     number = plain_number(entry.numpy())
     if not isinstance(number, (int, float)) or not float(number).is_integer():
         return None
-    return BytesDraft(entry.fqn, Literal(int(number)))
+    return BytesDraft(entry.fqn, NewValue(int(number)))
