@@ -116,8 +116,7 @@ class Reshard(Verb):
 
     def apply(self, draft: Draft, open_: Open) -> Outcome:
         """Make the edit, as `layouts.layout.reshard` does."""
-        from dcpctl.surgery.layouts.layout import ReshardOptions, laid_out
-        from dcpctl.surgery.layouts.per_rank import kept_by_rank
+        from dcpctl.surgery.layouts.layout import ReshardOptions, kept_by_rank, laid_out
         from dcpctl.surgery.outcome import Change, Outcome
 
         like = None if self.like is None else open_(self.like)

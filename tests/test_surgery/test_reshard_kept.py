@@ -9,7 +9,7 @@ import pytest
 
 from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
-from dcpctl.surgery.layouts.per_rank import kept_by_rank
+from dcpctl.surgery.layouts.layout import kept_by_rank
 from tests.test_check.helpers import adamw
 
 

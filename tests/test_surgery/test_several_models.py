@@ -14,8 +14,8 @@ from dcpctl.model.draft import Draft
 from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.surgery.drop import Drop
-from dcpctl.surgery.names.optimizer_of import with_pairs
 from dcpctl.surgery.names.renamer import rename
+from dcpctl.surgery.names.survey import with_pairs
 from dcpctl.surgery.rename import Rename
 from dcpctl.surgery.select import Select
 from dcpctl.surgery.upgrade import Upgrade

@@ -21,8 +21,7 @@ from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.source import NewValue
 from dcpctl.model.tree import closed, grow, is_opened, leaves, value_of
 from dcpctl.surgery.upgrade import Upgrade
-from dcpctl.surgery.upgrade.engine import upgrade
-from dcpctl.surgery.upgrade.registry import StepReport
+from dcpctl.surgery.upgrade.engine import StepReport, upgrade
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
 from tests.test_surgery.oracle import by_torch, tensor_truth, truth

@@ -15,8 +15,7 @@ from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.source import Fill, NewValue
 from dcpctl.model.tree import leaves
 from dcpctl.surgery.upgrade import Upgrade
-from dcpctl.surgery.upgrade.engine import upgrade
-from dcpctl.surgery.upgrade.registry import StepReport
+from dcpctl.surgery.upgrade.engine import StepReport, upgrade
 
 Open = Callable[[Path], Draft]
 

@@ -14,8 +14,7 @@ from dcpctl.model.fqn import wrappers_in
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.source import NewValue
 from dcpctl.surgery.upgrade import Upgrade
-from dcpctl.surgery.upgrade.engine import upgrade
-from dcpctl.surgery.upgrade.registry import StepReport
+from dcpctl.surgery.upgrade.engine import StepReport, upgrade
 
 Open = Callable[[Path], Draft]
 Flat = dict[str, tuple[Any, ...]]

@@ -21,8 +21,7 @@ from dcpctl.model.opening import open_checkpoint
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.model.source import Fill
 from dcpctl.surgery.upgrade import Upgrade
-from dcpctl.surgery.upgrade.engine import upgrade
-from dcpctl.surgery.upgrade.registry import StepReport
+from dcpctl.surgery.upgrade.engine import StepReport, upgrade
 from dcpctl.writing.plan import plan
 from dcpctl.writing.write import write
 from tests.test_surgery import oracle

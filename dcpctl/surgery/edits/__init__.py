@@ -63,7 +63,7 @@ def apply_edits(
         As the edits; with several, the message says which.
     """
     from dcpctl.model.draft import Draft
-    from dcpctl.surgery.names.optimizer_of import with_pairs
+    from dcpctl.surgery.names.survey import with_pairs
     from dcpctl.surgery.parts.members import each, joined, members
 
     held = [Draft.of(checkpoint)]

@@ -7,10 +7,11 @@ or a pickled state dict of torch 1.13 to 2.3. Whoever changes a name changes all
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dcpctl.errors import Refused, quote
+from dcpctl.errors import Refused, UsageError, listed, quote
 from dcpctl.model.draft import Draft
 from dcpctl.model.fqn import Path, is_index
 from dcpctl.model.mirrors import Copy
@@ -263,3 +264,33 @@ def _site(fqn: str, place: Place, first: int, name: str, root: str) -> Site:
     begin = place.begin + first
     end = begin + len(name.split("."))
     return Site(".".join(tokens[:begin]), name, ".".join(tokens[end:]), root)
+
+
+def with_pairs(draft: Draft, pairs: Iterable[tuple[str, str]]) -> Draft:
+    """Let pairs decide which optimizer belongs to which model.
+
+    Args:
+        draft: the checkpoint.
+        pairs: root of an optimizer and of its model, each as the FQNs begin.
+
+    Raises:
+        UsageError: the checkpoint has no such optimizer, or no such model.
+    """
+    decided = dict(pairs)
+    if not decided:
+        return draft
+    sections = classify(draft)
+    optimizers = [raw.root for raw in sections.optimizers]
+    models = [*(m.root for m in sections.models), *(copy.root for copy in sections.copies)]
+    for what, given, have in (
+        ("optimizer", decided.keys(), optimizers),
+        ("model", decided.values(), models),
+    ):
+        wrong = [name for name in given if name not in have]
+        if wrong:
+            there = listed(have) if have else "none"
+            raise UsageError(
+                f"--optimizer-of: the checkpoint has no {what} {listed(wrong)}",
+                hint=f"its {what}s: {there}",
+            )
+    return dataclasses.replace(draft, optimizer_of={**draft.optimizer_of, **decided})

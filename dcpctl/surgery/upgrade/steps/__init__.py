@@ -1,1 +1,1 @@
-"""The steps, one file each; see `dcpctl.surgery.upgrade.registry`."""
+"""The steps, one file each; see `dcpctl.surgery.upgrade.engine`."""

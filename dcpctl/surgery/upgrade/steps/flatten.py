@@ -18,8 +18,7 @@ from dcpctl.model.optimizer.places import places_of
 from dcpctl.model.source import NewValue
 from dcpctl.model.tree import Path
 from dcpctl.surgery.upgrade import inner_tensors
-from dcpctl.surgery.upgrade.context import Context, stored_parts
-from dcpctl.surgery.upgrade.registry import Done, step
+from dcpctl.surgery.upgrade.engine import Context, Done, step, stored_parts
 
 
 @step("flatten", 10)

@@ -16,8 +16,7 @@ from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import Path
 from dcpctl.model.source import NewValue
-from dcpctl.surgery.upgrade.context import Context, stored_parts
-from dcpctl.surgery.upgrade.registry import Done, step
+from dcpctl.surgery.upgrade.engine import Context, Done, step, stored_parts
 
 _STORAGE_META = "torch.distributed.checkpoint.metadata.StorageMeta"
 #: What StorageMeta holds (2.4; `modules` since 2.7), with torch's own defaults. Its save_id, which

@@ -18,8 +18,7 @@ from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer import coverage
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.source import Fill
-from dcpctl.surgery.upgrade.context import Context
-from dcpctl.surgery.upgrade.registry import Done, step
+from dcpctl.surgery.upgrade.engine import Context, Done, step
 
 
 @step("missing-state", 60)

@@ -15,9 +15,8 @@ from dcpctl.model.draft import BytesDraft, Draft, EntryDraft
 from dcpctl.model.fqn import Path
 from dcpctl.model.optimizer.catalogue import TorchOptimizer, catalogue, version_key
 from dcpctl.model.source import NewValue
-from dcpctl.surgery.upgrade.context import Context
+from dcpctl.surgery.upgrade.engine import Context, Done, step
 from dcpctl.surgery.upgrade.groups import Group, groups_of, sibling, with_keys
-from dcpctl.surgery.upgrade.registry import Done, step
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from dcpctl.model.fqn import is_index
 from dcpctl.model.optimizer.source import RawOptimizer
 from dcpctl.model.optimizer.view import OptimizerView
 from dcpctl.surgery.names.survey import ambiguous
-from dcpctl.surgery.upgrade.context import Context
-from dcpctl.surgery.upgrade.registry import Done, step
+from dcpctl.surgery.upgrade.engine import Context, Done, step
 from dcpctl.surgery.upgrade.renaming import (
     BY_PARAMETER,
     FLATTENED,

@@ -13,8 +13,7 @@ from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, TensorDraft
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.source import plain_number
 from dcpctl.model.source import Fill, NewValue
-from dcpctl.surgery.upgrade.context import Context
-from dcpctl.surgery.upgrade.registry import Done, step
+from dcpctl.surgery.upgrade.engine import Context, Done, step
 
 _STEP = "step"
 #: Optimizer -> last release that keeps an int; None: all do. The others keep a tensor.

@@ -10,8 +10,7 @@ from dcpctl.model.fqn import DDP_WRAPPER, WRAPPERS, wrappers_in
 from dcpctl.model.wrappers import ddp_leaked, without_wrappers
 from dcpctl.surgery.names.renamer import Mapped, renamed
 from dcpctl.surgery.names.survey import Names, every_name, survey
-from dcpctl.surgery.upgrade.context import Context
-from dcpctl.surgery.upgrade.registry import Done, step
+from dcpctl.surgery.upgrade.engine import Context, Done, step
 
 _MARKERS = (*WRAPPERS, f"{DDP_WRAPPER}.")
 
