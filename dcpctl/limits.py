@@ -32,7 +32,8 @@ SAFETENSORS_HEADER_BYTES = 32 << 20
 #: Most commas and opening brackets in a JSON document. A tensor of a safetensors header has 8, and
 #: 5 more if it is a DCP shard; a key of a contract has 7.
 JSON_NODES = 1_500_000
-#: Most steps that a TOML document may cost to read: four a key, and the square of its parts.
+#: Most steps that a TOML document may cost to read: five a value or bracket, and for a key four
+#: and the square of its parts; 1 to 2 microseconds each.
 TOML_STEPS = 2_000_000
 #: Deepest nesting of a document, and most parts of a dotted key.
 DOCUMENT_DEPTH = 64
@@ -45,6 +46,10 @@ POLICY_BYTES = 1 << 20
 #: Largest map of names, and largest map of placements.
 NAME_MAP_BYTES = 64 << 20
 PLACEMENTS_BYTES = 4 << 20
+#: Most globs that a map of placements may have; each is an expression that is compiled.
+GLOBS = 10_000
+#: Longest name that a rename makes; real ones have some hundred characters.
+NAME_CHARACTERS = 1 << 16
 #: Most names of a map that has a line for each, and most bytes of such a line.
 NAMES = 500_000
 NAME_LINE_BYTES = 1 << 16

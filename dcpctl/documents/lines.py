@@ -79,6 +79,9 @@ def toml_keys(text: str, most_parts: int) -> Iterator[Key]:
         if found is None:  # every character is some mark
             return
         mark, place = found[0], found.end()
+        if parts > most_parts:  # no reader goes on, whatever it turns out to be the name of
+            yield Key((), state.line, parts)
+            parts = 0
         if mark == "#":
             place = _line_end(text, place)
         elif mark in _ENDS:

@@ -212,8 +212,10 @@ def compiled(pattern: str, new: str) -> Regex:
     """
     try:
         made = re.compile(pattern)
+        if len(new) > limits.NAME_CHARACTERS:
+            raise UsageError(f"the replacement {quote(new)} is too long for a name")
         re.compile(f"(?:{pattern})|").sub(new, "")
-    except (re.error, IndexError) as error:
+    except (re.error, IndexError, OverflowError, RecursionError, MemoryError) as error:
         raise UsageError(f"the regular expression {quote(pattern)}: {error}") from None
     return Regex(made, new)
 
@@ -251,7 +253,8 @@ def _from_json(path: Path, data: bytes) -> dict[str, str]:
 def _from_lines(path: Path, data: bytes) -> dict[str, str]:
     names: dict[str, str] = {}
     for number, raw in enumerate(io.BytesIO(data), 1):
-        if len(raw) > limits.NAME_LINE_BYTES or len(names) > limits.NAMES:
+        too_many = max(len(names), number // 4) > limits.NAMES  # empty lines take their time too
+        if len(raw) > limits.NAME_LINE_BYTES or too_many:
             raise UsageError(f"{quote(path)}, line {number}: too much for a map of names")
         line = raw.decode("utf-8").rstrip("\r\n")
         words = line.split("#", 1)[0].split()

@@ -63,6 +63,9 @@ def _scalar(value: Any) -> float | None:
         return None
     from tensorboard.util.tensor_util import make_ndarray
 
+    # TensorBoard would fill the whole shape with the one number: a few bytes become gigabytes.
+    if any(dim.size != 1 for dim in value.tensor.tensor_shape.dim):
+        return None
     try:
         array = make_ndarray(value.tensor)
         return float(array.reshape(-1)[0]) if array.size == 1 else None

@@ -102,8 +102,12 @@ def _table(found: Mapping[str, Any]) -> list[Any] | None:
     if len(columns) > 1 and all(isinstance(one, list) and len(one) > 1 for one in columns):
         return [dict(zip(found, row, strict=True)) for row in zip(*columns, strict=False)]
     if len(columns) > 1 and all(isinstance(one, dict) and "0" in one for one in columns):
-        keys = max(columns, key=len)
-        return [{name: one.get(key) for name, one in found.items()} for key in keys]
+        rows: dict[str, dict[str, Any]] = {key: {} for key in max(columns, key=len)}
+        for name, one in found.items():  # a cell that is not there costs nothing
+            for key, value in one.items():
+                if key in rows:
+                    rows[key][name] = value
+        return list(rows.values())
     return None
 
 

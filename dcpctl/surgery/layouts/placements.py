@@ -200,4 +200,9 @@ def read_placements(path: Path) -> dict[str, Any]:
             f"{quote(path)} holds no map from globs to placements",
             hint='such as "*.wo.weight" = ["S(0)", "S(1)"]',
         )
+    if len(found) > limits.GLOBS:
+        raise UsageError(
+            f"{quote(path)} has {len(found):,} globs, more than {limits.GLOBS:,}",
+            hint="the first glob that matches counts; * stands for many keys",
+        )
     return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from dcpctl.errors import NothingSelected, Refused, listed, quote
+from dcpctl import limits
+from dcpctl.errors import NothingSelected, Refused, UsageError, listed, quote
 from dcpctl.model.draft import Draft
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.optimizer.source import UNKNOWN
@@ -158,6 +159,8 @@ class _Renamer:
         if isinstance(self.rule, Prefix) and not self.rule.old and not of_model:
             return None
         found = self.rule.apply(name)
+        if found is not None and len(found) > limits.NAME_CHARACTERS:
+            raise UsageError(f"{quote(name)} would get a name of {len(found):,} characters")
         if found is not None:
             self.used.add(name)
         return found
