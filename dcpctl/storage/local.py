@@ -160,8 +160,7 @@ class LocalStorage:
 def _open(root: Path, shown: Path, name: str) -> tuple[int, int]:
     real, seen = paths.locate(root, name, shown)
     try:
-        # Without O_NONBLOCK a FIFO put there after `locate` looked would block for ever.
-        fd = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        fd = _open_below(root, real.relative_to(root).parts)
     except OSError as error:
         raise paths.failed(shown, name, error) from None
     status = os.fstat(fd)
@@ -169,6 +168,25 @@ def _open(root: Path, shown: Path, name: str) -> tuple[int, int]:
         os.close(fd)
         raise MissingFile(f"{quote(name)} in {quote(shown)} was replaced while it was being opened")
     return fd, status.st_size
+
+
+def _open_below(root: Path, parts: tuple[str, ...]) -> int:
+    """Open a file by a path without links, one directory after the other.
+
+    A link that was put into the path after it was resolved is not followed, wherever it stands.
+    """
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            inner = os.open(part, flags, dir_fd=directory)
+            os.close(directory)
+            directory = inner
+        # Without O_NONBLOCK a FIFO put there after `locate` looked would block for ever.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        return os.open(parts[-1], flags, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def _check_range(name: str, handle: Handle, offset: int, length: int) -> None:

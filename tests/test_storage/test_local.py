@@ -126,6 +126,25 @@ def test_a_fifo_that_comes_late_does_not_hang(root, monkeypatch):
     assert not open_below(root)
 
 
+def test_a_folder_that_becomes_a_link_is_not_followed(root, tmp_path_factory, monkeypatch):
+    """Between the resolving of its path and the look at the file, so that both looks agree."""
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "b").write_bytes(b"secret")
+    find = local.paths.locate
+
+    def swap(where, name, shown):
+        real, _ = find(where, name, shown)
+        (root / "sub").rename(root / "gone")
+        (root / "sub").symlink_to(outside)
+        return real, real.stat()
+
+    monkeypatch.setattr(local.paths, "locate", swap)
+    with LocalStorage(root) as storage, pytest.raises(MissingFile):
+        storage.read("sub/b", 0, 5)
+    assert not open_below(root)
+    assert not open_below(outside)
+
+
 def test_lists_regular_files_and_odd_ones(root):
     os.mkfifo(root / "fifo")
     (root / "inside").symlink_to("sub/b")
