@@ -9,6 +9,7 @@ import pytest
 from dcpctl.check.engine import run_checks
 from dcpctl.check.options import CheckOptions
 from dcpctl.errors import InputError, NothingSelected
+from tests.hostile.draft import STEP, healthy, value_item
 
 SECURITY = CheckOptions(security=True)
 
@@ -58,3 +59,15 @@ def test_the_attacks_are_all_found(shared: Path) -> None:
         except InputError:
             continue
     assert not passed
+
+
+def test_no_object_is_left_to_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --security too, where tensors are opened in a sample."""
+    monkeypatch.setattr("dcpctl.check.scan.SAMPLE_ITEMS", 1)
+    draft = healthy()
+    for number in range(20):
+        draft.value(f"lr.{number}", STEP)
+    draft.replace_item("lr.11", value_item(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R."))
+    draft.write(tmp_path / "ckpt")
+    result = run_checks(tmp_path / "ckpt", CheckOptions(select=("DCP110",)))
+    assert [finding.subject for finding in result.findings] == ["lr.11"]
