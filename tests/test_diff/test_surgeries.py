@@ -182,6 +182,16 @@ def test_several_renames_are_one_command(healthy: Path, tmp_path: Path) -> None:
     assert differ(perform(found, tmp_path), tmp_path / "made").same
 
 
+def test_what_no_command_line_can_say_is_not_offered(healthy: Path, tmp_path: Path) -> None:
+    """An old name with a `=` in it would be cut in two there."""
+    odd = made(healthy, tmp_path / "odd", Rename((rules.literal("tok_embeddings=tok=emb"),)))
+    there = differ(healthy, odd)
+    assert commands(there) == (("rename", "tok_embeddings=tok=emb"),)
+    back = differ(odd, healthy)
+    assert len(back.pairing.renamed) == 4 and back.pairing.rules
+    assert commands(back) == ()
+
+
 def test_a_layer_taken_out_before_others(healthy: Path, tmp_path: Path) -> None:
     """The keys are those of a model whose last layer was taken out; the checksums tell."""
     drop = Drop(("model.layers.0",), with_state=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -310,3 +311,23 @@ def test_torch_loads_what_was_renamed(samples: Path, tmp_path: Path, sample: str
     for fqn in found.keys() - wanted.keys():
         assert fqn.endswith("params"), "only lists of names have new values"
         assert all(name.startswith("inner.") for name in found[fqn])
+
+
+@pytest.mark.parametrize(
+    ("rule", "can"),
+    [
+        (rules.Literal("a", "b"), True),
+        (rules.Literal("a", "b=c"), True),
+        (rules.Literal("a=b", "c"), False),
+        (rules.Literal("--a", "c"), False),
+        (rules.Literal("a", ""), False),
+        (rules.Prefix("", "net."), True),
+        (rules.Prefix("a=", "net."), False),
+        (rules.Regex(re.compile(r"(a+)="), r"\1."), True),
+        (rules.Regex(re.compile("a"), "b=c"), False),
+        (rules.Table({"a": "b"}), False),
+    ],
+    ids=str,
+)
+def test_which_rules_a_command_line_can_say(rule: rules.Rule, can: bool) -> None:
+    assert rules.is_writable(rule) is can
