@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from dcpctl.errors import UsageError, quote
 from dcpctl.formats.layouts import dcp, per_rank, safetensors_files
 from dcpctl.formats.records import StoredCheckpoint
+from dcpctl.plugins import entry_points
 from dcpctl.storage.local import LocalStorage
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ def find_reader(names: Mapping[str, int]) -> LayoutReader | None:
 @cache
 def _offered() -> tuple[LayoutReader, ...]:
     """The readers of other packages, by the names of their entry points."""
-    from importlib.metadata import entry_points
-
-    points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
-    return tuple(map(_imported, points))
+    return tuple(map(_imported, entry_points(ENTRY_POINTS)))
 
 
 def _imported(point: EntryPoint) -> LayoutReader:
