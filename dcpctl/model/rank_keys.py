@@ -14,7 +14,9 @@ from dcpctl.model.sections import MODEL, OPTIMIZER
 
 _RANK = re.compile(r"(?i)(?:^|[._])(?:\w+_)?rank[_.-]?(\d+)(?=[._]|$)")
 _NUMBER = re.compile(r"(?:^|[._-])(\d{1,6})(?=[._-]|$)")
-_WORLD_SIZE = re.compile(r"(?i)(?:.*[._])?(?:\w*world_?size|num_ranks|n_?ranks|dp_size|dp_degree)")
+_WORLD_SIZE = re.compile(
+    r"(?i)(?:.*[._])?(?:[^\W_]*world_?size|num_ranks|n_?ranks|dp_size|dp_degree)"
+)
 
 
 @dataclass(frozen=True, slots=True)

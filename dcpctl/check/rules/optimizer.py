@@ -22,7 +22,8 @@ from dcpctl.model.witnesses import COUNT
 
 # What a job counts besides its steps: epochs, samples or tokens that it consumed, and what
 # torch.amp.GradScaler counts in its state dict.
-_PROGRESS = re.compile(r"(?i)(?:.*[._])?(?:epochs?|consumed\w*|\w*_seen|_growth_tracker)")
+# What follows the last dot or underscore has neither, so that a name is parted in one way only.
+_PROGRESS = re.compile(r"(?i)(?:.*[._])?(?:epochs?|consumed\w*|[^\W_]*_seen|_growth_tracker)")
 
 _NEVER = "never had state"
 
