@@ -4,13 +4,11 @@
 NumPy nor torch, and reading a checkpoint never imports torch.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from dcpctl.errors import DcpctlError
-
+# Nothing is imported before it is asked for: neither NumPy, which the command's help needs not, nor
+# anything that an interrupt could end with a traceback before `cli.main` sees to interrupts.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from dcpctl.errors import DcpctlError
     from dcpctl.model.opening import open_checkpoint
 
 __version__ = "0.1.0"
@@ -19,11 +17,15 @@ __all__ = ["DcpctlError", "__version__", "open_checkpoint"]
 
 
 def __getattr__(name: str) -> object:
-    """Import `open_checkpoint` on first use (PEP 562), so that the CLI starts without NumPy."""
+    """Import a public name on first use (PEP 562)."""
     if name == "open_checkpoint":
         from dcpctl.model.opening import open_checkpoint
 
         return open_checkpoint
+    if name == "DcpctlError":
+        from dcpctl.errors import DcpctlError
+
+        return DcpctlError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

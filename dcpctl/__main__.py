@@ -1,7 +1,5 @@
 """`python -m dcpctl`."""
 
-from __future__ import annotations
-
 from dcpctl.cli.main import main
 
 if __name__ == "__main__":

@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from typer.core import TyperGroup
 
+from dcpctl.cli import interrupts
 from dcpctl.cli.commands import Commands, summary
 from dcpctl.cli.parsing import convert_plainly
-from dcpctl.errors import DcpctlError, UsageError, printable
+from dcpctl.errors import DcpctlError, ReadFailed, UsageError, printable
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
@@ -80,38 +82,55 @@ def _exit_code(run: Callable[[], Any]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name may have what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
-    try:
-        result = run()
-        sys.stdout.flush()
-    except _EndedEarly as end:
-        return _quiet(end.code)
-    except BrokenPipeError:
-        return _quiet(CLOSED_PIPE)
-    except (KeyboardInterrupt, typer.Abort):
-        return _quiet(INTERRUPTED)
-    except DcpctlError as error:
-        return _fail(error)
-    except _ClickUsageError as error:
-        return _fail(_usage(error))
-    except Exception as error:
-        return _bug(error)
-    return result if isinstance(result, int) else 0
-
-
-def _quiet(code: int) -> int:
-    """Make the interpreter's own flush at exit harmless where nobody reads any more."""
-    if code == CLOSED_PIPE:
-        try:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-        except (OSError, ValueError):  # not a real file, as under a test's runner
-            pass
+    code, error = _outcome(run)
+    # An interrupt may come out as another error, or as none, of what it has interrupted.
+    code = interrupts.seen() or code
+    interrupts.end(code)
+    if error is not None and code == error.exit_code:
+        with suppress(OSError):  # nobody reads it, or there is no room
+            print_error(error.id, str(error), error.hint)
+    _hush()
     return code
 
 
-def _fail(error: DcpctlError) -> int:
-    print_error(error.id, str(error), error.hint)
-    return error.exit_code
+def _outcome(run: Callable[[], Any]) -> tuple[int, DcpctlError | None]:
+    """Run; return the exit code, and what there is to say of it."""
+    try:
+        interrupts.begin()
+        result = run()
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0, None
+    except _EndedEarly as end:
+        return end.code, None
+    except BrokenPipeError:
+        return CLOSED_PIPE, None
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED, None
+    except DcpctlError as error:
+        return error.exit_code, error
+    except OSError as error:
+        if error.filename is not None:
+            return BUG, _bug(error)
+        failed = ReadFailed(f"writing the output failed: {error.strerror}")
+        return failed.exit_code, failed
+    except _ClickUsageError as error:
+        return UsageError.exit_code, _usage(error)
+    except Exception as error:
+        return BUG, _bug(error)
+
+
+def _hush() -> None:
+    """Make the interpreter's own flush at exit harmless where what is left cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # not a real file, as under a test's runner
+            _hush_one(stream)
+
+
+def _hush_one(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _usage(error: Any) -> UsageError:
@@ -121,18 +140,21 @@ def _usage(error: Any) -> UsageError:
     return UsageError(error.format_message(), hint=hint)
 
 
-def _bug(error: Exception) -> int:
+class _Bug(DcpctlError):
+    id = "internal"
+    exit_code = BUG
+
+
+def _bug(error: Exception) -> DcpctlError:
     if os.environ.get(DEBUG):
         import traceback
 
         traceback.print_exception(error)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    print_error(
-        "internal",
-        f"{what.splitlines()[0]}",
-        f"this is a bug in dcpctl; please report it with what {DEBUG}=1 prints",
+    return _Bug(
+        what.splitlines()[0],
+        hint=f"this is a bug in dcpctl; please report it with what {DEBUG}=1 prints",
     )
-    return BUG
 
 
 def print_error(identifier: str, message: str, hint: str | None) -> None:
