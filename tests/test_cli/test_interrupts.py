@@ -95,7 +95,8 @@ def swept(samples: Path, place: Path, verb: str, entry: str, number: int, times:
         for left in leftovers(out):
             shutil.rmtree(left)
         assert list(place.iterdir()) == []
-    assert 128 + number in codes
+    # How many were in time depends on the machine; see below for moments that do not.
+    assert codes <= {0, 128 + number, -number}
     assert hashes(samples / "healthy/step-8500") == before
 
 
