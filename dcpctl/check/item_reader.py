@@ -224,7 +224,7 @@ class ItemReader:
         if any(not damage.is_data for damage in report.damage):
             return  # what a damaged pickle says is not worth a second finding
         # Copies that other ranks wrote for themselves are loaded there.
-        report.globals = self._unknown_globals(item)
+        report.globals = self._unknown_globals(item, is_value=tensor is None)
         if tensor is not None and sizes is not None:
             ref = self._tensor(item)
             if isinstance(ref, PackedTensor):
@@ -271,7 +271,7 @@ class ItemReader:
             item.check_tensor(ref)
         return known
 
-    def _unknown_globals(self, item: TorchItem) -> tuple[Import, ...]:
+    def _unknown_globals(self, item: TorchItem, *, is_value: bool) -> tuple[Import, ...]:
         small = item.record("data.pkl").size <= _SMALL_RECORD
         data = item.read("data.pkl") if small else b""
         found = self._known.get(data)
@@ -279,6 +279,8 @@ class ItemReader:
             item.check_storages(found[1])
             return found[0]
         machine = item.decode(limits.VALUE_BYTES)
+        if is_value:
+            item.check_devices()
         known = tuple(Import(*used) for used in sorted(machine.uses.items()))
         if data and len(self._known) < _REMEMBERED:
             self._known[data] = known, item.storages

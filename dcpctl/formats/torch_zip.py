@@ -237,10 +237,7 @@ class TorchItem:
             MalformedItem, UnknownForm: as `tensor`.
         """
         decoded = self.decode(limits.VALUE_BYTES).result
-        for ref in self.storages:
-            # torch puts the tensors of bytes entries where they were, those of tensor entries not.
-            if ref.device.partition(":")[0] not in _DEVICES:
-                raise MalformedItem(f"{self.subject}: torch has no device {quote(ref.device)}")
+        self.check_devices()
         return materialize(decoded, subject=self.subject, item=self)
 
     def decode(self, limit: int, known: policy.Policy = policy.VALUES) -> vm.Machine:
@@ -263,6 +260,18 @@ class TorchItem:
         machine, self.storages = decode_pickle(self.read("data.pkl"), known, subject=self.subject)
         self.check_storages(self.storages)
         return machine
+
+    def check_devices(self) -> None:
+        """See that torch has the devices of the storages that were decoded last.
+
+        It puts the tensors of bytes entries where they were, and those of tensor entries not.
+
+        Raises:
+            MalformedItem: it has no such device.
+        """
+        for ref in self.storages:
+            if ref.device.partition(":")[0] not in _DEVICES:
+                raise MalformedItem(f"{self.subject}: torch has no device {quote(ref.device)}")
 
     def check_storages(self, storages: Iterable[StorageRef]) -> None:
         """See that each storage has its record, of its size, and that there are no others."""

@@ -202,3 +202,34 @@ _runs(
 _runs("compile_by_namedtuple", lambda d: call("collections:namedtuple", text("x"), text("a b")))
 _runs("a_bit_generator", lambda d: call("numpy.random._pickle:__generator_ctor", SYSTEM))
 _runs("a_scheduler", lambda d: call("torch.optim.lr_scheduler:LambdaLR", b"N", SYMPY))
+
+
+@case(reads="malformed-item", finding="DCP305")
+def value_at_a_device_that_is_none(directory: Path) -> None:
+    """torch puts the tensors of a bytes entry where they were."""
+    _step(directory, TENSOR.replace(text("cpu"), text("warp")), numbers(1))
+
+
+@case()
+def value_that_is_a_parameter_with_attributes(directory: Path) -> None:
+    """As Megatron-core marks its parameters."""
+    state = b"}" + text("tensor_model_parallel") + b"\x88s"
+    hooks = call("collections:OrderedDict")
+    rebuilt = call("torch._utils:_rebuild_parameter_with_state", TENSOR, b"\x88", hooks, state)
+    _step(directory, rebuilt, numbers(1))
+
+
+_runs(
+    "state_of_a_marked_parameter",
+    lambda d: (
+        call(
+            "torch._utils:_rebuild_parameter_with_state",
+            TENSOR + b"\x88" + call("collections:OrderedDict"),
+            b"}" + text("__setstate__") + SYMPY + b"s",
+        )
+        + _expression(d)
+        + b"b"
+    ),
+    numbers(1),
+    BAD,
+)

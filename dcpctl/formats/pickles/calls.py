@@ -238,6 +238,12 @@ def parameter(args: Args) -> TensorRef:
     return tensor
 
 
+def parameter_with_state(args: Args) -> TensorRef:
+    """`torch._utils._rebuild_parameter_with_state` (2.0): one with attributes, which are left."""
+    *plain, _state = args
+    return parameter(tuple(plain))
+
+
 def storage_from_persistent_id(key: Any) -> StorageRef:
     """Turn torch.save's persistent id into the storage that a tensor is rebuilt on.
 

@@ -29,6 +29,12 @@ CALLING: dict[str, tuple[int, ...]] = {
     "builtins.iter": (0,),
 }
 
+#: Known functions that set the state at this place of their arguments on the tensor that they make.
+SETTING = {
+    "torch._tensor._rebuild_from_type_v2": 3,
+    "torch._utils._rebuild_parameter_with_state": 3,
+}
+
 #: Modules of other Pythons and platforms that are part of the standard library there.
 _ELSEWHERE = {
     *("nt", "posix", "winreg", "msvcrt", "_winapi", "_posixsubprocess", "commands", "popen2"),

@@ -153,7 +153,7 @@ def _values_table() -> dict[str, Any]:
         "torch._utils._rebuild_tensor_v2": calls.rebuild_tensor_v2,
         "torch._utils._rebuild_tensor_v3": calls.rebuild_tensor_v3,
         "torch._utils._rebuild_parameter": calls.parameter,
-        "torch._utils._rebuild_parameter_with_state": calls.parameter,
+        "torch._utils._rebuild_parameter_with_state": calls.parameter_with_state,
         "torch._tensor._rebuild_from_type_v2": packed.from_type,
         "torch._utils._rebuild_wrapper_subclass": packed.wrapper_subclass,
         "torch._utils._rebuild_qtensor": packed.quantized,

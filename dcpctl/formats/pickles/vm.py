@@ -30,6 +30,7 @@ from dcpctl.formats.pickles.imports import (
     CALLED,
     CALLING,
     NAMED,
+    SETTING,
     is_class_name,
     sets_hook,
     use_of_call,
@@ -469,11 +470,8 @@ class Machine:
         if function.opaque:
             self.use(function.path, use_of_call(function.path, args))
             return Opaque(function.path, args)
-        if (
-            len(args) > 3
-            and function.path.endswith("._rebuild_from_type_v2")
-            and sets_hook(args[3])
-        ):
+        state = SETTING.get(function.path)
+        if state is not None and sets_hook(args[state:]):
             self.use(f"{function.path}.__setstate__", CALLED)
         for position in CALLING.get(function.path, ()):
             self.use_argument(args, position)
