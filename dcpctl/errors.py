@@ -64,6 +64,9 @@ def _escape(char: str) -> str:
 class DcpctlError(Exception):
     """Base of every error that dcpctl raises on purpose.
 
+    `str(error)` has the message and, below it, the hint; what prints the two itself, or puts the
+    message into another one, takes `message`.
+
     Attributes:
         id: stable identifier, shown as `error[id]`.
         exit_code: the process exit code that the CLI uses for it.
@@ -76,6 +79,14 @@ class DcpctlError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+    @property
+    def message(self) -> str:
+        """What went wrong, without the hint."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
 
 class UsageError(DcpctlError):

@@ -38,7 +38,7 @@ def read_baseline(path: Path) -> Baseline:
     try:
         document = Document.of_json(path, _KIND, SCHEMA, "--update-baseline writes one")
     except InputError as error:
-        raise BaselineError(f"{quote(path)} is no baseline: {error}") from None
+        raise BaselineError(f"{quote(path)} is no baseline: {error.message}") from None
     listed = document.found.get("waivers")
     if not isinstance(listed, list):
         raise document.error(("waivers",), f"it has no schema {quote(SCHEMA)} with waivers")

@@ -58,7 +58,8 @@ class Collected:
             return
         except (CannotRun, DcpctlError) as error:
             # What one rule cannot read, another one reports; this one says that it did not pass.
-            self.skipped.append(Skipped(rule.id, str(error)))
+            why = error.message if isinstance(error, DcpctlError) else str(error)
+            self.skipped.append(Skipped(rule.id, why))
             if not found_any:
                 return
         self.ran.append(rule.id)

@@ -76,9 +76,9 @@ def _count(entry: TensorEntry, block_bytes: int) -> NotFinite:
                 found.numbers += block.size
                 _add(found, block)
         except DcpctlError as error:
-            found.unread = str(error)
+            found.unread = error.message
     except DcpctlError as error:
-        found.unread = str(error)
+        found.unread = error.message
     return found
 
 

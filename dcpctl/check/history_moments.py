@@ -114,7 +114,7 @@ def _add(compared: Compared, pair: _Pair) -> None:
         _count(pair, compared.whole)
         compared.tallies.append(pair.tally)
     except DcpctlError as error:
-        compared.unread[pair.tally.fqn] = str(error)
+        compared.unread[pair.tally.fqn] = error.message
 
 
 def _pairs(history: History, steps: int) -> Iterator[_Pair]:

@@ -165,9 +165,9 @@ class ItemReader:
             else:
                 self._read_archive(report, part.storage, name, (), tensor, row, whole)
         except (MissingFile, TruncatedFile, PathOutsideCheckpoint) as error:
-            report.unread = str(error)
+            report.unread = error.message
         except UnknownForm as error:
-            report.unknown = str(error)
+            report.unknown = error.message
             # A legacy stream torch would read, but no DCP release writes one into an item. Of a
             # big-endian item it swaps the bytes by the storage's class, and so misreads the dtypes
             # that have none (uint16, float8_e4m3fn, ...).
@@ -175,9 +175,9 @@ class ItemReader:
             if isinstance(error, LegacyItem) and report.is_value:
                 report.unknown += "; torch unpickles it without restriction, which runs its code"
         except InputError as error:
-            report.malformed = str(error)
+            report.malformed = error.message
         except DcpctlError as error:
-            report.unread = str(error)
+            report.unread = error.message
         return report
 
     def _read_raw(self, report: ItemReport, storage: Storage, name: str, whole: bool) -> None:

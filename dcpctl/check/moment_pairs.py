@@ -280,7 +280,7 @@ def _read_pair(pair: Pair) -> list[ChunkPair]:
                 chunk.evidence.add(*_blocks(pair, row, starts, stops))
             chunk.whole = True
         except DcpctlError as error:
-            chunk.unread = str(error)
+            chunk.unread = error.message
         chunks.append(chunk)
     return chunks
 
@@ -298,7 +298,7 @@ def _read_sample(pair: Pair, row: int, number: int, left: int) -> tuple[ChunkPai
         if not chunk.whole and not all(chunk.evidence.alive):
             read = _read_on(chunk, sizes, left)
     except DcpctlError as error:
-        chunk.unread = str(error)
+        chunk.unread = error.message
     return chunk, read
 
 

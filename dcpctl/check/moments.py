@@ -144,5 +144,5 @@ def _read(moment: Moment, entry: TensorEntry, budget: int | None) -> int:
         moment.in_full = moment.numbers >= entry.numel
         moment.all_zero = zero and moment.in_full
     except DcpctlError as error:
-        moment.unread = str(error)
+        moment.unread = error.message
     return read

@@ -147,4 +147,4 @@ def _size(table: Table, key: str) -> int | None:
             raise UsageError(f"{shown(found)} is no size", hint="such as 256M or 2G")
         return parse_size(found if isinstance(found, str) else shown(found))
     except UsageError as error:
-        raise table.wrong(key, f"{quote(key)}: {error}", error.hint) from None
+        raise table.wrong(key, f"{quote(key)}: {error.message}", error.hint) from None

@@ -63,7 +63,7 @@ def find_stale(history: History) -> Stale:
         try:
             _compare(old, new, went_on, found)
         except DcpctlError as error:
-            found.unread[new.fqn] = str(error)
+            found.unread[new.fqn] = error.message
     return found
 
 

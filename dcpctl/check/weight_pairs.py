@@ -148,7 +148,7 @@ def compare_weights(history: History, *, whole: bool) -> WeightPairs:
                 chunk.add(read_same(weight.before, weight.after, row, starts, stops), after)
             found.chunks.append(chunk)
         except DcpctlError as error:
-            found.unread[weight.after.fqn] = str(error)
+            found.unread[weight.after.fqn] = error.message
     return found
 
 

@@ -318,6 +318,6 @@ def _stats(checkpoint: Checkpoint, out: Output, glob: str) -> None:
     else:
         from dcpctl.reports.view_blocks import statistics_blocks
 
-        out.blocks(statistics_blocks(found, [(fqn, str(error)) for fqn, error in unread]))
+        out.blocks(statistics_blocks(found, [(fqn, error.message) for fqn, error in unread]))
     if unread:
         raise unread[0][1]

@@ -88,7 +88,7 @@ def _exit_code(run: Callable[[], Any]) -> int:
     interrupts.end(code)
     if error is not None and code == error.exit_code:
         with suppress(OSError):  # nobody reads it, or there is no room
-            print_error(error.id, str(error), error.hint)
+            print_error(error.id, error.message, error.hint)
     _hush()
     return code
 

@@ -24,7 +24,7 @@ def checked_saves(run: Path, advance: Callable[[int, int], None]) -> list[Saved]
     targets = [Target(path, tuple(reversed(paths[:place]))) for place, path in enumerate(paths)]
     checked = check_many(targets, CheckOptions(select=(*ALONE, *SINCE)), advance=advance)
     results = {one.path: one for one in checked.results}
-    unread = {one.path: str(one.error) for one in checked.unreadable}
+    unread = {one.path: one.error.message for one in checked.unreadable}
     return [
         _saved(path, step, results[path])
         if path in results

@@ -62,7 +62,7 @@ def imports_of(storage: Storage, name: str, size: int) -> tuple[list[Import], st
             try:
                 machine.run()
             except DcpctlError as error:
-                unjudged = unjudged or str(error)
+                unjudged = unjudged or error.message
             for path, use in machine.uses.items():
                 uses[path] = max(use, uses.get(path, use))
             data = data[machine.pos :]

@@ -261,7 +261,7 @@ def _look(directory: SaveDirectory, run: Path) -> Save:
             directory.position,
             directory.order is not None,
             directory.links,
-            sentence=str(error),
+            sentence=error.message,
             error=error,
         )
 

@@ -80,7 +80,7 @@ def compare_copies(checkpoint: Checkpoint) -> Copies | None:
             try:
                 same = _same(part, first, other, checkpoint[fqn])
             except DcpctlError as error:
-                unknown.setdefault(fqn, Unknown(fqn, str(error)))
+                unknown.setdefault(fqn, Unknown(fqn, error.message))
                 continue
             if not same:
                 apart = differing.setdefault(fqn, (_rank(checkpoint, part, first), set()))

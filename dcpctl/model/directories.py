@@ -132,7 +132,7 @@ def _look_into(
     except DcpctlError as error:
         if here is tree.root:
             raise
-        tree.unread[here.path] = str(error)
+        tree.unread[here.path] = error.message
         return
     for name, is_link in inner:
         child = Directory(here.path / name, here.depth + 1)

@@ -176,7 +176,7 @@ def _description(
             raise  # it is a part of the checkpoint, and the message names it
         why = "the save did not finish: there is no .metadata"
     except InputError as error:
-        why = f".metadata cannot be read ({error})"
+        why = f".metadata cannot be read ({error.message})"
     storage = opened.enter_context(LocalStorage(path))
     names = storage.names()
     if not any(name.endswith(".distcp") for name in names):
@@ -186,7 +186,7 @@ def _description(
     try:
         return storage, read_metadata(storage, TEMPORARY), TEMPORARY, why
     except DcpctlError as error:
-        return storage, None, REBUILT, f"{why}, and {error}"
+        return storage, None, REBUILT, f"{why}, and {error.message}"
 
 
 def _of_checkpoint(

@@ -197,4 +197,4 @@ _known = functools.lru_cache(maxsize=1024)(_decoded)
 
 
 def _plain(error: DcpctlError) -> str:
-    return str(error).removeprefix("the item: ")
+    return error.message.removeprefix("the item: ")

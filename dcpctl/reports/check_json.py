@@ -86,7 +86,7 @@ def _unreadable(one: Unreadable) -> dict[str, Any]:
     return {
         "path": str(one.path),
         "error": one.error.id,
-        "message": str(one.error),
+        "message": one.error.message,
         "hint": one.error.hint,
     }
 

@@ -41,7 +41,7 @@ def many_blocks(checked: Checked) -> Iterator[Block]:
     yield _overview(checked)
     for one in checked.unreadable:
         hint = f" ({one.error.hint})" if one.error.hint else ""
-        yield Paragraph((Span(f"{one.error}{hint}"),))
+        yield Paragraph((Span(f"{one.error.message}{hint}"),))
     for result in checked.results:
         if result.findings or result.left_off:
             yield Heading(_name(result), level=2)

@@ -88,7 +88,7 @@ def diff_lists(found: Difference) -> Mapping[str, Iterable[Any]]:
         "objects": _objects(found),
         "values": _values(found),
         "unread": (
-            {"a": old, "b": new, "error": error.id, "message": str(error)}
+            {"a": old, "b": new, "error": error.id, "message": error.message}
             for old, new, error in found.unread
         ),
     }

@@ -41,7 +41,7 @@ def object_blocks(found: Difference) -> Iterator[Block]:
         )
         if len(shown) > _MOST_ROWS:
             yield Paragraph(Span(f"{len(shown) - _MOST_ROWS:,} more; --json has all", DIM))
-    yield from not_compared((lost.fqn_a, str(lost.error)) for lost in found.objects.unread)
+    yield from not_compared((lost.fqn_a, lost.error.message) for lost in found.objects.unread)
 
 
 def values_apart(a: Any, b: Any, depth: int = 0) -> tuple[str, str]:

@@ -51,7 +51,7 @@ def contents_blocks(found: Difference) -> Iterator[Block]:
                 ],
             )
             yield Paragraph(Span("Told by checksums; --values reads by how much they differ.", DIM))
-    yield from not_compared((lost.a, str(lost.failure)) for lost in contents.unread)
+    yield from not_compared((u.a, u.failure.message) for u in contents.unread if u.failure)
 
 
 def contents_words(found: Difference) -> Iterator[str]:

@@ -386,7 +386,7 @@ def statistics_documents(
 
 
 def _error(error: DcpctlError | None) -> dict[str, str] | None:
-    return None if error is None else {"id": error.id, "message": str(error)}
+    return None if error is None else {"id": error.id, "message": error.message}
 
 
 def _release(release: tuple[int, int] | None) -> str | None:

@@ -188,7 +188,7 @@ def _object(checkpoint: Checkpoint, entry: BytesEntry) -> Iterator[Block]:
         rows.append(("object", entry.type))
         value = values_text.whole(entry.value)
     except DcpctlError as error:
-        rows.append(("object", Span(f"cannot be read: {error}", BAD)))
+        rows.append(("object", Span(f"cannot be read: {error.message}", BAD)))
     if file is None:
         rows.append(("file", Span("no storage item", BAD)))
     else:

@@ -186,7 +186,9 @@ class _Together:
             made = act()
         except DcpctlError as raised:
             error = raised
-        failures = self.ranks.gather(None if error is None else _Failure(str(error), _keeps(error)))
+        failures = self.ranks.gather(
+            None if error is None else _Failure(error.message, _keeps(error))
+        )
         failed = [(rank, failure) for rank, failure in enumerate(failures) if failure is not None]
         if not failed:
             return made

@@ -74,7 +74,7 @@ def read_everything(path: str) -> dict[str, Any]:
     try:
         checkpoint = open_checkpoint(path)
     except DcpctlError as error:
-        found["opens"], found["message"] = error.id, str(error)
+        found["opens"], found["message"] = error.id, error.message
         return found
     ids = set()
     with checkpoint:
@@ -89,7 +89,7 @@ def read_everything(path: str) -> dict[str, Any]:
                         pass
             except DcpctlError as error:
                 ids.add(error.id)
-                found["message"] += f"{error}\n"
+                found["message"] += f"{error.message}\n"
     found["reads"] = sorted(ids)
     return found
 

@@ -110,7 +110,7 @@ def call(number):
     return number, os.getpid()
 
 def lost(number, error):
-    return number, str(error)
+    return number, error.message
 
 told = []
 count = 40

@@ -298,4 +298,4 @@ def test_whatever_it_says_there_is_an_answer(tmp_path_factory, tables: dict) -> 
     try:
         read_policy(path)
     except (PolicyError, InputError, ReadFailed) as error:
-        assert str(error).count("\n") == 0
+        assert error.message.count("\n") == 0

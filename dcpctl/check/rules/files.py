@@ -41,7 +41,7 @@ def missing(run: Run) -> Iterator[Hit]:
             raise error
         if isinstance(error, MissingFile):
             if files[number].rank is None or files[number].rank in here:
-                yield _closed_file(run, number, str(error))
+                yield _closed_file(run, number, error.message)
             else:
                 elsewhere.append(number)
     if elsewhere:
@@ -140,7 +140,7 @@ def outside(run: Run) -> Iterator[Hit]:
     """Absolute paths, `..`, and symbolic links to elsewhere; never opened."""
     for number, error in run.closed.items():
         if isinstance(error, PathOutsideCheckpoint):
-            yield _closed_file(run, number, str(error))
+            yield _closed_file(run, number, error.message)
 
 
 @rule("DCP207", WARNING, "leftovers of an interrupted save")

@@ -521,4 +521,4 @@ class Machine:
         try:
             return self.policy.build(target, state, self.subject)
         except MalformedPickle as error:
-            raise MalformedPickle(f"{error}{self._calls()}") from None
+            raise MalformedPickle(f"{error.message}{self._calls()}") from None

@@ -130,7 +130,7 @@ def read(entry: StateEntry, unknown: list[Unknown]) -> object:
     try:
         return entry.value()
     except DcpctlError as error:
-        unknown.append(Unknown(entry.fqn, str(error)))
+        unknown.append(Unknown(entry.fqn, error.message))
         return unknown[-1]
 
 

@@ -33,7 +33,7 @@ def write(checked: Checked, stream: TextIO, look: Look) -> None:
     titles = {rule.id: rule.title for rule in all_rules()}
     for one in checked.unreadable:
         hint = f"; {one.error.hint}" if one.error.hint else ""
-        stream.write(command(ERROR, one.path, one.error.id, f"{one.error}{hint}"))
+        stream.write(command(ERROR, one.path, one.error.id, f"{one.error.message}{hint}"))
     for result, finding in _in_turn(checked):
         title = f"{finding.rule} {titles.get(finding.rule, '')}".rstrip()
         file = result.path / place(result, finding)

@@ -96,8 +96,8 @@ def _summary(findings: Sequence[Finding]) -> str:
 def _unreadable(one: Unreadable) -> Element:
     suite = Element("testsuite", name=printable(one.path))
     case = SubElement(suite, "testcase", classname=_class_name(one.path), name="can be read")
-    error = SubElement(case, "error", type=one.error.id, message=printable(one.error))
-    error.text = printable(one.error.hint or one.error)
+    error = SubElement(case, "error", type=one.error.id, message=printable(one.error.message))
+    error.text = printable(one.error.hint or one.error.message)
     return _counted(suite)
 
 

@@ -145,7 +145,7 @@ def _unreadable(unreadable: Iterable[Unreadable]) -> Iterator[dict[str, Any]]:
         yield {
             "ruleId": one.error.id,
             "level": "error",
-            "message": {"text": _message(printable(f"{one.error}{hint}"))},
+            "message": {"text": _message(printable(f"{one.error.message}{hint}"))},
             "locations": [_location(one.path)],
             "partialFingerprints": _fingerprint(one.path, one.error.id),
         }

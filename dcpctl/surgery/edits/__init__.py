@@ -86,7 +86,7 @@ def apply_edits(
                 held, outcome = each(held, act)
         except DcpctlError as error:
             if len(edits) > 1:
-                error.args = (f"edit {number}, {edit.verb}: {error}",)
+                error.args = (f"edit {number}, {edit.verb}: {error.message}",)
             raise
         done.append(Applied(edit.verb, outcome))
     return joined(held), done

@@ -86,7 +86,7 @@ def _value(table: Table, key: str, take: Callable[[Any, Path], Any], base: Path)
     except ValueError as error:
         raise table.wrong(key, f"{key} {error}") from None
     except UsageError as error:
-        raise table.wrong(key, str(error), error.hint) from None
+        raise table.wrong(key, error.message, error.hint) from None
 
 
 def _fault(table: Table, message: str, hint: str | None = None) -> DcpctlError:

@@ -151,7 +151,7 @@ class _Layout:
             try:
                 self._cuts[key] = cut(entry.shape, self.mesh, placements)
             except Refused as error:
-                raise Refused(f"{quote(entry.fqn)}: {error}", hint=error.hint) from None
+                raise Refused(f"{quote(entry.fqn)}: {error.message}", hint=error.hint) from None
         return self._cuts[key]
 
     def refuse_idle_globs(self) -> None:

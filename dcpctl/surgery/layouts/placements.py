@@ -194,7 +194,7 @@ def read_placements(path: Path) -> dict[str, Any]:
         else:
             found = Document.of_toml(path, _FILE).found
     except InputError as error:
-        raise UsageError(f"{quote(path)} cannot be parsed: {error}") from None
+        raise UsageError(f"{quote(path)} cannot be parsed: {error.message}") from None
     if not found:
         raise UsageError(
             f"{quote(path)} holds no map from globs to placements",

@@ -48,7 +48,7 @@ def wrappers(draft: Draft, context: Context) -> Done:
             draft, changed = outcome.draft, changed + len(outcome.changes)
     except Refused as error:
         raise Refused(
-            f"wrapper names cannot be stripped: {error}",
+            f"wrapper names cannot be stripped: {error.message}",
             hint="drop one of the two first, with dcpctl drop, or leave them: --no-wrappers",
         ) from None
     if not changed:
