@@ -244,7 +244,7 @@ def _from_json(path: Path, data: bytes) -> dict[str, str]:
     try:
         names = parse_json(data, quote(path))
     except InputError as error:
-        raise UsageError(f"{error}; it begins like a JSON object") from None
+        raise UsageError(f"{error.message}; it begins like a JSON object") from None
     if not all(isinstance(new, str) and old and new for old, new in names.items()):
         raise UsageError(f"{quote(path)}: expected an object of names, old to new")
     return dict(names)
