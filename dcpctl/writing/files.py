@@ -14,10 +14,10 @@ from dcpctl.formats.crc import crc32_range
 from dcpctl.formats.torch_zip_emit import tensor_item
 from dcpctl.parallel import Threads, run_streams
 from dcpctl.writing.batches import Batch, batches_of
+from dcpctl.writing.chunks import ChunkOpener
 from dcpctl.writing.copying import ItemCopier
 from dcpctl.writing.gather import Gatherer
 from dcpctl.writing.ledger import Ledger, Record
-from dcpctl.writing.opened import ChunkOpener
 from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, OutputFile, Segment
 from dcpctl.writing.sink import BUFFER_BYTES, Sink, write_failed
 from dcpctl.writing.sources import Sources

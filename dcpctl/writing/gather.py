@@ -23,9 +23,9 @@ from dcpctl.formats.tensor_read import read_box
 from dcpctl.model import boxes
 from dcpctl.model.entry import Point, TensorEntry
 from dcpctl.writing.casting import cast
+from dcpctl.writing.chunks import ChunkOpener, OpenChunk
 from dcpctl.writing.copying import copy_range
 from dcpctl.writing.ledger import Ledger
-from dcpctl.writing.opened import ChunkOpener, OpenChunk
 from dcpctl.writing.rows import Rows
 from dcpctl.writing.segments import NewTensor
 from dcpctl.writing.sink import Sink

@@ -13,9 +13,9 @@ from dcpctl.formats.torch_zip_emit import tensor_item, value_item
 from dcpctl.model.draft import BytesDraft, Draft, EntryDraft, Grid, TensorDraft
 from dcpctl.model.entry import BytesEntry, TensorEntry
 from dcpctl.writing.casting import check_cast
-from dcpctl.writing.kept import Staying
-from dcpctl.writing.made import CopyMaker, Made, TensorMaker
+from dcpctl.writing.entries import CopyMaker, Made, TensorMaker
 from dcpctl.writing.places import NewFile, NewItem, OutputFiles, Places
+from dcpctl.writing.reuse import Staying
 from dcpctl.writing.segments import NewBytes, NewTensor, Segment
 from dcpctl.writing.sources import Sources
 

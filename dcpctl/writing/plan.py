@@ -19,12 +19,12 @@ from dcpctl.model.copies import compare_copies
 from dcpctl.model.draft import Draft
 from dcpctl.model.packed import packed_or_none, survey_packed
 from dcpctl.writing.counts import Counts, count
-from dcpctl.writing.kept import DEAD_SHARE, place_kept
 from dcpctl.writing.layout import Layout, lay_out
 from dcpctl.writing.names import Names
 from dcpctl.writing.old_descriptions import kept_fields, old_descriptions
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.parts import PartDraft, part_drafts
+from dcpctl.writing.reuse import DEAD_SHARE, place_kept
 from dcpctl.writing.safetensors_plan import form_of, plan_safetensors
 from dcpctl.writing.segments import CopyItem, NewBytes, NewTensor, OutputFile
 from dcpctl.writing.side_files import SideFile, SideFiles, beside

@@ -12,10 +12,10 @@ from dcpctl import open_checkpoint
 from dcpctl.errors import ChecksumMismatch, Refused, UsageError
 from dcpctl.model.draft import Draft
 from dcpctl.writing import linking
+from dcpctl.writing.chunks import ChunkOpener
 from dcpctl.writing.journal import Journal
 from dcpctl.writing.ledger import Ledger, Record
 from dcpctl.writing.names import Names
-from dcpctl.writing.opened import ChunkOpener
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.publish import _plain_rename, rename_new
 from dcpctl.writing.sink import Sink
