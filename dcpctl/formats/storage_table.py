@@ -114,9 +114,9 @@ class StorageTable:
         # 2.7 and later leave the field out unless an extension was used.
         transforms = value.fields.get("transform_descriptors") or ()
         if (
-            not isinstance(transforms, (list, tuple))
+            type(transforms) not in (list, tuple)
             or len(transforms) > limits.TRANSFORMS
-            or not all(isinstance(name, str) for name in transforms)
+            or not all(type(name) is str for name in transforms)
         ):
             raise MalformedMetadata(f"{self.subject}: storage item of {quote(fqn)}: bad transforms")
         where = key.fields.get("offset")

@@ -471,7 +471,7 @@ class BlockDecoder:
         ids = []
         for value in unique.tolist():
             text = self.machine.recall(value)
-            if not isinstance(text, str):
+            if type(text) is not str:  # a layout is told by a string too
                 raise MalformedPickle(
                     f"{self.machine.subject}: a name in the storage data is no string"
                 )

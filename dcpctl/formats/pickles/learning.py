@@ -149,7 +149,7 @@ class _Learner:
     def _named(self, symbol: Any) -> int:
         if type(symbol) is not int or self.tokens[symbol].kind not in ("get", "text"):
             raise _Unlike
-        if not isinstance(self.tokens[symbol].value, str):
+        if type(self.tokens[symbol].value) is not str:  # a layout is told by a string too
             raise _Unlike
         return symbol
 
@@ -284,7 +284,7 @@ def _set_items(m: _Learner, number: int) -> None:
         raise _Unlike
     for key, value in zip(items[::2], items[1::2], strict=True):
         name = m.fix(key)
-        if not isinstance(name, str):
+        if type(name) is not str:
             raise _Unlike
         target[name] = value
 

@@ -15,7 +15,15 @@ from typing import Any
 
 from dcpctl.formats.dtypes import itemsize
 from dcpctl.formats.pickles.calls import span
-from dcpctl.formats.pickles.standins import DType, Global, Opaque, PackedTensor, Record, TensorRef
+from dcpctl.formats.pickles.standins import (
+    DType,
+    Global,
+    Layout,
+    Opaque,
+    PackedTensor,
+    Record,
+    TensorRef,
+)
 
 Args = tuple[Any, ...]
 
@@ -77,7 +85,7 @@ def quantized(args: Args) -> PackedTensor:
 def sparse(args: Args) -> PackedTensor:
     """`torch._utils._rebuild_sparse_tensor`: layout and (indices, values, size, ...)."""
     layout, data = args
-    if not isinstance(layout, str) or not isinstance(data, tuple) or len(data) < 3:
+    if type(layout) is not Layout or not isinstance(data, tuple) or len(data) < 3:
         raise ValueError("a sparse tensor without indices and values")
     indices, values, size = data[:3] if layout == "sparse_coo" else data[1:4]
     held: dict[str, Any] = {"indices": indices, "values": values}

@@ -203,6 +203,8 @@ def test_a_run_is_decoded_as_columns() -> None:
         {"relative_path": b"__0_0.distcp"},
         {"transform_descriptors": 7},
         {"transform_descriptors": [7]},
+        {"transform_descriptors": [ft._Layout()]},
+        {"relative_path": ft._Layout()},
         {"transform_descriptors": ["stream.zstd/1", "stream.zstd/1"]},
         {"more": "fields"},
         {"offset": (1 << 63) - 1},
@@ -226,6 +228,22 @@ def test_one_odd_item_among_many(changes: dict[str, Any]) -> None:
         assert all(isinstance(each, str) for each in found)
     else:
         assert same(*found)
+
+
+def test_a_layout_is_no_path_of_many_items_either() -> None:
+    """Its stand-in is a string, which the columns must not take for one."""
+    plan = Plan(lambda strategy, label="": 0)
+    plan.entries.clear()
+    plan.items.clear()
+    plan.extra, plan.numbers = (), 3
+    plan.tensor("a", 2, 400)
+    layout = ft._Layout()
+    for item in plan.items:
+        item[2].relative_path = layout
+    pickled = ft.dumps(plan.metadata())
+    for threshold in (PLAIN, ALWAYS):
+        with pytest.raises(DcpctlError, match="without FQN or relative_path"):
+            parse(pickled, threshold)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dcpctl.formats.pickles.standins import PackedTensor, TensorRef
 from dcpctl.formats.torch_zip import TorchItem
 from tests.hostile.opcodes import name
 from tests.test_formats.archives import item_of
-from tests.test_formats.wrappers import plain, wrapper, wrapper_zip
+from tests.test_formats.wrappers import _global, plain, text, wrapper, wrapper_zip
 
 
 def item(pickle: bytes, *storages: int) -> TorchItem:
@@ -129,3 +129,20 @@ def test_what_torch_itself_packs(torch: object) -> None:
     assert held.type == "torch.nested._internal.nested_tensor.NestedTensor"
     assert (held.dtype, held.shape) == ("float32", None)
     assert list(inner_tensors(held))[:2] == ["values", "offsets"]
+
+
+def test_a_sparse_tensor_has_a_layout_and_not_its_name() -> None:
+    """torch looks the layout up among its own and knows no text there."""
+    layout = _global("torch.serialization._get_layout") + b"(" + text("torch.sparse_coo") + b"tR"
+    parts = b"(" + plain((1, 3), "0", "LongStorage") + plain((3,), "1", "FloatStorage")
+    call = _global("torch._utils._rebuild_sparse_tensor") + b"("
+    size = b"ctorch\nSize\n((K\x05ttR\x89"
+    for first, fine in ((layout, True), (text("sparse_coo"), False)):
+        pickle = b"\x80\x02" + call + first + parts + size + b"ttR."
+        if fine:
+            held = item(pickle, 24, 12).held()
+            assert isinstance(held, PackedTensor)
+            assert (held.form, held.shape) == ("sparse_coo", (5,))
+        else:
+            with pytest.raises(InputError, match="a sparse tensor without"):
+                item(pickle, 24, 12).held()
