@@ -28,6 +28,7 @@ from dcpctl.formats.dtypes import itemsize
 from dcpctl.formats.pickles import calls, policy, vm
 from dcpctl.formats.pickles.packed import inner_tensors, packed_in
 from dcpctl.formats.pickles.standins import Opaque, PackedTensor, StorageRef, TensorRef
+from dcpctl.formats.pickles.torch_names import torch_names
 from dcpctl.formats.tensor_values import materialize
 from dcpctl.formats.zip_directory import Window, ZipRecord, read_directory
 from dcpctl.storage.base import Storage
@@ -214,8 +215,9 @@ class TorchItem:
         if type(ref) is not TensorRef:
             kind = ref.type if isinstance(ref, Opaque) else type(ref).__name__
             raise Unloadable(f"{self.subject}: holds a {quote(kind)}, not a tensor")
-        if machine.uses:
-            raise Unloadable(f"{self.subject}: its pickle refers to {listed(sorted(machine.uses))}")
+        refused = machine.uses.keys() | machine.globals - torch_names().safe.keys()
+        if refused:
+            raise Unloadable(f"{self.subject}: its pickle refers to {listed(sorted(refused))}")
         record = self.check_tensor(ref)
         if math.prod(ref.shape) * itemsize(ref.dtype) > record.size:
             # Of an expanded tensor DCP writes a contiguous copy, so that this one is made by hand.

@@ -142,6 +142,10 @@ def test_orphan(tmp_path: Path) -> None:
         (b"c__builtin__\neval\n.", "builtins.eval", "error"),
         (b"cmy.project\nLoaderState\n)\x81.", "my.project.LoaderState", "warning"),
         (b"ccollections\ndefaultdict\n(cmy.own\nfactory\ntR.", "my.own.factory", "warning"),
+        (b"ctorch.nn.modules.linear\nLinear\n)\x81.", "torch.nn.modules.linear.Linear", "warning"),
+        (b"ctorch.nn.modules.linear\nLinaer\n)\x81.", "torch.nn.modules.linear.Linaer", "error"),
+        (b"ctorch.linear\nLinear\n)\x81.", "torch.linear.Linear", "error"),
+        (b"ctorch\nfloat64x2\n.", "torch.float64x2", "error"),
     ],
 )
 def test_unknown_global(tmp_path: Path, pickle: bytes, path: str, severity: str) -> None:
@@ -151,6 +155,17 @@ def test_unknown_global(tmp_path: Path, pickle: bytes, path: str, severity: str)
     found = the(check(tmp_path, "DCP110"))
     assert (found.subject, found.severity) == ("step", severity)
     assert f"'{path}'" in found.message
+
+
+def test_a_name_that_only_other_releases_have(tmp_path: Path) -> None:
+    draft = healthy()
+    path = b"torch.distributed.fsdp._fully_shard._fsdp_api\nMixedPrecisionPolicy"
+    draft.replace_item("step", value_item(b"\x80\x02c" + path + b"\n)\x81."))
+    draft.write(tmp_path)
+    assert the(check(tmp_path, "DCP110", torch="2.13")).severity == "warning"
+    found = the(check(tmp_path, "DCP110", torch="2.4"))
+    assert found.severity == "error"
+    assert "loading this fails: torch 2.4 does not have it, torch 2.6 to 2.14 do" in found.message
 
 
 def test_the_worst_of_what_a_pickle_does_with_a_global_is_told(tmp_path: Path) -> None:

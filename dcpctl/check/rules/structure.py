@@ -16,6 +16,7 @@ from dcpctl.check.run import Run
 from dcpctl.errors import DcpctlError, printable, quote
 from dcpctl.formats.dtypes import itemsize
 from dcpctl.formats.pickles.imports import VALUED, Import
+from dcpctl.formats.pickles.torch_names import lacks
 from dcpctl.model.entry import TensorEntry
 
 
@@ -228,14 +229,17 @@ def unknown_global(run: Run) -> Iterator[Hit]:
         used, first = max(uses, key=lambda pair: pair[0].use) if runs else uses[0]
         more = f"; so do {len(uses) - 1:,} more entries" if len(uses) > 1 else ""
         does = "needs and trusts the code that defines it"
+        lacking = lacks(path, run.target)
         if runs:
             does = f"runs code: {printable(path)}"
+        elif lacking:
+            does = f"fails: {lacking}"
         verb = "calls" if used.use >= VALUED else "refers to"
         yield Hit(
             first.fqn,
             f"its pickle {verb} {quote(path)}; loading this {does}{more}",
             first.file,
             first.offset,
-            ERROR if runs else None,
+            ERROR if runs or lacking else None,
         )
     run.scan.require_items()

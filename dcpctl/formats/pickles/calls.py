@@ -23,6 +23,7 @@ from dcpctl.formats.pickles.standins import (
     StorageType,
     TensorRef,
 )
+from dcpctl.formats.pickles.torch_names import torch_names
 
 Args = tuple[Any, ...]
 
@@ -42,36 +43,45 @@ def _text(args: Args) -> str:
     return text
 
 
-#: Every layout of torch 1.13 to 2.15 (`torch/csrc/utils/tensor_layouts.cpp`); DCP writes the first.
-LAYOUTS = (
-    *("strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc"),
-    *("_mkldnn", "jagged"),
-)
-
-
 def layout(args: Args) -> Layout:
     """`torch.serialization._get_layout`: `torch.strided` to `strided`."""
     text = _text(args)
     name = text.removeprefix("torch.")
-    if name not in LAYOUTS or name == text:
+    if name not in torch_names().layouts or name == text:
         raise ValueError(f"torch has no layout {quote(text)}")
     return Layout(name)
 
 
-def enum_value(args: Args) -> int:
-    """An enum member by its value."""
-    (value,) = args
-    if type(value) is not int:
-        raise ValueError("an enum value that is no integer")
-    return value
+def enum_value(path: str) -> Callable[[Args], int]:
+    """A member of one of torch's enums by its value."""
+    members = torch_names().enums[path]
+
+    def make(args: Args) -> int:
+        (value,) = args
+        if type(value) is not int or value not in members:
+            raise ValueError("torch's enum has no such member")
+        return value
+
+    return make
 
 
-def memory_format(args: Args) -> MemoryFormat:
+def memory_format(path: str) -> Callable[[Args], MemoryFormat]:
     """DCP's `_MEM_FORMAT_ENCODING`: 0 contiguous, 1 channels_last, 2 preserve."""
-    value = enum_value(args)
-    if not 0 <= value <= 2:
-        raise ValueError(f"torch has no memory format {value}")
-    return MemoryFormat(value)
+    member = enum_value(path)
+    return lambda args: MemoryFormat(member(args))
+
+
+def counted(path: str, call: Callable[[Args], Any]) -> Callable[[Args], Any]:
+    """The function, refusing numbers of arguments that torch's does in every release."""
+    fewest, most = torch_names().calls.get(path, (0, None))
+
+    def checked(args: Args) -> Any:
+        if len(args) < fewest or (most is not None and len(args) > most):
+            takes = f"{fewest} to {most}" if most != fewest else f"{fewest}"
+            raise ValueError(f"{len(args)} of them, it takes {takes}")
+        return call(args)
+
+    return checked if path in torch_names().calls else call
 
 
 def device(args: Args) -> Device:

@@ -17,6 +17,7 @@ from dcpctl.errors import MalformedPickle, UnsafePickle, quote
 from dcpctl.formats.dtypes import DTYPES
 from dcpctl.formats.pickles import calls, numpy_values, packed, standard
 from dcpctl.formats.pickles.calls import Args
+from dcpctl.formats.pickles.imports import is_class_name
 from dcpctl.formats.pickles.standins import (
     DType,
     Global,
@@ -24,6 +25,7 @@ from dcpctl.formats.pickles.standins import (
     Record,
     StorageType,
 )
+from dcpctl.formats.pickles.torch_names import torch_names
 
 _METADATA_MODULES = (
     "torch.distributed._shard.checkpoint.metadata",  # 1.13
@@ -82,45 +84,28 @@ _PICKLES_OWN = (
     "copyreg.__newobj_ex__",
     "builtins.getattr",
 )
-#: Classes that torch allows under weights_only, of which no more is known than their name.
-_TORCHS_OWN = (
-    "torch.nested._internal.nested_tensor.NestedTensor",
-    "torch._dynamo.decorators._DimRange",
-    "torch.distributed.device_mesh.DeviceMesh",
-    "torch.distributed.tensor.DTensor",
-    "torch.distributed.tensor._dtensor_spec.DTensorSpec",
-    "torch.distributed.tensor._dtensor_spec.TensorMeta",
-    "torch.distributed.tensor.placement_types.Partial",
-    "torch.distributed.tensor.placement_types.Replicate",
-    "torch.distributed.tensor.placement_types.Shard",
-)
-_QSCHEMES = (
-    "per_tensor_affine",
-    "per_tensor_symmetric",
-    "per_channel_affine",
-    "per_channel_symmetric",
-    "per_channel_affine_float_qparams",
-)
 
 
 def _metadata_table() -> dict[str, Any]:
     table: dict[str, Any] = {}
+    names = torch_names()
     for module in _METADATA_MODULES:
         for name, columnar in _METADATA_CLASSES.items():
             path = f"{module}.{name}"
-            table[path] = Global(path, record=True, columnar=columnar)
+            if path in names.classes:
+                table[path] = Global(path, record=True, columnar=columnar)
     for module in _STORAGE_INFO_MODULES:
         path = f"{module}._StorageInfo"
         table[path] = Global(path, record=True, columnar="storage")
     for path in _OTHER_RECORDS:
         table[path] = Global(path, record=True)
     for path in _MEMORY_FORMATS:
-        table[path] = Global(path, call=calls.memory_format)
+        table[path] = Global(path, call=calls.memory_format(path))
     for path in _ENUMS:
-        table[path] = Global(path, call=calls.enum_value)
+        table[path] = Global(path, call=calls.enum_value(path))
     for path in _PATHS:
         table[path] = Global(path, call=calls.make_path)
-    for name in DTYPES:
+    for name in DTYPES.keys() & names.dtypes.keys():
         table[f"torch.{name}"] = DType(name)
     # A type that is named but never called, as the factory of a defaultdict is.
     for name in _TYPE_ONLY:
@@ -146,9 +131,11 @@ def _metadata_table() -> dict[str, Any]:
 
 def _values_table() -> dict[str, Any]:
     table = _metadata_table()
+    names = torch_names()
     for name in calls.STORAGE_DTYPES:
         module = "torch.storage" if name == "UntypedStorage" else "torch"
-        table[f"{module}.{name}"] = StorageType(name)
+        if f"{module}.{name}" in names.storages:
+            table[f"{module}.{name}"] = StorageType(name)
     known: dict[str, Callable[[Args], Any]] = {
         "torch._utils._rebuild_tensor_v2": calls.rebuild_tensor_v2,
         "torch._utils._rebuild_tensor_v3": calls.rebuild_tensor_v3,
@@ -168,9 +155,12 @@ def _values_table() -> dict[str, Any]:
         "numpy._core.multiarray._reconstruct": numpy_values.reconstruct,
     }
     known |= standard.calls()
-    known |= {path: standard.named(path) for path in _TORCHS_OWN}
     for path, call in known.items():
-        table[path] = Global(path, call=call)
+        table[path] = Global(path, call=calls.counted(path, call))
+    # Classes that torch allows under weights_only, of which no more is known than their name.
+    for path in names.safe.keys() - names.storages.keys() - table.keys():
+        if is_class_name(path):
+            table[path] = Global(path, call=standard.named(path))
     for path in standard.RECORDS:
         table[path] = Global(path, call=known[path], record=True)
     for path in (
@@ -178,7 +168,7 @@ def _values_table() -> dict[str, Any]:
         *_PICKLES_OWN,
         "numpy.ndarray",
         "zoneinfo.ZoneInfo",
-        *(f"torch.{scheme}" for scheme in _QSCHEMES),
+        *(f"torch.{scheme}" for scheme in names.qschemes),
     ):
         table[path] = Global(path)
     return table | standard.CONSTANTS
