@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections import ChainMap
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 TENSORS = 1000
 RANKS = 1024
@@ -21,46 +23,57 @@ SHARD_NUMEL = 17 << 20
 def million_chunks(directory: Path) -> None:
     """Write the `.metadata` of 1,000 tensors on 1,024 ranks: 1,024,000 chunks.
 
-    The order and the sharing of objects are those of a real save: the coordinator receives each
-    rank's results in one message, so an FQN is one string object a rank and a path one a rank.
+    As torch's coordinator does it: it receives each rank's plan in one pickled message, makes the
+    global plan of them (`create_default_global_save_plan`), and then receives each rank's results
+    in another. So every object that a rank names is the coordinator's own copy for that rank.
     """
     import torch
+    from torch.distributed.checkpoint.default_planner import create_default_global_save_plan
     from torch.distributed.checkpoint.filesystem import _StorageInfo
     from torch.distributed.checkpoint.metadata import (
         ChunkStorageMetadata,
-        Metadata,
         MetadataIndex,
         StorageMeta,
         TensorProperties,
-        TensorStorageMetadata,
     )
+    from torch.distributed.checkpoint.planner import (
+        SavePlan,
+        TensorWriteData,
+        WriteItem,
+        WriteItemType,
+    )
+    from torch.distributed.checkpoint.storage import WriteResult
+
+    def received(sent: object) -> Any:
+        return pickle.loads(pickle.dumps(sent))
 
     names = [f"model.layers.{i // 9}.block{i % 9}.weight" for i in range(TENSORS)]
-    entries = {}
-    for number, name in enumerate(names):
-        shape = SHAPES[number % len(SHAPES)]
-        rows, rest = shape[0] // RANKS, shape[1:]
-        chunks = [
-            ChunkStorageMetadata(
-                torch.Size((rank * rows, *(0 for _ in rest))), torch.Size((rows, *rest))
-            )
-            for rank in range(RANKS)
-        ]
-        entries[name] = TensorStorageMetadata(
-            TensorProperties(torch.float32), torch.Size(shape), chunks
-        )
+    plans = []
+    for rank in range(RANKS):
+        items = []
+        for number, name in enumerate(names):
+            shape = SHAPES[number % len(SHAPES)]
+            rows, rest = shape[0] // RANKS, shape[1:]
+            offsets = torch.Size((rank * rows, *(0 for _ in rest)))
+            chunk = ChunkStorageMetadata(offsets, torch.Size((rows, *rest)))
+            data = TensorWriteData(chunk, TensorProperties(torch.float32), torch.Size(shape))
+            index = MetadataIndex(name, offsets)
+            items.append(WriteItem(index, WriteItemType.SHARD, tensor_data=data))
+        plan = SavePlan(items, planner_data={name: (name,) for name in names})
+        plans.append(received(plan))
+    plans, metadata = create_default_global_save_plan(plans)
+    metadata.planner_data = dict(ChainMap(*(plan.planner_data for plan in plans)))
     storage = {}
     for rank in range(RANKS):
-        path = f"__{rank}_0.distcp"
-        position = 0
-        for name in names:
-            chunk = entries[name].chunks[rank]
-            length = 1577 + 4 * chunk.sizes.numel()
-            own_name = "".join(name)  # another object with the same text
-            index = MetadataIndex(own_name, torch.Size(tuple(chunk.offsets)), rank)
-            storage[index] = _StorageInfo(path, position, length)
+        path, results, position = f"__{rank}_0.distcp", [], 0
+        for item in plans[rank].items:
+            length = 1577 + 4 * item.tensor_data.chunk.sizes.numel()
+            place = _StorageInfo(path, position, length)
+            results.append(WriteResult(received(item.index), length, place))
             position += length
-    metadata = Metadata(entries, {name: (name,) for name in names}, storage)
+        plans[rank] = SavePlan([])
+        storage.update({result.index: result.storage_data for result in received(results)})
+    metadata.storage_data = storage
     metadata.storage_meta = StorageMeta(checkpoint_id=str(directory))
     with (directory / ".metadata").open("wb") as file:
         pickle.dump(metadata, file)
