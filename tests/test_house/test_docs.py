@@ -13,6 +13,7 @@ import pytest
 import tomli
 from typer.testing import CliRunner
 
+import dcpctl
 from dcpctl.cli.app import app
 from dcpctl.documents import addresses
 from tools import console, docs, reference, site
@@ -46,6 +47,13 @@ def test_options_are_those_of_the_help() -> None:
     assert "\n| Gate | |\n" in made
     made = reference.renewed("<!-- made: help set -->\n<!-- end -->", "")
     assert "dcpctl set SRC [DST] [KEY=VALUE]... [OPTIONS]\n" in made
+
+
+def test_every_public_name_is_in_the_python_reference(repository: Path) -> None:
+    page = (repository / "docs/python.md").read_text()
+    names = [name for name in dcpctl.__all__ if not name.startswith("_")]
+    assert "open_checkpoint" in names
+    assert [name for name in names if not re.search(rf"\b{name}\b", page)] == []
 
 
 def test_fields_are_those_of_the_verbs() -> None:
