@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,12 +17,10 @@ from dcpctl.cli.options import (
     OutputOption,
     StyleOption,
 )
-from dcpctl.errors import NothingSelected, Refused, UsageError
+from dcpctl.errors import UsageError
 
 if TYPE_CHECKING:
     from dcpctl.diff.options import DiffOptions
-    from dcpctl.model.checkpoint import Checkpoint
-    from dcpctl.model.rename_rules import Renaming
 
 _PANEL = "Narrow it; several add up"
 
@@ -136,6 +133,7 @@ def _compare(a: Path, b: Path, options: DiffOptions, out: Output) -> bool:
     from dcpctl.diff.engine import diff as compare
     from dcpctl.model.opening import open_checkpoint
     from dcpctl.progress import Progress
+    from dcpctl.surgery.edits import names_after
 
     with open_checkpoint(a) as one, open_checkpoint(b) as other:
         with Progress("comparing", 0) as progress:
@@ -143,7 +141,7 @@ def _compare(a: Path, b: Path, options: DiffOptions, out: Output) -> bool:
                 one,
                 other,
                 dataclasses.replace(options, progress=progress.reach),
-                try_rename=lambda renaming: _renamed(one, renaming),
+                try_rename=lambda renaming: names_after(one, renaming),
             )
         if out.is_json:
             from dcpctl.reports.diff_json import diff_document, diff_lists
@@ -175,21 +173,6 @@ def _map(a: Path, b: Path, fqn: str, out: Output) -> bool:
 
         out.blocks(map_blocks(a, b, found))
     return found.same
-
-
-def _renamed(checkpoint: Checkpoint, renaming: Renaming) -> Mapping[str, str] | None:
-    """What a rename would call each key; None where it is refused."""
-    from dcpctl.surgery.edits import draft_of
-    from dcpctl.surgery.names.renamer import rename
-
-    draft, _ = draft_of(checkpoint)
-    try:
-        outcome = rename(draft, renaming.rules, keys_only=renaming.keys_only)
-    except (Refused, NothingSelected, UsageError):
-        return None
-    names = {fqn: fqn for fqn in draft.entries}
-    names.update((change.fqn, change.to) for change in outcome.changes if change.what == "renamed")
-    return names
 
 
 def _tolerance(text: str | None) -> float:

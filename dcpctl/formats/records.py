@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,16 @@ class ChunkTable:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def __getitem__(self, row: int) -> Chunk:
+    @overload
+    def __getitem__(self, row: int) -> Chunk: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> ChunkTable: ...
+
+    def __getitem__(self, row: int | slice) -> Chunk | ChunkTable:
+        if isinstance(row, slice):
+            boxes = self.offsets[row], self.sizes[row]
+            return ChunkTable(*boxes, self.file[row], self.offset[row], self.length[row])
         return Chunk(
             tuple(self.offsets[row].tolist()),
             tuple(self.sizes[row].tolist()),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
 
-from dcpctl.errors import MissingFile, NothingSelected, PathOutsideCheckpoint, quote
+from dcpctl.errors import MissingFile, NothingSelected, PathOutsideCheckpoint, printable, quote
 from dcpctl.formats.form import Form
 from dcpctl.formats.pickles.standins import PackedTensor
 from dcpctl.formats.records import ChunkTable, Orphan, StoredBytes, StoredCheckpoint, StoredTensor
@@ -22,6 +23,10 @@ from dcpctl.model.shard_file import ShardFile, rank_and_number
 from dcpctl.storage.local import LocalStorage
 
 Entry = TensorEntry | BytesEntry
+#: Keys among which near ones are looked for, and letters of a name that are compared.
+_MOST_COMPARED, _LONGEST_COMPARED = 5_000, 300
+#: Keys that a notebook shows.
+_MOST_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,11 +103,31 @@ class Checkpoint(Mapping[str, Entry]):
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self.entries)} entries)"
 
+    def _repr_html_(self) -> str:
+        """A table for a notebook: the first keys, and how many more there are."""
+        from html import escape
+
+        rows = [
+            f"<tr><td>{escape(printable(fqn[:_LONGEST_COMPARED]))}</td>"
+            f"<td>{escape(entry.dtype if isinstance(entry, TensorEntry) else 'object')}</td>"
+            f"<td>{[*entry.shape] if isinstance(entry, TensorEntry) else ''}</td></tr>"
+            for fqn, entry in islice(self.entries.items(), _MOST_ROWS)
+        ]
+        head = f"{escape(printable(self.path))}: {len(self.entries):,} keys"
+        more = len(self.entries) - len(rows)
+        foot = f"<p>and {more:,} more</p>" if more > 0 else ""
+        names = "<tr><th>key</th><th>dtype</th><th>shape</th></tr>"
+        return f"<p>{head}</p><table>{names}{''.join(rows)}</table>{foot}"
+
     def __getitem__(self, fqn: str) -> Entry:
         try:
             return self.entries[fqn]
         except KeyError:
-            raise UnknownKey(fqn, self.path) from None
+            raise UnknownKey(fqn, self) from None
+
+    def get(self, fqn: str, default: Any = None) -> Any:
+        """The entry of a key, or `default`; near names are not looked for."""
+        return self.entries.get(fqn, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -194,11 +219,32 @@ class UnknownKey(NothingSelected, KeyError):
 
     id = "unknown-key"
 
-    def __init__(self, fqn: str, path: Path) -> None:
-        super().__init__(f"{quote(path)} has no key {quote(fqn)}")
+    def __init__(self, fqn: str, checkpoint: Checkpoint) -> None:
+        near = _near(str(fqn), [*checkpoint.entries])
+        hint = f"there is {', '.join(map(quote, near))}" if near else None
+        super().__init__(f"{quote(checkpoint.path)} has no key {quote(fqn)}", hint=hint)
 
-    def __str__(self) -> str:
-        return str(self.args[0])
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.message, self.hint)
+
+
+def _again(message: str, hint: str | None) -> UnknownKey:
+    """An error as another process raised it, without its checkpoint."""
+    error = UnknownKey.__new__(UnknownKey, message)
+    error.args, error.hint = (message,), hint
+    return error
+
+
+def _near(fqn: str, known: list[str]) -> list[str]:
+    """The keys most like one that is not there, at most three."""
+    from difflib import get_close_matches
+
+    last = fqn.rpartition(".")[2]
+    ends = [key for key in known if key.rpartition(".")[2] == last]
+    # difflib takes a moment for each thousand names, and a checkpoint may have a million.
+    few = known if len(known) <= _MOST_COMPARED else ends[:_MOST_COMPARED]
+    inside = [key for key in known if key.endswith(f".{fqn}")] if fqn else []
+    return inside[:3] or get_close_matches(fqn[:_LONGEST_COMPARED], few, 3, 0.6)
 
 
 def _entry(fqn: str, stored: StoredTensor | StoredBytes, base: int, source: Source) -> Entry:

@@ -234,6 +234,17 @@ class TensorEntry:
         """Read the whole tensor, of `shape`, in NumPy's or ml_dtypes' type for `dtype`."""
         return self._read((0,) * len(self.shape), self.shape)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read the whole tensor, as `np.asarray(entry)` asks for it.
+
+        Raises:
+            ValueError: `copy` is False, and what lies on disk cannot be had without a copy.
+        """
+        if copy is False:
+            raise ValueError("a tensor on disk cannot be an array without a copy")
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
     def torch(self) -> torch.Tensor:
         """Read the whole tensor as a `torch.Tensor` (imports torch)."""
         from dcpctl.torch_bridge import as_tensor

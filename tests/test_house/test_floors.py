@@ -42,7 +42,7 @@ ANYWHERE: dict[str, set[str]] = {
     "torch_bridge": {"errors"},
 }
 #: The package's own doors.
-DOORS = {"__init__", "__main__"}
+DOORS = {"__init__", "__main__", "api"}
 
 HEAVY = {"torch", "numpy", "tabulate", "rich", "typer", "zstandard", "ml_dtypes"}
 #: Modules that serve exactly one other; each has to be a subject of its own. It is to fall.

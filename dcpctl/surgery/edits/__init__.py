@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dcpctl.errors import DcpctlError
+from dcpctl.errors import DcpctlError, NothingSelected, Refused, UsageError
 from dcpctl.surgery.verbs import Open, Verb
 
 if TYPE_CHECKING:
     from dcpctl.model.checkpoint import Checkpoint
     from dcpctl.model.draft import Draft
+    from dcpctl.model.rename_rules import Renaming
     from dcpctl.surgery.outcome import Outcome
 
 
@@ -90,3 +91,17 @@ def apply_edits(
             raise
         done.append(Applied(edit.verb, outcome))
     return joined(held), done
+
+
+def names_after(checkpoint: Checkpoint, renaming: Renaming) -> Mapping[str, str] | None:
+    """What a rename would call each key; None where it is refused."""
+    from dcpctl.surgery.names.renamer import rename
+
+    draft, _ = draft_of(checkpoint)
+    try:
+        outcome = rename(draft, renaming.rules, keys_only=renaming.keys_only)
+    except (Refused, NothingSelected, UsageError):
+        return None
+    names = {fqn: fqn for fqn in draft.entries}
+    names.update((change.fqn, change.to) for change in outcome.changes if change.what == "renamed")
+    return names

@@ -11,7 +11,7 @@ values = { lr = 1e-4, "optimizer.param_groups.0.betas" = [0.9, 0.99] }
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dcpctl import limits
 from dcpctl.documents import addresses
 from dcpctl.documents.fields import Document, Table, shown, suggestion
 from dcpctl.documents.files import Kind
+from dcpctl.documents.lines import Where
 from dcpctl.errors import DcpctlError, UsageError, quote
 from dcpctl.surgery.verbs import Verb, all_verbs, build, find, options_of, summary
 
@@ -46,6 +47,31 @@ def read_edits(path: Path) -> tuple[Verb, ...]:
         _edit(Table(document, ("edits", number), item, f"edit {number + 1}"), path.parent)
         for number, item in enumerate(listed)
     )
+
+
+def edits_of(listed: Sequence[Mapping[str, Any]]) -> tuple[Verb, ...]:
+    """Make edits of what such a file would hold; paths are relative to the working directory.
+
+    Raises:
+        UsageError: it is not a list of edits.
+    """
+    document = _Given(Path(), b"", _KIND, {"edits": [*listed]})
+    return tuple(
+        _edit(Table(document, (), dict(item), _label(number, item, len(listed))), Path())
+        for number, item in enumerate(listed, 1)
+    )
+
+
+class _Given(Document):
+    """Edits that stand in no file."""
+
+    def error(self, where: Where, message: str, hint: str | None = None) -> DcpctlError:
+        """Return an error without a file and a line."""
+        return self.kind.error(message, hint=hint)
+
+
+def _label(number: int, item: Mapping[str, Any], of: int) -> str:
+    return f"edit {number}" if of > 1 else str(item.get("verb", "edit"))
 
 
 def _edit(table: Table, base: Path) -> Verb:
