@@ -566,6 +566,7 @@ def surgery(name: str) -> Callable[..., Result[Surgery]]:
             if more is not None:
                 own[more] = list(source[1:])
             source = source[0]
+        _write_options(options)  # a mistyped name is one of these
         edits = edits_of([{"verb": name, **_plain(own)}])
         return _operated(name, source, target, edits, options)  # type: ignore[arg-type]
 

@@ -89,7 +89,7 @@ SURGERY: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "cast",
         {"dtype": "bfloat16", "keys": "model", "allow_lossy": True},
-        ["model", "--to", "bfloat16", "--allow-lossy"],
+        ["model", "--dtype", "bfloat16", "--allow-lossy"],
     ),
     ("reshard", {"world_size": 2}, ["--world-size", "2"]),
     ("upgrade", {"torch": "2.13"}, ["--torch", "2.13"]),
@@ -147,6 +147,7 @@ def test_edit_in_place_and_undo(samples: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"target": "out", "keys": ["x"], "dry_rum": True}, "unknown option 'dry_rum'"),
+        ({"target": "out", "keyz": ["x"]}, "unknown option 'keyz'"),
         ({"keys": ["x"]}, "no destination"),
         ({"target": "out"}, "keys"),
         ({"target": "out", "keys": 3}, "keys is '3', expected str or list"),
