@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 import tomli
@@ -70,6 +71,9 @@ def write_pages(directory: Path, repository_url: str) -> None:
 
 def build(directory: Path) -> bool:
     """Build the site into a directory, warnings being errors; return whether that went well."""
+    if find_spec("mkdocs") is None:
+        print("the site needs more packages: pip install -e '.[docs]'", file=sys.stderr)
+        return False
     with tempfile.TemporaryDirectory(prefix="dcpctl-site-") as temporary:
         write_pages(Path(temporary), _repository_url())
         command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--clean"]
