@@ -48,7 +48,7 @@ class Commands(MutableMapping[str, Any]):
 def _names() -> tuple[str, ...]:
     from dcpctl.surgery.verbs import all_verbs
 
-    return (*BEFORE, *all_verbs(), *AFTER)
+    return tuple(dict.fromkeys((*BEFORE, *all_verbs(), *AFTER)))
 
 
 def summary(name: str) -> str:

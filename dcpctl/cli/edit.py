@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from dcpctl.cli.parsing import Command
-from dcpctl.cli.surgery_options import Run, SourceArgument, TargetArgument, with_run
+from dcpctl.cli.surgery_options import Run, SourceArgument, TargetArgument, common_flags, with_run
 from dcpctl.cli.verbs import flags_of, parameter_of, values
 from dcpctl.errors import UsageError
 from dcpctl.surgery.options import OPTIMIZER_OF, Option
@@ -98,7 +98,7 @@ class _Offered:
     def __init__(self, verbs: Mapping[str, type[Verb]]) -> None:
         self.steps: dict[str, _Step] = {}
         self.beside: dict[str, tuple[list[str], str, Option]] = {}
-        taken: set[str] = set()
+        taken = set(common_flags())
         for verb in verbs.values():
             for step in _steps(verb):
                 if taken.isdisjoint(step.flags):
@@ -106,6 +106,8 @@ class _Offered:
                     self.steps[f"step{len(self.steps)}"] = step
         for verb in verbs.values():
             for name, (field, option) in _beside(verb).items():
+                if not taken.isdisjoint(option.flags):
+                    continue
                 known = self.beside.setdefault(f"beside_{name}", ([], field, option))
                 if known[1] == field and known[2].flags == option.flags:
                     known[0].append(verb.verb)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -112,6 +114,17 @@ def common_options(
     color: ColorOption = Color.AUTO,
 ) -> None:
     """Never called; its parameters are the options."""
+
+
+@cache
+def common_flags() -> frozenset[str]:
+    """The flags that every surgical command has, and no verb can have for itself."""
+    parameters = inspect.signature(common_options, eval_str=True).parameters.values()
+    infos = (get_args(parameter.annotation)[1] for parameter in parameters)
+    # In an Annotated, typer takes the first flag for a default until it builds the command.
+    flags = (flag for info in infos for flag in (info.default, *(info.param_decls or ())))
+    texts = [flag for flag in flags if isinstance(flag, str)]
+    return frozenset(["--help", "-h", *(part for flag in texts for part in flag.split("/"))])
 
 
 @dataclass(frozen=True, slots=True)

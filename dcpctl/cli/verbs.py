@@ -13,10 +13,11 @@ from dcpctl.cli.surgery_options import (
     Run,
     SourceArgument,
     TargetArgument,
+    common_flags,
     with_run,
     with_run_anew,
 )
-from dcpctl.errors import UsageError
+from dcpctl.errors import UsageError, listed, quote
 from dcpctl.surgery.options import Option
 from dcpctl.surgery.verbs import Verb, build, find, help_of, options_of, words_of
 
@@ -40,6 +41,9 @@ def command_of(name: str) -> Any:
     if verb is None:
         raise KeyError(name)
     options = flags_of(verb)
+    taken = common_flags().intersection(f for _, option in options.values() for f in option.flags)
+    if taken:
+        raise UsageError(f"the verb {quote(name)} has options of every verb: {listed(taken)}")
 
     def command(run: Run, **given: Any) -> None:
         told = list(

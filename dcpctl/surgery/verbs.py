@@ -166,8 +166,8 @@ def find(name: str) -> type[Verb] | None:
         raise UsageError(
             f"the verb {quote(name)} of {quote(entry.value)} cannot be loaded: {error}"
         ) from error
-    if not _is_verb(verb):
-        raise UsageError(f"{quote(entry.value)} is no dataclass of a verb")
+    if not _is_verb(verb) or verb.verb != name:
+        raise UsageError(f"{quote(entry.value)} is no dataclass of a verb {quote(name)}")
     found: type[Verb] = verb
     return found
 

@@ -92,6 +92,33 @@ def test_a_broken_package_breaks_only_its_verb(tmp_path: Path, samples: Path) ->
     assert "Leave out keys." in run(site, "drop", "--help")
 
 
+CLASHING = """
+from dataclasses import dataclass
+from dcpctl.surgery.options import Option, flag, given
+from dcpctl.surgery.verbs import Verb
+
+@dataclass(frozen=True)
+class Clash(Verb):
+    \"\"\"Has an option that every verb has.\"\"\"
+
+    verb = "clash"
+    only = "Clash."
+    json: bool = given(Option(("--json",), flag(), help="Clash."))
+"""
+
+
+def test_an_option_that_every_verb_has_is_refused(samples: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    install(site, "clash", "clash = clash:Clash\nother = clash:Clash\nundo = clash:Clash")
+    (site / "clash.py").write_text(CLASHING)
+    said = run(site, "clash", samples, tmp_path / "x", code=2)
+    assert "the verb 'clash' has options of every verb: '--json'" in said
+    said = run(site, "other", samples, tmp_path / "x", code=2)
+    assert "'clash:Clash' is no dataclass of a verb 'other'" in said
+    assert "Take back the last edit" in run(site, "undo", "--help")
+    assert "--clash" in run(site, "edit", "--help")
+
+
 def test_every_verb_declares_all() -> None:
     assert list(own()) == ["upgrade", "reshard", "rename", "drop", "select", "set", "merge", "cast"]
     for name, verb in own().items():
