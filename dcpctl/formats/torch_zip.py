@@ -36,15 +36,6 @@ from dcpctl.storage.base import Storage
 #: `_legacy_save`'s magic number as a protocol 2 pickle (`torch/serialization.py`, before 1.6).
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
 _PROTOCOL_2 = b"\x80\x02"
-#: Devices that torch knows by name (`torch/csrc/api`, `c10/core/DeviceType.cpp`), and the backends
-#: of others that rename its private one. `meta` is none of them: it keeps no numbers.
-_DEVICES = frozenset(
-    (
-        *("cpu", "cuda", "hip", "xpu", "mps", "hpu", "mtia", "xla", "lazy", "vulkan", "ve", "fpga"),
-        *("maia", "ipu", "mkldnn", "opengl", "opencl", "ideep", "privateuseone"),
-        *("npu", "mlu", "musa", "gcu", "sdaa", "supa", "rbln", "tpu", "ppu"),
-    )
-)
 #: What decompression may add to the tensor's own bytes: pickle, headers, padding.
 _ARCHIVE_OVERHEAD = 1 << 20
 
@@ -272,7 +263,7 @@ class TorchItem:
             MalformedItem: it has no such device.
         """
         for ref in self.storages:
-            if ref.device.partition(":")[0] not in _DEVICES:
+            if ref.device.partition(":")[0] not in calls.DEVICES:
                 raise MalformedItem(f"{self.subject}: torch has no device {quote(ref.device)}")
 
     def check_storages(self, storages: Iterable[StorageRef]) -> None:

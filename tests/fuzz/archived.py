@@ -10,7 +10,7 @@ from functools import lru_cache
 from dcpctl.formats.torch_zip import open_item
 from dcpctl.storage.buffer import BufferStorage
 from tests.fuzz import pickled
-from tests.test_formats.archives import Rec, Zip
+from tests.test_formats.archives import Rec, Zip, contiguous, tensor_pickle, tensor_zip
 
 _WORDS = (
     b"3\n",
@@ -36,7 +36,7 @@ class Parsed:
     records: tuple[tuple[str, bytes], ...]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)
 def parsed(data: bytes) -> Parsed:
     """Take a sound item apart."""
     storage = BufferStorage("seed")
@@ -117,3 +117,58 @@ def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.05:
         made = rng.choice((b"PK\3\4", b"\x80\x02}.", made[:200])) + made
     return made
+
+
+def gentle(data: bytes, other: bytes, rng: random.Random) -> bytes:
+    """An item that most likely is still one: other numbers, names and data, with the right sums."""
+    records = [Rec(name, content) for name, content in parsed(data).records]
+    for _ in range(rng.choice((1, 1, 2))):
+        number = rng.randrange(len(records))
+        rec = records[number]
+        how = rng.random()
+        if how < 0.6:
+            at = next(n for n, one in enumerate(records) if one.name == "data.pkl")
+            records[at] = replace(records[at], data=pickled.gentle(records[at].data, b"", rng))
+        elif how < 0.85 and rec.name.startswith("data/") and rec.data:
+            spoilt = bytearray(rec.data)
+            spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
+            cut = rng.choice((None, None, None, -1, -4, -8))
+            records[number] = replace(
+                rec, data=bytes(spoilt[:cut]) + rng.choice((b"", b"", b"\0" * 4))
+            )
+        elif how < 0.92 and rec.name in (".format_version", "byteorder", ".data/serialization_id"):
+            del records[number]
+        else:
+            theirs = [Rec(name, content) for name, content in parsed(other).records]
+            same = [one for one in theirs if one.name == rec.name]
+            records[number] = same[0] if same else rec
+    return Zip(records, crc=rng.random() > 0.1).build()
+
+
+def grown(rng: random.Random) -> bytes:
+    """A tensor item of any shape, strides and offset, with a storage of its size or nearly."""
+    shape = tuple(rng.choice((0, 1, 1, 2, 3, 5)) for _ in range(rng.choice((0, 1, 2, 2, 3))))
+    stride = list(contiguous(shape))
+    if rng.random() < 0.5:
+        rng.shuffle(stride)
+    if stride and rng.random() < 0.2:
+        stride[rng.randrange(len(stride))] = rng.choice((0, 1, 2, 7))
+    offset = rng.choice((0, 0, 0, 1, 5))
+    storage, width, dtype = rng.choice(_STORAGES)
+    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) + 1
+    count = max(0 if 0 in shape else last, 0) + rng.choice((0, 0, 0, 0, -1, 1, 4))
+    numel = max(count, 0) * (width if storage == "UntypedStorage" else 1)
+    size = max(count, 0) * width + rng.choice((0, 0, 0, 0, 0, -1, 1, width))
+    pickle = tensor_pickle(
+        shape, stride=stride, storage=storage, numel=numel, offset=offset, dtype=dtype
+    )
+    return tensor_zip(pickle, rng.randbytes(max(size, 0))).build()
+
+
+#: Storage class, bytes an element, and the dtype that `_rebuild_tensor_v3` is told.
+_STORAGES = (
+    *(("FloatStorage", 4, None), ("DoubleStorage", 8, None), ("BFloat16Storage", 2, None)),
+    *(("LongStorage", 8, None), ("ByteStorage", 1, None), ("ComplexFloatStorage", 8, None)),
+    *(("UntypedStorage", 1, "float8_e4m3fn"), ("UntypedStorage", 2, "uint16")),
+    *(("UntypedStorage", 8, "uint64"), ("UntypedStorage", 4, "uint32")),
+)

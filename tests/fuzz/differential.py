@@ -8,6 +8,7 @@ CPython's C unpickler and to `torch.load`, which may then find nothing else.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import pickle
 import random
@@ -43,8 +44,10 @@ from tests.fuzz.targets import block_threshold, same
 
 SECONDS = 5
 MEGABYTES = 500
-#: Inputs of one child process; after it, memory that torch or Python kept is given back.
-BATCH = 20_000
+#: Of inputs, the share that is changed so that most of them are still sound.
+_GENTLY = 0.6
+#: New inputs in each batch from which mutations start, beside the real ones, and their share.
+_MADE, _FROM_MADE = 400, 0.6
 LARGEST = 16 << 10
 _PER_CHECKPOINT = 6
 _BLOCKS, _PLAIN = 64, 1 << 60
@@ -68,11 +71,15 @@ class Subject:
         seeds: real inputs.
         judge: reads one input in all ways; True if dcpctl passed it.
         mutated: changes one with parts of another.
+        made: writes an input that no sample has.
+        batch: inputs of one batch, as many as take about the time of the other kinds'.
     """
 
     seeds: list[bytes]
     judge: Callable[[bytes], bool]
     mutated: Callable[[bytes, bytes, random.Random], bytes]
+    made: Callable[[random.Random], bytes]
+    batch: int
 
 
 class _Watch:
@@ -203,19 +210,27 @@ def judge_value(data: bytes) -> bool:
 
 
 def _metadata(data: bytes, other: bytes, rng: random.Random) -> bytes:
-    if rng.random() < 0.15:
+    how = rng.random()
+    if how < _GENTLY:
+        return pickled.gentle(data, other, rng)
+    if how < _GENTLY + 0.08:
         return mutate.mutated([data, other], rng)
     return pickled.mutated(data, other, rng)
 
 
 def _item(data: bytes, other: bytes, rng: random.Random) -> bytes:
-    if rng.random() < 0.2:
+    how = rng.random()
+    if how < _GENTLY:
+        return archived.gentle(data, other, rng)
+    if how < _GENTLY + 0.08:
         return mutate.mutated([data, other], rng)
     return archived.mutated(data, other, rng)
 
 
 def subjects(shared: Path | None) -> dict[str, Subject]:
     """Real inputs that torch and dcpctl read alike, from the samples and from `shared`."""
+    from tests.fuzz import made
+
     known = seeds()
     metadata, tensors, values = set(known["metadata"]), set(), set()
     roots = [Path(__file__).resolve().parents[2] / "sample_checkpoints"]
@@ -231,10 +246,18 @@ def subjects(shared: Path | None) -> dict[str, Subject]:
             except DcpctlError:
                 continue
     return {
-        "metadata": Subject(_agreed(metadata, judge_metadata), judge_metadata, _metadata),
-        "tensor": Subject(_agreed(tensors, judge_tensor), judge_tensor, _item),
-        "value": Subject(_agreed(values, judge_value), judge_value, _item),
+        "metadata": Subject(
+            _agreed(metadata, judge_metadata), judge_metadata, _metadata, made.metadata, 10_000
+        ),
+        "tensor": Subject(_agreed(tensors, judge_tensor), judge_tensor, _item, _tensor, 40_000),
+        "value": Subject(_agreed(values, judge_value), judge_value, _item, made.value_item, 40_000),
     }
+
+
+def _tensor(rng: random.Random) -> bytes:
+    from tests.fuzz import made
+
+    return archived.grown(rng) if rng.random() < 0.5 else made.tensor_item(rng)
 
 
 def _collect(checkpoint: Checkpoint, tensors: set[bytes], values: set[bytes]) -> None:
@@ -278,10 +301,20 @@ def flips(data: bytes, step: int = 1) -> Iterator[bytes]:
 def mutants(subject: Subject, seed: int, count: int) -> Iterator[bytes]:
     """`count` inputs that a seed determines."""
     rng = random.Random(seed)
-    for _ in range(count):
-        data = rng.choice(subject.seeds)
+    # Large inputs take longer and are no more likely to be read in two ways.
+    weights = list(itertools.accumulate(1 / (500 + len(data)) for data in subject.seeds))
+    new: list[bytes] = []
+    for _ in range(min(_MADE, count // 5)):
+        with suppress(TypeError, ValueError):  # what cannot be pickled
+            new.append(subject.made(rng))
+    yield from new
+    for _ in range(count - len(new)):
+        if new and rng.random() < _FROM_MADE:
+            data = rng.choice(new)
+        else:
+            (data,) = rng.choices(subject.seeds, cum_weights=weights)
         # What was spoilt before may not come apart into opcodes and records any more.
-        with suppress(ValueError, struct.error):
+        with suppress(ValueError, struct.error, DcpctlError):
             data = subject.mutated(data, rng.choice(subject.seeds), rng)
         yield data
 
@@ -301,22 +334,23 @@ def judge_all(subject: Subject, name: str, inputs: Iterator[bytes], crashes: Pat
     def late(signum: int, frame: object) -> None:
         raise Disagreement(f"over {SECONDS} seconds")
 
-    signal.signal(signal.SIGALRM, late)
+    # The time of this process, not of others that the machine has to do.
+    signal.signal(signal.SIGPROF, late)
     tally = Tally()
     for data in inputs:
         tally.inputs += 1
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             tally.passed += subject.judge(data)
         except Exception:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             tally.failed += 1
             crashes.mkdir(parents=True, exist_ok=True)
             path = crashes / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"
             path.write_bytes(data)
             print(f"{path}\n{traceback.format_exc()[-1500:]}", flush=True)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
     return tally
 
 
@@ -385,5 +419,5 @@ def _batches(
     number = first
     while True:
         for name, subject in found.items():
-            yield name, f"seed {number}", lambda s=subject, n=number: mutants(s, n, BATCH)
+            yield name, f"seed {number}", lambda s=subject, n=number: mutants(s, n, s.batch)
             number += 1

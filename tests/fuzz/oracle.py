@@ -76,7 +76,10 @@ def _paths(planner: Any, entries: Described) -> Any:
     """The planner data, where torch finds a path in them (`dcp_to_torch_save`); else None."""
     if not isinstance(planner, dict):
         return None
-    return None if planner.keys().isdisjoint(entries) else planner
+    if planner.keys().isdisjoint(entries):
+        return None
+    # Whether a path is a list or a tuple is one to torch (`set_element`).
+    return {key: tuple(path) if type(path) is list else path for key, path in planner.items()}
 
 
 def _tensor(root: Any, fqn: str, entry: Any) -> tuple[Any, ...]:
@@ -127,13 +130,26 @@ def described(stored: StoredCheckpoint) -> Described:
 def load_item(data: bytes, *, value: bool) -> Any:
     """`torch.load` as DCP calls it; of bytes entries with a restricted unpickler."""
     if value:
-        return torch.load(io.BytesIO(data), weights_only=False, pickle_module=_MODULE)
+        options: dict[str, Any] = {"weights_only": False, "pickle_module": _MODULE}
+        try:
+            return torch.load(io.BytesIO(data), **options)
+        except (RuntimeError, AssertionError) as error:
+            # A storage on a device that torch knows and this machine has not.
+            if "deserialize" not in str(error):
+                raise
+            return torch.load(io.BytesIO(data), map_location="cpu", **options)
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def same_tensor(array: np.ndarray[Any, Any], dtype: str, tensor: Any) -> bool:
     """Whether the numbers that dcpctl read are torch's, to the bit."""
-    if type(tensor) is not torch.Tensor or str(tensor.dtype) != f"torch.{dtype}":
+    if isinstance(tensor, (torch.TypedStorage, torch.UntypedStorage)):
+        kind = getattr(tensor, "dtype", torch.uint8)
+        tensor = torch.empty(0, dtype=kind).set_(tensor)
+    if (
+        type(tensor) not in (torch.Tensor, torch.nn.Parameter)
+        or str(tensor.dtype) != f"torch.{dtype}"
+    ):
         return False
     if tuple(tensor.shape) != array.shape:
         return False

@@ -50,7 +50,7 @@ _NUMBERS = (
 )
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)
 def opcodes(data: bytes) -> tuple[bytes, ...]:
     """The opcodes of a stream with their operands, without PROTO and frames."""
     found = []
@@ -186,3 +186,147 @@ def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
             ops = [b"."]
     protocol = data[1] if rng.random() < 0.95 else rng.randrange(7)
     return framed(protocol, ops, rng)
+
+
+def gentle(data: bytes, other: bytes, rng: random.Random) -> bytes:
+    """A stream that most likely still decodes: other numbers and names, the same things otherwise.
+
+    Names are changed wherever they stand; values are written out instead of taken from the memo,
+    with other opcodes, put into the memo again, and in frames that end where an opcode ends.
+    """
+    ops = list(opcodes(data))
+    for _ in range(rng.choice((1, 1, 2, 3, 5))):
+        ops = rng.choice(_GENTLE)(ops, rng)
+    head = data[:2]
+    if head[1:2] < b"\4":
+        return head + b"".join(ops)
+    cuts = sorted({rng.randrange(len(ops) + 1) for _ in range(rng.choice((0, 0, 0, 1, 3)))})
+    pieces = [b"".join(ops[a:b]) for a, b in zip([0, *cuts], [*cuts, len(ops)], strict=True)]
+    return head + b"".join(_frame(piece) if len(piece) >= 4 else piece for piece in pieces)
+
+
+def _near(ops: list[bytes], rng: random.Random) -> list[bytes]:
+    places = [at for at, op in enumerate(ops) if op[:1] in (b"K", b"M", b"J")]
+    if places:
+        at = rng.choice(places)
+        value = int.from_bytes(ops[at][1:], "little", signed=ops[at][:1] == b"J")
+        how = rng.random()
+        ops[at] = _number(
+            value + rng.choice((-1, 1)) if how < 0.5
+            else int.from_bytes(ops[rng.choice(places)][1:], "little") if how < 0.8
+            else rng.choice((*_NUMBERS, value * 2))
+        )  # fmt: skip
+    return ops
+
+
+def _wider(ops: list[bytes], rng: random.Random) -> list[bytes]:
+    places = [at for at, op in enumerate(ops) if op[:1] in (b"K", b"M")]
+    if places:
+        at = rng.choice(places)
+        value = int.from_bytes(ops[at][1:], "little")
+        ops[at] = rng.choice((b"M" + struct.pack("<H", value), b"J" + struct.pack("<i", value)))
+    return ops
+
+
+def _strings(ops: list[bytes]) -> list[int]:
+    return [at for at, op in enumerate(ops) if op[:1] in (b"X", b"\x8c")]
+
+
+def _raw(op: bytes) -> bytes:
+    return op[5:] if op[:1] == b"X" else op[2:]
+
+
+def _written(raw: bytes, like: bytes) -> bytes:
+    if like[:1] == b"X" or len(raw) > 255:
+        return b"X" + struct.pack("<I", len(raw)) + raw
+    return b"\x8c" + bytes([len(raw)]) + raw
+
+
+def _renamed(ops: list[bytes], rng: random.Random) -> list[bytes]:
+    places = _strings(ops)
+    if not places:
+        return ops
+    old = _raw(ops[rng.choice(places)])
+    how = rng.random()
+    if how < 0.4:
+        new = bytearray(old or b"x")
+        new[rng.randrange(len(new))] = rng.choice(b"abcxyz019._/")
+    elif how < 0.7:
+        new = bytearray(_raw(ops[rng.choice(places)]))
+    else:
+        new = bytearray(rng.choice(_NAMES).encode("utf-8", "replace"))
+    everywhere = rng.random() < 0.8
+    for at in places if everywhere else [rng.choice(places)]:
+        if _raw(ops[at]) == old or not everywhere:
+            ops[at] = _written(bytes(new), ops[at])
+    return ops
+
+
+def _longer(ops: list[bytes], rng: random.Random) -> list[bytes]:
+    places = _strings(ops)
+    if places:
+        at = rng.choice(places)
+        ops[at] = b"X" + struct.pack("<I", len(_raw(ops[at]))) + _raw(ops[at])
+    return ops
+
+
+def _flag(ops: list[bytes], rng: random.Random) -> list[bytes]:
+    places = [at for at, op in enumerate(ops) if op in (b"\x88", b"\x89")]
+    if places:
+        at = rng.choice(places)
+        ops[at] = b"\x88" if ops[at] == b"\x89" else b"\x89"
+    return ops
+
+
+def _put(op: bytes) -> int | None:
+    """The memo index of BINPUT and LONG_BINPUT; -1 for MEMOIZE, which counts."""
+    if op == b"\x94":
+        return -1
+    return int.from_bytes(op[1:], "little") if op[:1] in (b"q", b"r") and len(op) > 1 else None
+
+
+def _written_out(ops: list[bytes], rng: random.Random) -> list[bytes]:
+    """Write a string again where the memo was asked for it."""
+    held: dict[int, bytes] = {}
+    count = 0
+    gets = []
+    for at, op in enumerate(ops):
+        index = _put(op)
+        if index is not None:
+            held[count if index < 0 else index] = ops[at - 1]
+            count += 1
+        elif op[:1] in (b"h", b"j") and len(op) > 1:
+            known = held.get(int.from_bytes(op[1:], "little"), b"")
+            if known[:1] in (b"X", b"\x8c"):
+                gets.append((at, known))
+    if gets:
+        at, known = rng.choice(gets)
+        ops[at] = known
+    return ops
+
+
+def _memoized(ops: list[bytes], rng: random.Random) -> list[bytes]:
+    """Put one thing more into the memo, or one less, and count the others again."""
+    puts = [at for at, op in enumerate(ops) if op == b"\x94"]
+    wanted = {int.from_bytes(op[1:], "little") for op in ops if op[:1] in (b"h", b"j") and op[1:]}
+    if not puts:
+        return ops
+    number = rng.randrange(len(puts))
+    if number not in wanted and rng.random() < 0.7:
+        del ops[puts[number]]
+        shift = -1
+    else:
+        ops[puts[number] : puts[number]] = [b"\x94"]
+        shift = 1
+    for at, op in enumerate(ops):
+        if op[:1] in (b"h", b"j") and len(op) > 1:
+            index = int.from_bytes(op[1:], "little")
+            index += shift if index > number else 0
+            ops[at] = b"h" + bytes([index]) if index < 256 else b"j" + struct.pack("<I", index)
+    return ops
+
+
+_GENTLE = (
+    *(_near, _near, _near, _renamed, _renamed, _renamed, _wider, _longer, _flag),
+    *(_written_out, _memoized),
+)

@@ -130,6 +130,18 @@ _tensor("item_with_a_negative_size", BAD_PICKLE, tensor_pickle((-3,), stride=(1,
 _tensor("item_with_a_huge_stride", BAD_PICKLE, tensor_pickle((3,), stride=(1 << 61,), numel=3))
 _tensor("item_with_a_huge_offset", BAD_PICKLE, tensor_pickle((3,), offset=1 << 61, numel=3))
 _tensor(
+    "item_of_integers_that_require_gradients",
+    BAD_PICKLE,
+    tensor_pickle((3,), numel=3, storage="IntStorage").replace(b"\x89c", b"\x88c"),
+)
+_tensor(  # torch's own _rebuild_tensor_v3 fails on every tensor that does
+    "item_of_torch_2_1s_form_that_requires_gradients",
+    BAD_PICKLE,
+    tensor_pickle((12,), storage="UntypedStorage", numel=12, dtype="float8_e4m3fn").replace(
+        b"\x89c", b"\x88c"
+    ),
+)
+_tensor(
     "item_with_a_stride_of_2_to_the_62", BAD_PICKLE, tensor_pickle((3,), stride=(1 << 62,), numel=3)
 )
 _lie(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tests.hostile import fake_torch as ft
 from tests.hostile.draft import Draft, chunk, healthy
@@ -110,6 +110,13 @@ def properties_is_a_string(directory: Path) -> None:
 def storage_item_without_a_path(directory: Path) -> None:
     draft = healthy()
     del draft.item("model.bias").relative_path
+    draft.write(directory)
+
+
+@case(opens="malformed-metadata")
+def storage_item_with_a_path_that_is_no_text(directory: Path) -> None:
+    draft = healthy()
+    draft.item("model.bias").relative_path = PurePosixPath("__0_0.distcp")
     draft.write(directory)
 
 

@@ -233,3 +233,19 @@ _runs(
     numbers(1),
     BAD,
 )
+
+
+def _device(label: str, arguments: bytes) -> None:
+    """Register a `torch.device` that torch does not make of these arguments."""
+
+    def write(directory: Path) -> None:
+        _step(directory, b"ctorch\ndevice\n(" + arguments + b"tR")
+
+    write.__name__ = f"device_{label}"
+    case(reads=BAD, finding="DCP305")(write)
+
+
+_device("that_torch_does_not_have", text("torch.jagged"))
+_device("that_is_a_number", b"K\1")
+_device("with_an_index_of_9_bits", text("cuda") + b"M\0\1")
+_device("with_a_negative_index", text("cuda") + b"J\xff\xff\xff\xff")

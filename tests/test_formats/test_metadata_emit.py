@@ -86,7 +86,8 @@ def _tree(value):
         return ("dict", [(_tree(key), _tree(part)) for key, part in value.items()])
     if isinstance(value, (list, tuple)):
         return (type(value).__name__, [_tree(part) for part in value])
-    return (type(value).__name__, repr(value))
+    kind = str if isinstance(value, str) else type(value)  # a path comes back as its text
+    return (kind.__name__, repr(value))
 
 
 def _structure(data):

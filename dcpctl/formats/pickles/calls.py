@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from dcpctl.errors import quote
@@ -18,6 +19,7 @@ from dcpctl.formats.pickles.standins import (
     DType,
     Layout,
     MemoryFormat,
+    PathText,
     Size,
     StorageRef,
     StorageType,
@@ -26,6 +28,16 @@ from dcpctl.formats.pickles.standins import (
 from dcpctl.formats.pickles.torch_names import torch_names
 
 Args = tuple[Any, ...]
+
+#: Devices that torch knows by name (`torch/csrc/api`, `c10/core/DeviceType.cpp`), and the backends
+#: of others that rename its private one. `meta` is none of them: it keeps no numbers.
+DEVICES = frozenset(
+    (
+        *("cpu", "cuda", "hip", "xpu", "mps", "hpu", "mtia", "xla", "lazy", "vulkan", "ve", "fpga"),
+        *("maia", "ipu", "mkldnn", "opengl", "opencl", "ideep", "privateuseone"),
+        *("npu", "mlu", "musa", "gcu", "sdaa", "supa", "rbln", "tpu", "ppu"),
+    )
+)
 
 
 def size(args: Args) -> Size:
@@ -85,19 +97,22 @@ def counted(path: str, call: Callable[[Args], Any]) -> Callable[[Args], Any]:
 
 
 def device(args: Args) -> Device:
-    """`torch.device`: kind and, perhaps, index."""
-    # A list that repeats a list many levels deep takes for ever to write out.
-    if not all(type(arg) in (str, int) for arg in args):
-        raise ValueError("torch.device of other than a name and a number")
-    return Device(":".join(str(arg) for arg in args))
+    """`torch.device`: kind and, perhaps, index, as it pickles itself (`THPDevice_reduce`)."""
+    kind, *index = args
+    if type(kind) is not str or (kind not in DEVICES and kind != "meta"):
+        raise ValueError(f"torch has no device {quote(str(kind)[:40])}")
+    # torch keeps the index in 8 bits: a larger one comes back as another.
+    if len(index) > 1 or not all(type(number) is int and 0 <= number < 128 for number in index):
+        raise ValueError("torch.device of other than a name and a small number")
+    return Device(":".join((kind, *map(str, index))))
 
 
-def make_path(args: Args) -> str:
+def make_path(args: Args) -> PathText:
     """A `pathlib` path: its parts joined."""
     parts = [_text((part,)) for part in args]
     if parts and parts[0] == "/":
-        return "/" + "/".join(parts[1:])
-    return "/".join(parts)
+        return PathText("/" + "/".join(parts[1:]))
+    return PathText("/".join(parts))
 
 
 def ordered_dict(args: Args) -> OrderedDict[Any, Any]:
@@ -177,6 +192,9 @@ def rebuild_tensor_v3(args: Args) -> TensorRef:
         raise ValueError("a tensor whose dtype is none")
     if isinstance(storage, StorageRef) and storage.storage_class != "UntypedStorage":
         raise ValueError("a tensor whose storage has a dtype too")
+    if requires_grad is True:
+        # It sets the storage of a leaf in place (`torch/_utils.py`, 2.1 to 2.13), which fails.
+        raise ValueError(f"a tensor of {dtype.name} that requires gradients, which torch refuses")
     return _tensor(storage, offset, shape, stride, (requires_grad, hooks), dtype, args[7:])
 
 
@@ -208,6 +226,7 @@ def _tensor(
     if not all(bit is True for bit in metadata.values()):
         raise ValueError("a lazy bit that is not set")
     name = dtype.name if dtype is not None else storage.dtype
+    _check_gradient(name, requires_grad)
     held = storage.storage_numel * info(storage.storage_dtype).itemsize
     needed = span(offset, shape, stride) * info(name).itemsize
     if needed > held:
@@ -230,6 +249,11 @@ def _tensor(
     )
 
 
+def _check_gradient(dtype: str, requires_grad: bool) -> None:
+    if requires_grad and info(dtype).kind not in ("float", "complex"):
+        raise ValueError(f"a tensor of {dtype} that requires gradients, which torch refuses")
+
+
 def span(offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
     """Elements of a storage up to the last that a tensor shows; 0 for a tensor of none."""
     if 0 in shape:
@@ -239,13 +263,14 @@ def span(offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
 
 
 def parameter(args: Args) -> TensorRef:
-    """`torch._utils._rebuild_parameter`: the tensor in it."""
+    """`torch._utils._rebuild_parameter`: the tensor in it, with the parameter's own flag."""
     tensor, requires_grad, hooks = args
     if type(tensor) is not TensorRef:
         raise ValueError("a parameter without a tensor")
     if type(requires_grad) is not bool or type(hooks) is not OrderedDict or hooks:
         raise ValueError("a parameter with hooks, or without requires_grad")
-    return tensor
+    _check_gradient(tensor.dtype, requires_grad)
+    return replace(tensor, requires_grad=requires_grad)
 
 
 def parameter_with_state(args: Args) -> TensorRef:

@@ -18,7 +18,14 @@ from typing import Any
 from dcpctl import limits
 from dcpctl.errors import Refused, quote
 from dcpctl.formats.pickles import standard
-from dcpctl.formats.pickles.standins import Device, DType, PlainValue, Record, Size
+from dcpctl.formats.pickles.standins import (
+    Device,
+    DType,
+    PathText,
+    PlainValue,
+    Record,
+    Size,
+)
 
 #: Pickled containers are filled a thousand items at a time, as CPython does.
 BATCH = 1000
@@ -376,6 +383,7 @@ _SAVERS: dict[type, Callable[[Emitter, Any], None]] = {
     complex: lambda to, value: to._call(Call("builtins.complex", (value.real, value.imag)), value),
     Record: Emitter._record,
     PlainValue: lambda to, value: to._call(Call(value.type, value.args), value),
+    PathText: lambda to, value: to.save(str(value)),
     collections.deque: Emitter._deque,
     collections.Counter: lambda to, value: to._call(
         Call("collections.Counter", (dict(value),)), value

@@ -47,6 +47,12 @@ class DType:
         return f"torch.{self.name}"
 
 
+class PathText(str):
+    """A `pathlib` path as text: what is a path to torch is no FQN and no file name of DCP's."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """`torch.device`.
