@@ -58,6 +58,27 @@ def test_a_value_may_look_like_an_option(source: Path, tmp_path: Path) -> None:
     assert verbs(found) == ["drop", "rename"]
 
 
+def test_options_of_verbs_are_options_of_edit(source: Path, tmp_path: Path) -> None:
+    words = ["--set-add", "initial_lr=@lr", "-n2", "--set", "step=1.5", "--fill"]
+    words += [
+        "--rename",
+        "model.norm=model.last",
+        "--keys-only",
+        "--drop",
+        "*norm*",
+        "--model-only",
+    ]
+    found = report(source, tmp_path / "a", *words)
+    assert verbs(found) == ["set", "reshard", "set", "rename", "drop"]
+    dropped = [change["key"] for change in found["edits"][-1]["changes"]]
+    assert dropped and all(key.startswith("model.") for key in dropped)
+    with dcpctl.open_checkpoint(tmp_path / "a") as made:
+        entries: Any = made.entries
+        assert entries["optimizer.param_groups.0.initial_lr"].value == 3e-4
+        assert "optimizer.state.norm.weight.exp_avg" in entries, "--keys-only is for --rename"
+        assert made.ranks == (0, 1)
+
+
 def test_upgrade_and_its_options(samples: Path, tmp_path: Path) -> None:
     words = ["--upgrade", "--torch", "2.13", "--optimizer", "adamw", "--set", "lr=1e-4"]
     found = report(samples / "legacy", tmp_path / "a", *words)
