@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -11,6 +12,8 @@ from typing import TextIO
 #: Seconds before anything is shown, and between two drawings.
 PATIENCE, INTERVAL = 1.0, 0.1
 _BAR = 24
+#: From so many hours on the time that is left is said in days.
+_MOST_HOURS = 100
 
 
 class Progress:
@@ -71,7 +74,10 @@ class Progress:
             return f"{self.label}  {self._amount(self.done)}  {rate}"
         share = min(1.0, self.done / self.total)
         bar = "=" * int(share * _BAR)
-        return f"{self.label}  [{bar:-<{_BAR}}] {share:4.0%}  {rate}"
+        line = f"{self.label}  [{bar:-<{_BAR}}] {share:4.0%}  {rate}"
+        if not 0 < self.done < self.total:
+            return line
+        return f"{line}  {_span(seconds * (self.total - self.done) / self.done)} left"
 
     def _amount(self, number: float) -> str:
         if self.unit != "B":
@@ -83,6 +89,16 @@ class Progress:
         self._stream.write("\r" + line.ljust(self._drawn))
         self._stream.flush()
         self._drawn = len(line)
+
+
+def _span(seconds: float) -> str:
+    """A time to wait as a clock has it: `0:07`, `12:30`, `1:02:30`; days from 100 hours on."""
+    whole = math.ceil(seconds)
+    hours, rest = divmod(whole, 3600)
+    if hours >= _MOST_HOURS:
+        return f"{hours // 24:,} days"
+    minutes = f"{rest // 60:02}" if hours else f"{rest // 60}"
+    return f"{f'{hours}:' if hours else ''}{minutes}:{rest % 60:02}"
 
 
 def _is_watched(stream: TextIO) -> bool:

@@ -1,7 +1,7 @@
 """Every gate of the project: `python -m tools.gate`.
 
 Runs all steps even after one has failed, says at the end which did, and exits 1 if any did.
-`--only NAME ...` runs some of them; the names are printed by `--list`.
+`--quick` takes those of a minute or two, `--only NAME ...` some of them; `--list` prints the names.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ FRAMEWORKS = {
     "safetensors": "safetensors==0.8.0",
     "torchtitan": "torchtitan==0.3.0",
 }
+#: Tests that run in a minute, and the filter that leaves out the larger inputs among them.
+UNIT = (
+    *("-k", "not hostile and not real and not shared_checkpoints and not samples"),
+    *(f"tests/test_{name}" for name in ("storage", "formats", "model", "documents")),
+    *(f"tests/test_{name}" for name in ("inspect", "reports")),
+    *(f"tests/test_{name}.py" for name in ("api", "parallel", "progress")),
+    *(f"tests/test_house/test_{name}.py" for name in ("errors", "floors", "packaging", "tools")),
+)
 FRAMEWORK_TORCH = "torch==2.13.0"
 
 
@@ -65,6 +73,11 @@ def tests() -> bool:
     return _pytest("not soak and not frameworks")
 
 
+def unit() -> bool:
+    """The tests of what needs no process, no torch and no real checkpoint; part of `tests`."""
+    return _pytest("not slow and not soak and not frameworks and not torch", *UNIT)
+
+
 def soak() -> bool:
     """Every verb works on every real checkpoint of `../shared`; not part of a plain run."""
     return _pytest("soak")
@@ -90,10 +103,10 @@ def _framework(name: str, package: str) -> bool:
         return run(inside, "-m", "pytest", "-q", "-m", "frameworks", "-p", "no:cacheprovider", test)
 
 
-def _pytest(marked: str) -> bool:
+def _pytest(marked: str, *paths: str) -> bool:
     return python(
         *("-m", "pytest", "-q", "-n", str(os.cpu_count() or 1), "--dist", "worksteal"),
-        *("-m", marked, "--durations=15"),
+        *("-m", marked, "--durations=15", *paths),
     )
 
 
@@ -144,19 +157,25 @@ STEPS: dict[str, Callable[[], bool]] = {
     "format": format_,
     "lint": lint,
     "types": types,
+    "unit": unit,
     "tests": tests,
     "docs": docs,
     "torch-free": torch_free,
     "soak": soak,
     "frameworks": frameworks,
 }
-PLAIN = [name for name in STEPS if name not in ("soak", "frameworks")]
+QUICK = ["format", "lint", "types", "unit"]
+PLAIN = [name for name in STEPS if name not in ("unit", "soak", "frameworks")]
 
 
 def main() -> int:
     """Run the steps asked for; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.gate", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=STEPS, default=PLAIN, metavar="NAME")
+    parser.add_argument(
+        *("--quick", "-q"), dest="only", action="store_const", const=QUICK,
+        help="under two minutes: format, lint, types, unit tests",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="print the steps and stop")
     arguments = parser.parse_args()
     if arguments.list:

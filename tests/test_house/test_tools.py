@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import console, docs, pythons
+from tools import console, docs, gate, pythons
 
 DOCUMENT = """
 Text.
@@ -145,3 +145,11 @@ def test_wrong_python_sessions_are_found() -> None:
 
 def test_this_python_is_found() -> None:
     assert pythons.supported_pythons()
+
+
+def test_what_the_quick_gate_runs_is_there(repository: Path) -> None:
+    assert set(gate.QUICK) <= set(gate.STEPS)
+    paths = [word for word in gate.UNIT if word.startswith("tests/")]
+    assert len(paths) > 10
+    assert all((repository / path).exists() for path in paths)
+    assert "tests" in gate.PLAIN  # which has all that the quick one runs
