@@ -99,8 +99,10 @@ def counted(path: str, call: Callable[[Args], Any]) -> Callable[[Args], Any]:
 def device(args: Args) -> Device:
     """`torch.device`: kind and, perhaps, index, as it pickles itself (`THPDevice_reduce`)."""
     kind, *index = args
-    if type(kind) is not str or (kind not in DEVICES and kind != "meta"):
-        raise ValueError(f"torch has no device {quote(str(kind)[:40])}")
+    if type(kind) is not str:  # nor shown: what nests is as long as it likes
+        raise ValueError("torch.device of other than a name and a small number")
+    if kind not in DEVICES and kind != "meta":
+        raise ValueError(f"torch has no device {quote(kind[:40])}")
     # torch keeps the index in 8 bits: a larger one comes back as another.
     if len(index) > 1 or not all(type(number) is int and 0 <= number < 128 for number in index):
         raise ValueError("torch.device of other than a name and a small number")
