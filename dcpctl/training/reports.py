@@ -158,7 +158,7 @@ class Together:
         fillable: as of the ranks.
         doubts: as of the ranks.
         torn: stored keys that only some ranks ask for though the others need them too, to the
-            ranks that do not ask.
+            ranks that do not ask; empty where there are clashes.
     """
 
     ranks: int
@@ -201,7 +201,9 @@ def together(
     left = [fqn for fqn in names if fqn not in wanted]
     ignored = {fqn for glob in ignore for fqn in matching(left, glob)}
     skipped = [fqn for fqn in left if fqn not in ignored]
-    torn = _torn(alike, all_bits, stored, read) if len(alike) == len(reports) else {}
+    # A rank with a clash has planned nothing, and what it would have read is not known.
+    known = len(alike) == len(reports) and not any(report.clashes for report in reports)
+    torn = _torn(alike, all_bits, stored, read) if known else {}
     torn_and_meant = {fqn for glob in ignore for fqn in matching(torn, glob)}
     skipped += [fqn for report in reports if report.stored != own for fqn in report.left]
     return Together(
