@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dcpctl.errors import DcpctlError, ReadFailed, Refused
-from dcpctl.writing.journal import Journal
 from dcpctl.writing.options import WriteOptions
 from dcpctl.writing.plan import Plan
 from dcpctl.writing.publish import DestinationExists, publish
-from dcpctl.writing.ranks import RankFailed, Ranks, joined_ranks
+from dcpctl.writing.ranks import RankFailed, RankGone, Ranks, joined_ranks
 from dcpctl.writing.report import Report
 from dcpctl.writing.run import Aim, Run, take_aim
-from dcpctl.writing.staging import JOURNAL, Staging
+from dcpctl.writing.staging import Staging
 
 _Made = TypeVar("_Made")
 
@@ -100,7 +99,12 @@ class _Together:
         self._all(lambda: self._compare(run))
         self._all(lambda: self.plan.sources.check_unchanged(self.plan.stamps))
         written = sum(self.ranks.gather(run.written))
-        self._first(lambda: self._publish(run, aim))
+        try:
+            self._first(lambda: self._publish(run, aim))
+        except RankGone as error:
+            raise error.while_publishing(
+                aim.destination, self.staging.is_published(aim.destination)
+            ) from None
         self.staging.journal.close()
         return Report(
             self.plan.destination,
@@ -133,7 +137,7 @@ class _Together:
 
         aim, done, notes, root = self._first(begin)
         if root is not None and self.staging is None:
-            self.staging = Staging(root, self._all(lambda: Journal(root / JOURNAL)), [])
+            self.staging = self._all(lambda: Staging.join(root))
             self.staging.journal.finished, self.staging.journal.begun = done
         elif root is not None:
             self._all(lambda: None)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-from dcpctl.errors import DcpctlError
+from dcpctl.errors import DcpctlError, quote
 from dcpctl.torch_bridge import require_torch
 
 
@@ -18,6 +20,26 @@ class RankFailed(DcpctlError):
 
     id = "rank-failed"
     exit_code = 5
+
+
+class RankGone(RankFailed):
+    """Another process of the job is gone, without a word of why."""
+
+    def __init__(self, said: str, end: str = "nothing was published") -> None:
+        super().__init__(f"another process of the job is gone ({said}); {end}")
+        self.said = said
+        self.hint = "continue with --resume"
+
+    def while_publishing(self, destination: Path, done: bool) -> RankGone:
+        """The error where rank 0 was publishing, and whether it had is known only if it had."""
+        name = quote(destination)
+        if done:
+            error = RankGone(self.said, f"{name} had been published before, and is whole")
+            error.hint = None
+            return error
+        error = RankGone(self.said, f"{name} was being published")
+        error.hint = "it is there whole, or all is as it was; then continue with --resume"
+        return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +58,7 @@ class Ranks:
         """Return every rank's value, in order; each waits for all.
 
         Raises:
-            RankFailed: one of them is gone.
+            RankGone: one of them is gone.
         """
         found: list[Any] = [None] * self.size
         try:
@@ -49,7 +71,7 @@ class Ranks:
         """Return the value that rank 0 gave.
 
         Raises:
-            RankFailed: one of them is gone.
+            RankGone: one of them is gone.
         """
         held = [value]
         try:
@@ -85,9 +107,7 @@ def joined_ranks() -> Iterator[Ranks]:
         distributed.destroy_process_group()
 
 
-def _gone(error: RuntimeError) -> RankFailed:
-    first = str(error).strip().splitlines()[:1]
-    return RankFailed(
-        f"another process of the job is gone ({''.join(first)}); nothing was published",
-        hint="continue with --resume",
-    )
+def _gone(error: RuntimeError) -> RankGone:
+    # gloo says where in its source it noticed, then what, then where else one might look.
+    first = "".join(str(error).strip().splitlines()[:1])
+    return RankGone(re.sub(r"^\[[^\]]*\] ", "", first).split(". ")[0])

@@ -97,6 +97,22 @@ class Staging:
             raise
         return staging
 
+    @classmethod
+    def join(cls, root: Path) -> Staging:
+        """Take part in one that another rank of this job has locked.
+
+        Raises:
+            ReadFailed: the operating system failed, as where this machine does not see it.
+        """
+        try:
+            return cls(root, Journal(root / JOURNAL), [])
+        except OSError as error:
+            raise write_failed(root.name, error) from None
+
+    def is_published(self, destination: Path) -> bool:
+        """Whether the files have become the destination."""
+        return is_at(self._made, destination)
+
     def _take_over(self, fingerprint: str, *, resume: bool) -> None:
         """Keep what is finished of the same plan; of all else, nothing."""
         if resume and self.journal.read(fingerprint, self._made.st_ino):
