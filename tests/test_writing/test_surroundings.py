@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dcpctl.cli.app import app
 from dcpctl.writing.staging import leftovers
 from tests.test_writing.building import assert_same, hashes
 from tests.test_writing.test_faults import at, interrupt
@@ -58,10 +60,12 @@ import os, sys
 from typer.testing import CliRunner
 from dcpctl.cli.app import app
 user, warm, *command = sys.argv[1:]
-CliRunner().invoke(app, [word.replace("FREE", warm) for word in command])
+def words(free, edited):
+    return [word.replace("FREE", warm + free).replace("EDITED", warm + edited) for word in command]
+CliRunner().invoke(app, words("", "/copy"))
 if os.geteuid() == 0:
     os.setgroups([]); os.setresgid(*[int(user)] * 3); os.setresuid(*[int(user)] * 3)
-done = CliRunner().invoke(app, [word.replace("FREE", warm + "/free") for word in command])
+done = CliRunner().invoke(app, words("/free", "/source"))
 print(done.stderr, end="", file=sys.stderr)
 sys.exit(done.exit_code)
 """
@@ -110,3 +114,35 @@ def test_a_source_that_is_read_only(command, read_only):
     done = as_nobody(read_only.parent, *(word.replace("SRC", str(read_only)) for word in command))
     assert (done.returncode, "error[" in done.stderr) == (0, False), done.stderr
     assert hashes(read_only) == before
+
+
+EDITS = {
+    "set": ["step=9000", "--in-place"],
+    "rename": ["tok_embeddings=embed", "--in-place"],
+    "drop": ["lr_scheduler.*", "--in-place"],
+    "select": ["model.*", "--in-place"],
+    "upgrade": ["--torch", "2.13", "--optimizer", "adamw", "--in-place"],
+    "edit": ["--set", "step=0", "--in-place"],
+    "undo": [],
+}
+
+
+@pytest.mark.parametrize("verb", EDITS)
+def test_an_edit_in_place_of_what_is_read_only(verb, read_only, samples):
+    """One error that says what could not be written, and nothing is changed or left behind."""
+    read_only.chmod(0o755)
+    if verb == "upgrade":  # of what needs it
+        shutil.rmtree(read_only)
+        shutil.copytree(samples / "legacy", read_only)
+    if verb == "undo":
+        done = CliRunner().invoke(app, ["set", str(read_only), *EDITS["set"]])
+        assert done.exit_code == 0, done.stderr
+    shutil.copytree(read_only, read_only.with_name("copy"))  # for the first run, another user's
+    read_only.with_name("copy").chmod(0o755)
+    read_only.chmod(0o555)
+    before = hashes(read_only)
+    done = as_nobody(read_only.parent, verb, "EDITED", *EDITS[verb])
+    said = f"error[io-failed]: cannot write to '{read_only}': Permission denied\n"
+    assert (done.returncode, done.stderr, done.stdout) == (5, said, "")
+    assert hashes(read_only) == before
+    assert hashes(read_only.with_name("copy")) != before  # the very command, by one who may
