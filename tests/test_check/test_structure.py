@@ -15,7 +15,7 @@ def test_a_sound_checkpoint_has_no_finding(tmp_path: Path) -> None:
     result = check(tmp_path, "DCP1")
     assert result.findings == ()
     assert result.skipped == ()
-    assert len(result.rules_run) == 12
+    assert len(result.rules_run) == 13
 
 
 def test_out_of_bounds(tmp_path: Path) -> None:
@@ -102,6 +102,20 @@ def test_planner_data_without_entry_and_entry_without_planner_data(tmp_path: Pat
     assert lost.message.startswith("the planner data name 1 key that no entry holds")
     assert "'lost.key'" in lost.message
     assert unnamed.message == "1 entry without planner data: 'step'"
+
+
+def test_a_key_that_is_not_its_object_path(tmp_path: Path) -> None:
+    """As one flipped bit in the key leaves it, or in a part of the path."""
+    draft = healthy()
+    metadata = draft.metadata()
+    metadata.planner_data["step"] = ("stgp",)
+    metadata.planner_data["model.weight"] = ("model", 0)
+    draft.write(tmp_path, metadata=ft.dumps(metadata))
+    found = the(check(tmp_path, "DCP113"))
+    assert (found.severity, found.subject) == ("warning", "model.weight")
+    assert found.message == (
+        "its object path is ['model', 0], of which torch makes 'model.0'; so it is with 1 more"
+    )
 
 
 def test_without_planner_data_the_rule_is_skipped(tmp_path: Path) -> None:

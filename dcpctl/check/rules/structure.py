@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,6 +217,29 @@ def repeated_index(run: Run) -> Iterator[Hit]:
                 part.located(part.stored.files[item.file]),
                 item.offset,
             )
+
+
+@rule("DCP113", WARNING, "a key and its object path disagree")
+def other_path(run: Run) -> Iterator[Hit]:
+    """Keys that are not their object path joined by dots, as `flatten_state_dict` makes them.
+
+    torch/distributed/checkpoint/_nested_dict.py, the same from 2.0 to 2.15.
+    """
+    for part in run.checkpoint.parts:
+        paths = part.stored.planner_data or {}
+        odd = [f for f in part.stored.entries if f in paths and _joined(paths[f]) != f]
+        if odd:
+            more = f"; so it is with {len(odd) - 1:,} more" if len(odd) > 1 else ""
+            yield Hit(
+                odd[0],
+                f"its object path is {list(paths[odd[0]])}, of which torch makes "
+                f"{quote(_joined(paths[odd[0]]))}{more}",
+                part.located(part.stored.metadata_file),
+            )
+
+
+def _joined(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))
 
 
 @rule("DCP110", WARNING, "a pickle refers to an unknown global", security=True)
