@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpctl.errors import LimitExceeded
 from dcpctl.storage.base import Storage
 
 #: Gaps up to this size are read and thrown away: about what memory copies during one system call.
@@ -45,10 +46,14 @@ class StridedBytes:
         The caller has seen that the box lies inside the array and the array inside the file.
 
         Raises:
+            LimitExceeded: NumPy has no array of that shape.
             As `Storage.read`.
         """
         sizes = [stop - start for start, stop in zip(starts, stops, strict=True)]
-        out = np.empty(sizes, dtype=self.dtype)
+        try:
+            out = np.empty(sizes, dtype=self.dtype)
+        except ValueError:  # of a tensor without elements, whose other dimensions are of any size
+            raise LimitExceeded(f"NumPy has no array of the shape {sizes}") from None
         if not out.size:
             return out
         first = self.base + sum(

@@ -249,3 +249,9 @@ _device("that_torch_does_not_have", text("torch.jagged"))
 _device("that_is_a_number", b"K\1")
 _device("with_an_index_of_9_bits", text("cuda") + b"M\0\1")
 _device("with_a_negative_index", text("cuda") + b"J\xff\xff\xff\xff")
+
+
+@case(reads=BAD, finding="DCP305")
+def defaultdict_whose_factory_is_a_number(directory: Path) -> None:
+    """CPython raises TypeError: first argument must be callable or None."""
+    _step(directory, b"ccollections\ndefaultdict\n(K\2tR")

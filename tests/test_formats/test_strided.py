@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dcpctl.errors import LimitExceeded
 from dcpctl.formats import strided
 from dcpctl.formats.strided import StridedBytes
 from dcpctl.formats.tensor_read import read_raw_box
@@ -144,3 +145,10 @@ def test_gaps_alike_in_the_file_and_in_the_result(monkeypatch):
     array = full[:2, :3].T[::2]
     source = StridedBytes(Spy(b"head" + full.tobytes()), "f", 4, array.dtype, array.strides)
     assert source.read((0, 0), array.shape).tolist() == array.tolist()
+
+
+def test_a_shape_without_elements_that_numpy_does_not_have_is_refused():
+    source = StridedBytes(BufferStorage("x"), "", 0, np.dtype("<f4"), (0, 0, 4))
+    stops = (1 << 40, 1 << 40, 0)
+    with pytest.raises(LimitExceeded, match="NumPy has no array of the shape"):
+        source.read((0, 0, 0), stops)

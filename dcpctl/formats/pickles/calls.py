@@ -17,6 +17,7 @@ from dcpctl.formats.dtypes import DTYPES, info
 from dcpctl.formats.pickles.standins import (
     Device,
     DType,
+    Global,
     Layout,
     MemoryFormat,
     PathText,
@@ -133,6 +134,8 @@ def default_dict(args: Args) -> dict[Any, Any]:
     # The factory is dropped: a default is behaviour, and a decoded value has none.
     if len(args) > 1:
         raise ValueError("a defaultdict with more than a factory")
+    if args and not (args[0] is None or isinstance(args[0], Global)):
+        raise ValueError("a defaultdict whose factory is nothing that can be called")
     return {}
 
 
