@@ -4,6 +4,8 @@ Without `--atheris` inputs are mutations of the samples; with it (`pip install a
 guides them. An input that raises anything but `DcpctlError`, takes over five seconds or too much
 memory is written to `--crashes` and ends the run with exit code 1.
 
+With `--flips` every single bit of small checkpoints is flipped (`tests/fuzz/flips.py`).
+
 With `--differential` dcpctl, CPython's C unpickler and `torch.load` read each input, and none of
 them may find what the others do not (`tests/fuzz/differential.py`).
 """
@@ -15,11 +17,13 @@ import hashlib
 import random
 import resource
 import signal
+import struct
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 SECONDS = 5
@@ -34,15 +38,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--atheris", action="store_true")
     parser.add_argument("--differential", action="store_true")
+    parser.add_argument("--flips", action="store_true")
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--crashes", type=Path, default=Path("fuzz-crashes"))
     options = parser.parse_args()
+    shared = options.shared if options.shared.is_dir() else None
+    if options.flips:
+        from tests.fuzz import flips
+
+        return flips.run(shared)
     if options.atheris:
-        return with_atheris(options)
+        return with_atheris(options, shared)
     if options.differential:
         from tests.fuzz import differential
 
-        shared = options.shared if options.shared.is_dir() else None
         return differential.run(options.minutes, options.seed, shared, options.crashes)
     from tests.fuzz.seeds import seeds
     from tests.fuzz.targets import TARGETS
@@ -93,16 +102,36 @@ def with_mutations(
     return failed + (peak > MEGABYTES)
 
 
-def with_atheris(options: argparse.Namespace) -> int:
-    """Hand one target to libFuzzer."""
+def with_atheris(options: argparse.Namespace, shared: Path | None) -> int:
+    """Hand one target to libFuzzer; with `--differential` one of that harness's judges."""
     import atheris
 
+    (name,) = options.target
     with atheris.instrument_imports(include=["dcpctl"]):
+        from dcpctl.errors import DcpctlError
+        from tests.fuzz import differential
         from tests.fuzz.seeds import LARGEST, seeds
         from tests.fuzz.targets import TARGETS
-    (name,) = options.target
+    guides = {}
+    if options.differential:
+        sys.addaudithook(differential.watch)
+        subject = differential.subjects(shared)[name]
+        inputs, target = subject.seeds, subject.judge
+
+        def mutated(data: bytes, most: int, seed: int) -> bytes:
+            """Change opcodes and records, with checksums that fit, as well as bytes."""
+            rng = random.Random(seed)
+            if rng.random() < 0.7:
+                with suppress(ValueError, struct.error, LookupError, DcpctlError):
+                    return subject.mutated(data, rng.choice(subject.seeds), rng)[:most]
+            found: bytes = atheris.Mutate(data, most)
+            return found
+
+        guides["custom_mutator"] = mutated
+    else:
+        inputs, target = seeds()[name], TARGETS[name]
     corpus = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
-    for number, data in enumerate(seeds()[name]):
+    for number, data in enumerate(inputs):
         (corpus / str(number)).write_bytes(data)
     options.crashes.mkdir(exist_ok=True)
     arguments = [
@@ -111,7 +140,7 @@ def with_atheris(options: argparse.Namespace) -> int:
         *(f"-timeout={SECONDS}", "-rss_limit_mb=4000", f"-max_len={LARGEST}"),
         *(f"-artifact_prefix={options.crashes}/{name}-", "-print_final_stats=1"),
     ]
-    atheris.Setup(arguments, TARGETS[name])
+    atheris.Setup(arguments, lambda data: target(data) and None, **guides)
     atheris.Fuzz()
     return 0
 

@@ -92,18 +92,18 @@ class _Watch:
             raise Disagreement(f"reading raised {event} {args!r:.100}")
 
 
-_watch = _Watch()
+watch = _Watch()
 
 
 def _quietly(read: Callable[[], Any]) -> Any:
     """What dcpctl reads; None where it refuses."""
-    _watch.awake = True
+    watch.awake = True
     try:
         return read()
     except DcpctlError:
         return None
     finally:
-        _watch.awake = False
+        watch.awake = False
 
 
 def judge_metadata(data: bytes) -> bool:
@@ -375,7 +375,7 @@ def _in_child(run: Callable[[], Tally]) -> tuple[Tally | None, int]:
 def run(minutes: float, seed: int | None, shared: Path | None, crashes: Path) -> int:
     """Run until the time is over, first all single-bit flips of small inputs; 1 if one failed."""
     warnings.simplefilter("ignore")
-    sys.addaudithook(_watch)
+    sys.addaudithook(watch)
     found = subjects(shared)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print({name: len(subject.seeds) for name, subject in found.items()}, f"{peak} MB", flush=True)

@@ -172,7 +172,11 @@ def _twist(
         elif how < 0.78 and storage:
             storage[rng.choice(list(storage))] = rng.choice(_ODD)(rng)
         elif how < 0.84 and storage:
-            del storage[rng.choice(list(storage))]
+            # By its place: a key that was twisted is not found by its hash any more.
+            left = list(storage.items())
+            del left[rng.randrange(len(left))]
+            storage.clear()
+            storage.update(left)
         elif how < 0.9:
             storage[MetadataIndex(_fqn(rng), _size(rng) if rng.random() < 0.5 else None)] = (
                 _StorageInfo("__0_0.distcp", 0, 100)
