@@ -332,7 +332,7 @@ class TensorEntry:
         return self._source.places[int(self.chunks.file[row])].storage
 
     def _read(self, starts: tuple[int, ...], stops: tuple[int, ...]) -> NDArray[Any]:
-        self._check_dims()
+        self.check_shape()
         shape = tuple(stop - start for start, stop in zip(starts, stops, strict=True))
         wanted = math.prod(shape)
         rows = (
@@ -363,7 +363,22 @@ class TensorEntry:
             self._refuse_hole(starts, stops)
         return result
 
-    def _check_dims(self) -> None:
+    def check_size(self) -> None:
+        """See that the tensor can be laid out anew: its bytes can be numbered in a file.
+
+        Raises:
+            MalformedMetadata: 2^63 bytes or more; as `check_shape`.
+        """
+        self.check_shape()
+        if self.nbytes >= 1 << 63:
+            raise MalformedMetadata(f"{quote(self.fqn)} has the shape {list(self.shape)}")
+
+    def check_shape(self) -> None:
+        """See that the shape is one, and that the chunks have as many dimensions.
+
+        Raises:
+            MalformedMetadata: a negative size, other dimensions.
+        """
         dims = len(self.shape)
         if min(self.shape, default=0) < 0:
             raise MalformedMetadata(f"{quote(self.fqn)} has the shape {list(self.shape)}")

@@ -45,6 +45,14 @@ def check_relative(name: str) -> None:
     raise PathOutsideCheckpoint(f"path {quote(name)} {why}; not opened")
 
 
+def real_path(path: Path) -> Path | None:
+    """Where a path leads; None for one that leads nowhere: a loop, NUL or half a character."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
 def locate(root: Path, name: str, shown: Path) -> tuple[Path, os.stat_result]:
     """Return the real path of the regular file `name` below `root`, and its stat.
 

@@ -178,6 +178,8 @@ class _Sorter:
         stay.segment = segment
 
     def gridded(self, draft: TensorDraft, grid: Grid, source: TensorEntry | None) -> None:
+        if source is not None:
+            source.check_size()
         places = Places.of(len(grid))
         made = Made(draft, places, grid.offsets, grid.sizes)
         self.layout.made[draft.fqn] = made

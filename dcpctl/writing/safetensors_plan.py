@@ -133,6 +133,8 @@ def _items(draft: Draft, sources: Sources, form: Form) -> dict[str, list[_Item]]
         dtype = entry.source.dtype
         if dtype is not None and entry.dtype != dtype:
             check_cast(dtype, entry.dtype, quote(entry.fqn))
+        if entry.source.entry is not None:
+            entry.source.entry.check_size()
         if entry.grid is not None and form == SHARDED:
             rows = zip(entry.grid.offsets, entry.grid.sizes, entry.grid.rank, strict=True)
             for offsets, sizes, rank in rows:

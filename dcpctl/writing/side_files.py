@@ -17,7 +17,7 @@ from pathlib import Path
 from dcpctl import limits
 from dcpctl.errors import LimitExceeded, PathOutsideCheckpoint, ReadFailed, Refused, listed, quote
 from dcpctl.model.checkpoint import Checkpoint, Part
-from dcpctl.storage.paths import check_relative
+from dcpctl.storage.paths import check_relative, real_path
 
 #: dcpctl's own: what undo needs of the source alone, and what interrupted runs have left.
 _OWN = re.compile(r"\.metadata\.dcpctl-\d+\.bak|\.dcpctl-\d+\.tmp|\..*\.partial-[0-9a-f]{8}")
@@ -145,12 +145,14 @@ def beside(checkpoints: Sequence[Checkpoint], roots: Sequence[Path] | None = Non
 
 def _described(root: Path, part: Part) -> Iterator[Path]:
     """The files that a part's metadata are or name, and what links among them lead to."""
-    names = [name for name in part.stored.files if "\0" not in name]
+    names = list(part.stored.files)
     if part.stored.form.per_rank:
         names += [name for name in part.storage.names() if _METADATA.fullmatch(name)]
     for name in filter(None, (*names, part.stored.metadata_file)):
         yield root / name
-        yield (root / name).resolve()
+        leads_to = real_path(root / name)
+        if leads_to is not None:
+            yield leads_to
 
 
 def _add(found: SideFiles, more: SideFiles) -> None:

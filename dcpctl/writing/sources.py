@@ -127,7 +127,7 @@ class Sources:
         for number, file in enumerate(self.files):
             try:
                 status = (file.storage.root / file.name).stat()
-            except OSError:
+            except (OSError, ValueError):  # NUL, or half a character, in its name
                 continue
             found[number] = (status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino)
         return found

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from dcpctl import limits
-from dcpctl.errors import ChecksumMismatch, Refused, quote
+from dcpctl.errors import ChecksumMismatch, Refused, listed, quote
 from dcpctl.formats import dtypes
+from dcpctl.formats.pickles.imports import Import
 from dcpctl.formats.pickles.standins import TensorRef
 from dcpctl.formats.records import ChunkTable, StoredBytes, StoredCheckpoint, StoredTensor
 from dcpctl.formats.tensor_values import materialize
@@ -107,7 +108,14 @@ def open_value(checkpoint: Checkpoint, entry: BytesEntry) -> Opened | None:
         transforms=entry.stored.transforms,
         subject=quote(entry.fqn),
     )
-    value = item.decode(limits.VALUE_BYTES).result
+    machine = item.decode(limits.VALUE_BYTES)
+    running = [path for path, use in sorted(machine.uses.items()) if Import(path, use).runs]
+    if running:
+        raise Refused(
+            f"{quote(entry.fqn)} cannot be opened: loading it runs code: {listed(running)}",
+            hint="dcpctl drop leaves it out",
+        )
+    value = machine.result
     return Opened(entry, materialize(value, subject=quote(entry.fqn)), item)
 
 

@@ -82,9 +82,9 @@ class _Opener:
         if not tree.is_opened(entry.value):
             return None
         value, source = entry.value, entry.source.entry
-        if source is not None and _has_tensors(value):
+        if source is not None:
             found = inner_tensors.open_value(self._checkpoint(source), source)
-            if found is not None:
+            if found is not None and _has_tensors(value):
                 self.values[entry.fqn] = found
                 value = found.value
         path = (self.draft.planner_data or {}).get(entry.fqn) or (entry.fqn,)
