@@ -10,7 +10,7 @@ from pathlib import Path
 from dcpctl import limits
 from dcpctl.documents.fields import Document
 from dcpctl.documents.files import Kind, as_text, read_bytes
-from dcpctl.errors import UsageError
+from dcpctl.errors import ReadFailed, UsageError, quote
 
 NAME, PROJECT = "dcpctl.toml", "pyproject.toml"
 
@@ -41,7 +41,7 @@ def find_policy(checked: Sequence[Path], directory: Path | None = None) -> Path 
         directory: where to look; the current one if None.
 
     Raises:
-        ReadFailed: a file is there and cannot be read.
+        ReadFailed: a file is there and cannot be read, or nobody may say whether one is.
     """
     try:
         here = Path(os.path.realpath(directory or os.curdir))
@@ -52,11 +52,21 @@ def find_policy(checked: Sequence[Path], directory: Path | None = None) -> Path 
         return None
     for name in (NAME, PROJECT):
         path = here / name
-        if path.is_file() and (name == NAME or _may_say(path)):
+        if _is_file(path) and (name == NAME or _may_say(path)):
             shown = path if directory else Path(name)
             if name == NAME or document_of(shown) is not None:
                 return shown
     return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # a directory that may not be searched
+        raise ReadFailed(
+            f"cannot look for the policy {quote(path)}: {error.strerror}",
+            hint="--no-policy checks without one",
+        ) from None
 
 
 def _may_say(path: Path) -> bool:

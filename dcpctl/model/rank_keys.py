@@ -12,11 +12,25 @@ from dataclasses import dataclass
 
 from dcpctl.model.sections import MODEL, OPTIMIZER
 
-_RANK = re.compile(r"(?i)(?:^|[._])(?:\w+_)?rank[_.-]?(\d+)(?=[._]|$)")
+_RANK = re.compile(r"(?i)(?:^|(?<=[._]))rank[_.-]?(\d+)(?=[._]|$)")
+_WORD = re.compile(r"\w*")
 _NUMBER = re.compile(r"(?:^|[._-])(\d{1,6})(?=[._-]|$)")
 _WORLD_SIZE = re.compile(
     r"(?i)(?:.*[._])?(?:[^\W_]*world_?size|num_ranks|n_?ranks|dp_size|dp_degree)"
 )
+
+
+def rank_in(fqn: str) -> re.Match[str] | None:
+    """The rank that a key names, as group 1: torchtitan's `dataloader.dp_rank_3`, `rng.rank3`.
+
+    Of several in one word, as in `dp_rank_0_tp_rank_1`, the last.
+    """
+    found: re.Match[str] | None = None
+    for match in _RANK.finditer(fqn):
+        if found is not None and not _WORD.fullmatch(fqn, found.start(), match.start()):
+            break
+        found = match
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +70,7 @@ def rank_keys(of: Mapping[str, str], savers: int) -> tuple[RankKeys, ...]:
     for fqn, section in of.items():
         if section in (MODEL, OPTIMIZER):
             continue
-        match = _RANK.search(fqn)
+        match = rank_in(fqn)
         found, groups = (match, named) if match else (_NUMBER.search(fqn), counted)
         if found is not None:
             pattern = f"{fqn[: found.start(1)]}#"

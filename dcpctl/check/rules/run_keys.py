@@ -9,12 +9,13 @@ from dcpctl.check import words
 from dcpctl.check.finding import ERROR, INFO, WARNING
 from dcpctl.check.history import History, Save
 from dcpctl.check.registry import Hit, NotAsked, rule
-from dcpctl.check.rules.run_state import OF_A_RANK, per_rank
+from dcpctl.check.rules.run_state import per_rank
 from dcpctl.check.run import Run
 from dcpctl.errors import quote
 from dcpctl.model.entry import TensorEntry
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.optimizer.source import BUCKETS
+from dcpctl.model.rank_keys import rank_in
 from dcpctl.model.renames import renamed_names
 from dcpctl.model.sections import MODEL, OPTIMIZER
 
@@ -151,7 +152,7 @@ def _keys(save: Save) -> dict[str, _Key]:
     for fqn, section in save.view.sections.of.items():
         if section == MODEL:
             found[_clean(save, fqn)] = _Key(fqn, section, _relative(save, fqn))
-        elif section != OPTIMIZER and not OF_A_RANK.search(fqn):
+        elif section != OPTIMIZER and not rank_in(fqn):
             found[fqn] = _Key(fqn, section, fqn)
     return found
 

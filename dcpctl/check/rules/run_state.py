@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from dcpctl.check import words
@@ -14,10 +13,8 @@ from dcpctl.errors import quote
 from dcpctl.model.fqn import strip_wrappers
 from dcpctl.model.optimizer.coverage import Parameter
 from dcpctl.model.optimizer.verdict import ABSENT
+from dcpctl.model.rank_keys import rank_in
 from dcpctl.model.sections import DATALOADER, MODEL, OPTIMIZER
-
-# What every rank keeps for itself: torchtitan's `dataloader.dp_rank_3`, `rng_state.rank3`.
-OF_A_RANK = re.compile(r"(?i)(?:^|[._])((?:\w+_)?rank[_.-]?)(\d+)(?=[._]|$)")
 
 
 @rule("DCP603", ERROR, "optimizer state of the save before is gone")
@@ -104,11 +101,11 @@ def per_rank(save: Save) -> dict[str, tuple[str, frozenset[int]]]:
     """Return the keys of single ranks, with `#` for the rank: section, ranks."""
     found: dict[str, tuple[str, frozenset[int]]] = {}
     for fqn, section in save.view.sections.of.items():
-        match = OF_A_RANK.search(fqn) if section not in (MODEL, OPTIMIZER) else None
+        match = rank_in(fqn) if section not in (MODEL, OPTIMIZER) else None
         if match:
-            name = f"{fqn[: match.start(2)]}#{fqn[match.end(2) :]}"
+            name = f"{fqn[: match.start(1)]}#{fqn[match.end(1) :]}"
             ranks = found.get(name, (section, frozenset[int]()))[1]
-            found[name] = section, ranks | {int(match[2])}
+            found[name] = section, ranks | {int(match[1])}
     return found
 
 
