@@ -56,7 +56,7 @@ def test_times_decide_nothing(when, tmp_path, monkeypatch):
 
 #: Another user may be unable to read Python's own files, so all is imported by a first run.
 CHILD = """
-import os, sys
+import importlib.metadata, os, sys
 from typer.testing import CliRunner
 from dcpctl.cli.app import app
 user, warm, *command = sys.argv[1:]
@@ -75,7 +75,7 @@ def as_nobody(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a user who may read the source and write nothing but in `place / "free"`."""
     return subprocess.run(
         [sys.executable, "-B", "-c", CHILD, str(NOBODY), str(place), *arguments],
-        cwd=ROOT,
+        cwd=place,
         capture_output=True,
         text=True,
         check=False,
