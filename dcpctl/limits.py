@@ -75,6 +75,8 @@ LOG_COLUMNS = 20_000
 LOG_UNBROKEN_CHARACTERS = 1 << 30
 #: Largest training log that is one JSON document and no stream of lines, in bytes.
 LOG_DOCUMENT_BYTES = 256 << 20
+#: Most values of it; `trainer_state.json` of 100,000 logged steps has 800,000.
+LOG_DOCUMENT_VALUES = 2_500_000
 #: Most files beside a save's shards that are carried over; a save has a few for each rank.
 SIDE_FILES = 100_000
 #: Deepest level of a directory tree in which saves are looked for. AReaL's lie seven deep.

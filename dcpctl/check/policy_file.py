@@ -25,6 +25,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dcpctl import limits
 from dcpctl.check.finding import SEVERITIES
 from dcpctl.check.policy import Expected, Policy, SizeLimits
 from dcpctl.check.policy_find import PROJECT, PolicyError, document_of
@@ -128,7 +129,10 @@ def _contract(table: Table, path: Path) -> Contract:
 
 
 def _dtypes(table: Table) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple((glob, table.texts(glob, DTYPES)) for glob in list(table.rest))
+    globs = list(table.rest)
+    if len(globs) > limits.GLOBS:
+        raise PolicyError(f"check.dtypes has {len(globs):,} globs, more than {limits.GLOBS:,}")
+    return tuple((glob, table.texts(glob, DTYPES)) for glob in globs)
 
 
 def _limits(table: Table) -> SizeLimits:

@@ -70,9 +70,10 @@ def strip_wrappers(name: str) -> str:
     if "_" not in name and not name.startswith(DDP_WRAPPER):
         return name
     kept = [component for component in name.split(".") if component not in WRAPPERS]
-    while len(kept) > 1 and kept[0] == DDP_WRAPPER:
-        kept = kept[1:]
-    return ".".join(kept)
+    first = 0
+    while first < len(kept) - 1 and kept[first] == DDP_WRAPPER:
+        first += 1
+    return ".".join(kept[first:])
 
 
 def is_index(component: str) -> bool:

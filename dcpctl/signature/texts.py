@@ -150,6 +150,13 @@ def _document(lines: Iterable[str], rows: Rows) -> Iterator[Record]:
                 hint="write a row a line",
             )
         kept.append(line)
+    values = sum(line.count(",") + line.count("[") + line.count("{") for line in kept)
+    if values > limits.LOG_DOCUMENT_VALUES:
+        raise LimitExceeded(
+            f"{path} is a JSON document of {values:,} values, more than "
+            f"{limits.LOG_DOCUMENT_VALUES:,}",
+            hint="write a row a line",
+        )
     try:
         found = json.loads("".join(kept))
     except (ValueError, RecursionError):

@@ -54,6 +54,23 @@ def names_of_workflow_commands_and_html(directory: Path) -> None:
     _named(directory, "::error::forged", "<script>alert(1)</script>", "%0A::set-output", "|`x`|")
 
 
+#: What rules look for in a name, and what may stand between.
+_WORDS = "rank rank0 world_size dataloader epoch consumed tokens_seen layers.0 module rng_state ema"
+
+
+@case()
+def names_of_one_word_ten_thousand_times(directory: Path) -> None:
+    """An expression that begins anew at each of them takes time with the square of that."""
+    _named(
+        directory,
+        *(
+            separator.join([word] * 10_000) + end
+            for word in _WORDS.split()
+            for separator, end in (("_", "-"), (".", "!"), ("", "_"))
+        ),
+    )
+
+
 @case()
 def name_of_a_megabyte(directory: Path) -> None:
     _named(directory, "n" * 1_000_000)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcpctl import limits
 from dcpctl.check.options import CheckOptions
 from dcpctl.check.policy import Expected, Policy, SizeLimits
 from dcpctl.check.policy_file import read_policy
@@ -299,3 +300,11 @@ def test_whatever_it_says_there_is_an_answer(tmp_path_factory, tables: dict) -> 
         read_policy(path)
     except (PolicyError, InputError, ReadFailed) as error:
         assert error.message.count("\n") == 0
+
+
+def test_globs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GLOBS", 2)
+    path = tmp_path / "dcpctl.toml"
+    path.write_text("[check.dtypes]\n" + "".join(f'"{c}*" = ["float32"]\n' for c in "abc"))
+    with pytest.raises(PolicyError, match="3 globs, more than 2"):
+        read_policy(path)

@@ -185,6 +185,14 @@ def test_a_long_line_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -
         read("[\n" + '{"loss": 1},\n' * 100 + "]")
 
 
+def test_a_document_of_many_values_does_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "LOG_DOCUMENT_VALUES", 100)
+    with pytest.raises(LimitExceeded, match="a JSON document of 202 values, more than 100"):
+        read("[\n" + '{"loss": []},\n' * 67 + "]")
+
+
 @pytest.mark.parametrize(
     ("column", "quantity"),
     [("train/loss", "loss"), ("Train Loss", "loss"), ("lm loss", "loss"),

@@ -25,6 +25,9 @@ from dcpctl.model.witnesses import COUNT
 # What follows the last dot or underscore has neither, so that a name is parted in one way only.
 _PROGRESS = re.compile(r"(?i)(?:.*[._])?(?:epochs?|consumed\w*|[^\W_]*_seen|_growth_tracker)")
 
+#: Characters of a key, from its end, that its last name may have.
+_LAST_NAME = 256
+
 _NEVER = "never had state"
 
 
@@ -233,6 +236,12 @@ def _never_had_state(run: Run) -> frozenset[str]:
     return frozenset(p.name for p in before if p.missing and not p.slots)
 
 
+def _is_progress(fqn: str) -> bool:
+    # Of a long key the end, behind what ends no name: the time is one with its square.
+    end = fqn if len(fqn) <= _LAST_NAME else f"-{fqn[-_LAST_NAME:]}"
+    return _PROGRESS.fullmatch(end) is not None
+
+
 def _training_trace(run: Run) -> str:
     """What shows that a training job saved this, a clause; empty for mere weights."""
     view = run.optimizer
@@ -243,7 +252,7 @@ def _training_trace(run: Run) -> str:
     of = view.sections.of
     # A version or a config lies beside exported weights too; what only a job has is evidence.
     traces = [fqn for fqn in of if of[fqn] in (SCHEDULER, DATALOADER, RNG)]
-    traces += [fqn for fqn in of if of[fqn] == OTHER and _PROGRESS.fullmatch(fqn)]
+    traces += [fqn for fqn in of if of[fqn] == OTHER and _is_progress(fqn)]
     traces += [one.source for one in view.witnesses.sure if one.kind == COUNT]
     if traces:
         return f"a training job saved it ({quote(traces[0])} is here)"

@@ -202,7 +202,8 @@ def _place(
     named = locate(name.fqn, name.path)
     if named is not None and named.what not in (STATE, GROUPS):
         return named
-    for depth in range(len(name.tokens) - 1, 0, -1):
+    # No marker lies deeper, and so no root.
+    for depth in range(min(len(name.tokens) - 1, _MAX_MARKER), 0, -1):
         if not is_tensor and (root := name.root(depth)) in roots:
             root = parents.get(root, root)
             begin = len(root.split(".")) if root else 0
