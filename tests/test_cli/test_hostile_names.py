@@ -29,7 +29,10 @@ NAMES = [
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A safetensors checkpoint whose tensors have these names."""
-    where = tmp_path_factory.mktemp("names")
+    # Alone in its directory: beside it lie the checkpoints of other tests, among which `inspect`
+    # would look for the optimizer.
+    where = tmp_path_factory.mktemp("names") / "job" / "run" / "saved"
+    where.mkdir(parents=True)
     header = {
         name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * n, 4 * n + 4]}
         for n, name in enumerate(NAMES[:-1])
