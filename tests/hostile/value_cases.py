@@ -255,3 +255,9 @@ _device("with_a_negative_index", text("cuda") + b"J\xff\xff\xff\xff")
 def defaultdict_whose_factory_is_a_number(directory: Path) -> None:
     """CPython raises TypeError: first argument must be callable or None."""
     _step(directory, b"ccollections\ndefaultdict\n(K\2tR")
+
+
+@case(reads=BAD, finding="DCP305")
+def deque_as_the_key_of_a_dict(directory: Path) -> None:
+    """CPython raises TypeError: unhashable type."""
+    _step(directory, b"}ccollections\ndeque\n)RK\1s")

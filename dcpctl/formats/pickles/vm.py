@@ -444,7 +444,12 @@ class Machine:
             if not key.built:
                 self.refuse_later(f"a {key.type} is a key before its state is set")
         elif not isinstance(key, (*_SCALARS, DType, Global, Opaque, PlainValue, StorageType)):
-            if not self.policy.lenient or type(key).__name__ in _UNHASHABLE:
+            # Of Python's own containers some hash nothing; stand-ins have to be told by name.
+            bare = type(key).__module__ in ("builtins", "collections")
+            unhashable = type(key).__name__ in _UNHASHABLE or (
+                bare and getattr(type(key), "__hash__", None) is None
+            )
+            if not self.policy.lenient or unhashable:
                 self.fail(f"a {type(key).__name__} cannot be a dict key")
             return Opaque(f"{type(key).__module__}.{type(key).__name__}")
         return key
