@@ -57,7 +57,6 @@ _MEMBER_COST = 8
 #: then every further key is compared with all before it.
 _MAX_TUPLE_KEYS = 10_000
 _MAX_KEY = 1 << 64
-_UNHASHABLE = frozenset(["list", "dict", "set", "bytearray", "OrderedDict", "ndarray"])
 #: Records that may be keys in `.metadata`: the one with a hash, and a run of such.
 _KEYS = ("MetadataIndex", "StorageBlock")
 #: What the state of a record in `.metadata` is, where it is no dict.
@@ -444,12 +443,8 @@ class Machine:
             if not key.built:
                 self.refuse_later(f"a {key.type} is a key before its state is set")
         elif not isinstance(key, (*_SCALARS, DType, Global, Opaque, PlainValue, StorageType)):
-            # Of Python's own containers some hash nothing; stand-ins have to be told by name.
-            bare = type(key).__module__ in ("builtins", "collections")
-            unhashable = type(key).__name__ in _UNHASHABLE or (
-                bare and getattr(type(key), "__hash__", None) is None
-            )
-            if not self.policy.lenient or unhashable:
+            # What stands in for a value hashes if the value does; a list does not.
+            if not self.policy.lenient or getattr(type(key), "__hash__", None) is None:
                 self.fail(f"a {type(key).__name__} cannot be a dict key")
             return Opaque(f"{type(key).__module__}.{type(key).__name__}")
         return key
