@@ -108,7 +108,7 @@ def check_many(
         NothingSelected: as `run_checks`.
         InputError: what `options.against` names cannot be read.
     """
-    from dcpctl.parallel import run_each
+    from dcpctl.processes import run_each
 
     options = options or CheckOptions()
     rules_of(options)  # before anything is read

@@ -14,7 +14,7 @@ from dcpctl.check.engine import run_checks
 from dcpctl.check.many import Target, check_many, find_targets
 from dcpctl.check.options import CheckOptions
 from dcpctl.errors import NotACheckpoint, NothingSelected
-from dcpctl.parallel import run_each
+from dcpctl.processes import run_each
 from tests.test_check.helpers import adamw
 
 OPTIONS = CheckOptions(torch="2.13", jobs=3)
@@ -100,7 +100,7 @@ def test_many_find_what_each_alone_does(samples: Path, jobs: int) -> None:
 FORKED = """
 import os, signal, sys
 from functools import partial
-from dcpctl.parallel import run_each
+from dcpctl.processes import run_each
 
 def call(number):
     if number == 3:
