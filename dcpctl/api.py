@@ -20,6 +20,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from dcpctl import limits
 from dcpctl.errors import DcpctlError, NotACheckpoint, UsageError, quote
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     Source = str | os.PathLike[str] | Checkpoint
 
 T = TypeVar("T")
-#: Findings that `check` lists a checkpoint, as the command does where nothing else is said.
-MAX_FINDINGS = 200
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -177,7 +176,7 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     strict: bool = False,
-    max_findings: int | None = MAX_FINDINGS,
+    max_findings: int | None = limits.LISTED_FINDINGS,
     verify_data: bool = False,
     values: bool = False,
     security: bool = False,

@@ -63,6 +63,8 @@ SMALL_TENSOR_BYTES = 64 << 10
 DECOMPRESSED_BYTES = 8 << 30
 #: Largest decompressed size of a bytes entry, of which no metadata says how large it should be.
 DECOMPRESSED_VALUE_BYTES = 1 << 30
+#: Findings of one checkpoint that `check` lists, where nothing else is said.
+LISTED_FINDINGS = 200
 #: Longest that a regular expression of the user may take on one name, in seconds of CPU time.
 REGEX_SECONDS = 2
 #: Longest line of a training log; a wandb row with a hundred columns takes 10 kB.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dcpctl import limits
 from dcpctl.cli.options import Color, ColorOption, JsonOption, OutputOption, StyleOption
 from dcpctl.cli.report_options import FormatOption, ReportOption, Reports
 from dcpctl.errors import UsageError
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from dcpctl.check.options import CheckOptions
     from dcpctl.check.policy import Policy
     from dcpctl.model.receipt import Receipt
-
-#: Findings that are listed where nothing else is said.
-_MAX_FINDINGS = 200
 
 PathsArgument = Annotated[
     list[Path],
@@ -210,7 +208,7 @@ class Asked:
         asked = CheckOptions(
             select=_split(given["select"]),
             ignore=_split(given["ignore"]),
-            max_findings=_MAX_FINDINGS,
+            max_findings=limits.LISTED_FINDINGS,
             may_skip=tuple(given["may_skip"] or ()),
             **{name: given[name] for name in kept},
         )
