@@ -57,13 +57,12 @@ def _laundered(case: Case, verb: str, server: Server, tmp_path: Path) -> None:
         return
     assert edit["code"] == 0, edit["err"]
     assert not case.opens
-    if case.finding in MENDED or (case.name, case.finding) in WRITTEN_ANEW:
-        return
     checked = server.ask(made, ["check", str(made), *CHECK])
     findings = json.loads(checked["out"])["findings"]
     rules = {found["rule"] for found in findings}
-    assert case.finding in rules or not case.finding, rules
-    if case.runs:
+    if case.finding not in MENDED and (case.name, case.finding) not in WRITTEN_ANEW:
+        assert case.finding in rules or not case.finding, rules
+    if case.runs and case.finding != "DCP213":  # what is beside the shards may be left there
         assert any(f["severity"] == "error" and _SAID.search(f["message"]) for f in findings)
 
 

@@ -78,38 +78,30 @@ _runs(
     lambda d: hook(name("argparse:Namespace") + b")\x81", SYMPY, _expression(d)),
     reads=BAD,
 )
-_runs(
-    "state_of_a_tensor",
-    lambda d: (
-        REBUILD
-        + name("torch:Tensor")
-        + ARGUMENTS
-        + b"}"
-        + text("__setstate__")
-        + SYMPY
-        + b"stR"
-        + _expression(d)
-        + b"b"
-    ),
-    numbers(1),
-    BAD,
-)
-_runs(
-    "state_of_a_parameter",
-    lambda d: (
-        REBUILD
-        + name("torch.nn.parameter:Buffer")
-        + ARGUMENTS
-        + b"}"
-        + text("__setstate__")
-        + SYMPY
-        + b"stR"
-        + _expression(d)
-        + b"b"
-    ),
-    numbers(1),
-    BAD,
-)
+
+
+def _hooked(label: str, kind: str) -> None:
+    """Register a tensor of a class whose state brings a `__setstate__` of its own."""
+    _runs(
+        f"state_of_a_{label}",
+        lambda d: (
+            REBUILD
+            + name(kind)
+            + ARGUMENTS
+            + b"}"
+            + text("__setstate__")
+            + SYMPY
+            + b"stR"
+            + _expression(d)
+            + b"b"
+        ),
+        numbers(1),
+        BAD,
+    )
+
+
+_hooked("tensor", "torch:Tensor")
+_hooked("parameter", "torch.nn.parameter:Buffer")
 _runs(
     "function_of_a_tensor",
     lambda d: (
